@@ -1,1 +1,1 @@
-
+"""The Slack side: commands in, buttons in, cards out."""

@@ -1,1 +1,1 @@
-
+"""The keeper: durable truth, time, identity, secrets and the API."""

@@ -1,1 +1,1 @@
-
+"""The rules of Portcullis: pure decisions over frozen values, with no I/O, clock or randomness."""

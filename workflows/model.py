@@ -1,0 +1,200 @@
+"""The words of Portcullis as frozen values.
+
+Every other package speaks in these. Instants are aware UTC datetimes, spans are timedeltas, ids are opaque
+strings (`R-…` an access request, `G-…` a grant, `S-…` a session). Nothing here does I/O, reads a clock or
+draws a random number.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+
+class PrincipalKind(StrEnum):
+    PERSON = "person"
+    AGENT = "agent"
+
+
+@dataclass(frozen=True, slots=True)
+class Principal:
+    """A person or an agent as the identity provider knows it at this moment."""
+
+    id: str
+    name: str
+    email: str
+    groups: frozenset[str] = frozenset()
+    kind: PrincipalKind = PrincipalKind.PERSON
+    active: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A set of principals that a rule names. `channel` and `mention` are where chat reaches it."""
+
+    name: str
+    title: str = ""
+    channel: str = ""
+    mention: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Mask:
+    """A column whose clear value never leaves the gate.
+
+    `table` is `schema.table`; `method` is one of full, null, last4, email, hash.
+    """
+
+    table: str
+    column: str
+    method: str = "full"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """What the gate enforces for a grant."""
+
+    masks: tuple[Mask, ...] = ()
+    max_sessions: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class Role:
+    """What one may do on a resource. `memberships` are the target's own roles that a login is given."""
+
+    name: str
+    memberships: tuple[str, ...]
+    terms: Terms = Terms()
+    title: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Resource:
+    """A target behind the gate, without any secret or address."""
+
+    name: str
+    kind: str
+    title: str = ""
+    aliases: tuple[str, ...] = ()
+    roles: tuple[Role, ...] = ()
+
+    def role(self, name: str) -> Role | None:
+        return next((role for role in self.roles if role.name == name), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Quorum:
+    """`needed` distinct people of `group` must say yes."""
+
+    group: str
+    needed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """One approver's yes or no."""
+
+    approver: str
+    yes: bool
+    at: datetime
+    reason: str = ""
+
+
+class RequestState(StrEnum):
+    PENDING = "pending"
+    APPROVED = "approved"
+    DENIED = "denied"
+    CANCELLED = "cancelled"
+    LAPSED = "lapsed"
+
+
+@dataclass(frozen=True, slots=True)
+class AccessRequest:
+    """A principal's wish for a role on a resource, with the rule and the quorum that decide it.
+
+    `lapses_at` is when a request nobody decided ends by itself. `closed_by` is who denied or cancelled it.
+    """
+
+    id: str
+    requester: str
+    resource: str
+    role: str
+    duration: timedelta
+    reason: str
+    rule: str
+    quorum: tuple[Quorum, ...]
+    terms: Terms
+    created_at: datetime
+    lapses_at: datetime
+    state: RequestState = RequestState.PENDING
+    approvals: tuple[Approval, ...] = ()
+    closed_by: str = ""
+    closed_at: datetime | None = None
+    close_reason: str = ""
+
+
+class GrantState(StrEnum):
+    MINTING = "minting"
+    """Approved; the login is being made and no gate has confirmed that it holds the grant."""
+    ACTIVE = "active"
+    ENDED = "ended"
+
+
+class EndReason(StrEnum):
+    EXPIRED = "expired"
+    RELEASED = "released"
+    REVOKED = "revoked"
+    FAILED = "failed"
+    """The login could not be made, so nothing was ever open."""
+
+
+@dataclass(frozen=True, slots=True)
+class Grant:
+    """A principal's right to a role on a resource from `not_before` until `expiry`, on `terms`."""
+
+    id: str
+    request_id: str
+    principal: str
+    resource: str
+    role: str
+    terms: Terms
+    not_before: datetime
+    expiry: datetime
+    state: GrantState = GrantState.MINTING
+    held_by: str = ""
+    end_reason: EndReason | None = None
+    ended_by: str = ""
+    ended_at: datetime | None = None
+    end_note: str = ""
+
+    def live(self, now: datetime) -> bool:
+        """Whether the gate may let its holder in at `now`."""
+        return self.state is not GrantState.ENDED and self.not_before <= now < self.expiry
+
+
+@dataclass(frozen=True, slots=True)
+class Story:
+    """One access request with the grant it led to: the unit that is decided, stored and shown.
+
+    `version` counts its transitions; a card that shows version n shows the database at n.
+    """
+
+    request: AccessRequest
+    grant: Grant | None = None
+    version: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why something was not done, and the way out. `code` is stable, the texts are for people.
+
+    Nothing private stands in them: a person who may not see a resource is not told that it exists.
+    """
+
+    code: str
+    why: str
+    way_out: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.why} {self.way_out}".strip()
