@@ -1,0 +1,450 @@
+"""From a wish to the dropped gate: access request → approvals → grant → end, as pure functions.
+
+`decide` looks at a story, a command and the time and answers with the events that follow, or with a refusal.
+`evolve` applies one event. A command that has already had its effect answers with no events, so repeating
+any command at any time does no harm. Both are total: they raise nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from workflows.model import (
+    AccessRequest,
+    Approval,
+    EndReason,
+    Grant,
+    GrantState,
+    Principal,
+    PrincipalKind,
+    Quorum,
+    Refusal,
+    RequestState,
+    Story,
+)
+from workflows.policy import Route, spell
+
+# ---------------------------------------------------------------- commands
+
+
+@dataclass(frozen=True, slots=True)
+class Approve:
+    """`approver` says yes. `directory` holds everybody who has a say, as they are at this moment.
+
+    `grant_id` is the id that the grant gets if this is the yes that completes the quorum.
+    """
+
+    approver: str
+    directory: Mapping[str, Principal]
+    grant_id: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Deny:
+    approver: str
+    directory: Mapping[str, Principal]
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Cancel:
+    """The requester takes the request back."""
+
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Lapse:
+    """Time passed: a request nobody decided ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class ConfirmHold:
+    """A gate says that it holds the grant."""
+
+    gate: str
+
+
+@dataclass(frozen=True, slots=True)
+class FailGrant:
+    """The login for the grant could not be made."""
+
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Release:
+    """The holder gives the grant back early."""
+
+    by: str
+
+
+@dataclass(frozen=True, slots=True)
+class Revoke:
+    """An approver ends the grant now, or an administrator of the policy (`as_admin`)."""
+
+    by: str
+    directory: Mapping[str, Principal]
+    reason: str = ""
+    as_admin: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Expire:
+    """Time passed: the grant ends."""
+
+
+Command = Approve | Deny | Cancel | Lapse | ConfirmHold | FailGrant | Release | Revoke | Expire
+
+# ------------------------------------------------------------------ events
+
+
+@dataclass(frozen=True, slots=True)
+class RequestSubmitted:
+    request: AccessRequest
+
+
+@dataclass(frozen=True, slots=True)
+class ApprovalGiven:
+    approval: Approval
+
+
+@dataclass(frozen=True, slots=True)
+class RequestApproved:
+    grant: Grant
+
+
+@dataclass(frozen=True, slots=True)
+class RequestDenied:
+    approval: Approval
+
+
+@dataclass(frozen=True, slots=True)
+class RequestCancelled:
+    by: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLapsed:
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class GrantHeld:
+    gate: str
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class GrantEnded:
+    reason: EndReason
+    by: str
+    at: datetime
+    note: str = ""
+
+
+Event = (
+    RequestSubmitted
+    | ApprovalGiven
+    | RequestApproved
+    | RequestDenied
+    | RequestCancelled
+    | RequestLapsed
+    | GrantHeld
+    | GrantEnded
+)
+Decision = tuple[Event, ...] | Refusal
+
+# -------------------------------------------------------------- submitting
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What somebody asks for, after the grammar and before the policy. No `duration` means the usual one."""
+
+    resource: str
+    role: str = ""
+    duration: timedelta | None = None
+    reason: str = ""
+
+
+def submit(
+    route: Route, principal: Principal, wish: Wish, request_id: str, grant_id: str, now: datetime
+) -> Decision:
+    """Turn a wish into a request under the rule that fits, and into a grant where no approval is needed."""
+    rule = route.rule
+    duration = wish.duration or rule.usual
+    if duration < timedelta(minutes=1):
+        return Refusal("too-short", "The shortest grant is 1 minute.", f"Ask for {spell(rule.usual)}.")
+    if duration > rule.longest:
+        return Refusal(
+            "too-long",
+            f"{route.resource.name} can be had for at most {spell(rule.longest)} (rule {rule.name}).",
+            f"Ask for {spell(rule.longest)} or less.",
+        )
+    if rule.reason_required and not wish.reason.strip():
+        return Refusal(
+            "no-reason", f"Rule {rule.name} wants a reason.", "Add one: because INC-142 checkout is slow."
+        )
+    request = AccessRequest(
+        id=request_id,
+        requester=principal.id,
+        resource=route.resource.name,
+        role=route.role.name,
+        duration=duration,
+        reason=wish.reason.strip(),
+        rule=rule.name,
+        quorum=rule.quorum,
+        terms=route.role.terms,
+        created_at=now,
+        lapses_at=now + rule.lapse_after,
+    )
+    submitted = RequestSubmitted(request)
+    if rule.quorum:
+        return (submitted,)
+    return (submitted, RequestApproved(_mint(request, grant_id, now)))
+
+
+# ---------------------------------------------------------------- deciding
+
+
+def decide(story: Story, command: Command, now: datetime) -> Decision:
+    """What follows from `command` at `now`: events, none where it changes nothing, or a refusal."""
+    match command:
+        case Approve():
+            return _approve(story.request, command, now)
+        case Deny():
+            return _deny(story.request, command, now)
+        case Cancel():
+            return _cancel(story.request, command, now)
+        case Lapse():
+            due = story.request.state is RequestState.PENDING and now >= story.request.lapses_at
+            return (RequestLapsed(now),) if due else ()
+        case ConfirmHold():
+            return _confirm_hold(story.grant, command, now)
+        case FailGrant():
+            return _fail(story.grant, command, now)
+        case Release():
+            return _release(story.grant, command, now)
+        case Revoke():
+            return _revoke(story, command, now)
+        case Expire():
+            return _expire(story.grant, now)
+
+
+def eligible(request: AccessRequest, principal: Principal | None) -> bool:
+    """Whether this person, as known now, may decide this request: never its requester, never an agent."""
+    return (
+        principal is not None
+        and principal.active
+        and principal.kind is PrincipalKind.PERSON
+        and principal.id != request.requester
+        and any(quorum.group in principal.groups for quorum in request.quorum)
+    )
+
+
+def missing(request: AccessRequest, directory: Mapping[str, Principal]) -> tuple[Quorum, ...]:
+    """What the quorum still lacks, counting only yeses of people who are eligible now.
+
+    One person fills one seat, even when in several of the groups; the seats are given out so that as many
+    as possible are filled (augmenting paths, the textbook bipartite matching).
+    """
+    voters = [a.approver for a in request.approvals if a.yes and eligible(request, directory.get(a.approver))]
+    seats = [quorum.group for quorum in request.quorum for _ in range(quorum.needed)]
+    taken: dict[int, str] = {}
+
+    def seat(voter: str, tried: set[int]) -> bool:
+        for index, group in enumerate(seats):
+            if index in tried or group not in directory[voter].groups:
+                continue
+            tried.add(index)
+            if index not in taken or seat(taken[index], tried):
+                taken[index] = voter
+                return True
+        return False
+
+    for voter in voters:
+        seat(voter, set())
+    open_seats = [group for index, group in enumerate(seats) if index not in taken]
+    return tuple(Quorum(g, open_seats.count(g)) for g in dict.fromkeys(open_seats))
+
+
+def _approve(request: AccessRequest, command: Approve, now: datetime) -> Decision:
+    if repeated := _already(request, command.approver, yes=True):
+        return repeated
+    if refusal := _may_decide(request, command.approver, command.directory, now):
+        return refusal
+    approval = Approval(command.approver, True, now, command.reason)
+    after = replace(request, approvals=(*request.approvals, approval))
+    if missing(after, command.directory):
+        return (ApprovalGiven(approval),)
+    return (ApprovalGiven(approval), RequestApproved(_mint(after, command.grant_id, now)))
+
+
+def _deny(request: AccessRequest, command: Deny, now: datetime) -> Decision:
+    if repeated := _already(request, command.approver, yes=False):
+        return repeated
+    if refusal := _may_decide(request, command.approver, command.directory, now):
+        return refusal
+    return (RequestDenied(Approval(command.approver, False, now, command.reason)),)
+
+
+def _cancel(request: AccessRequest, command: Cancel, now: datetime) -> Decision:
+    if command.by != request.requester:
+        return Refusal(
+            "not-yours",
+            f"Only {request.requester}, who asked, can cancel {request.id}.",
+            "An approver can deny it instead.",
+        )
+    if request.state is RequestState.CANCELLED:
+        return ()
+    if refusal := _closed(request, now):
+        return refusal
+    return (RequestCancelled(command.by, now),)
+
+
+def _already(request: AccessRequest, approver: str, *, yes: bool) -> Decision | None:
+    """No events for a press that has already counted; None where it is new."""
+    counted = any(a.approver == approver and a.yes is yes for a in request.approvals)
+    return () if counted else None
+
+
+def _may_decide(
+    request: AccessRequest, approver: str, directory: Mapping[str, Principal], now: datetime
+) -> Refusal | None:
+    if approver == request.requester:
+        return Refusal("own-request", "You cannot decide your own request.", _who_can(request))
+    if not eligible(request, directory.get(approver)):
+        return Refusal("not-an-approver", f"You are not an approver of {request.id}.", _who_can(request))
+    if refusal := _closed(request, now):
+        return refusal
+    requester = directory.get(request.requester)
+    if requester is None or not requester.active:
+        return Refusal(
+            "requester-inactive",
+            f"{request.requester}, who asked, is no longer active.",
+            "Nothing is granted; the request lapses by itself.",
+        )
+    return None
+
+
+def _closed(request: AccessRequest, now: datetime) -> Refusal | None:
+    if request.state is not RequestState.PENDING:
+        by = f" by {request.closed_by}" if request.closed_by else ""
+        return Refusal("already-decided", f"{request.id} is already {request.state}{by}.")
+    if now >= request.lapses_at:
+        return Refusal("lapsed", f"{request.id} has lapsed.", "It can be asked again.")
+    return None
+
+
+def _who_can(request: AccessRequest) -> str:
+    groups = " and ".join(quorum.group for quorum in request.quorum)
+    return f"Who can: anyone of {groups}, except {request.requester}." if groups else ""
+
+
+def _mint(request: AccessRequest, grant_id: str, now: datetime) -> Grant:
+    return Grant(
+        id=grant_id,
+        request_id=request.id,
+        principal=request.requester,
+        resource=request.resource,
+        role=request.role,
+        terms=request.terms,
+        not_before=now,
+        expiry=now + request.duration,
+    )
+
+
+# --------------------------------------------------------------- the grant
+
+
+def _confirm_hold(grant: Grant | None, command: ConfirmHold, now: datetime) -> Decision:
+    if grant is None or grant.state is not GrantState.MINTING or now >= grant.expiry:
+        return ()
+    return (GrantHeld(command.gate, now),)
+
+
+def _fail(grant: Grant | None, command: FailGrant, now: datetime) -> Decision:
+    if grant is None or grant.state is not GrantState.MINTING:
+        return ()
+    return (GrantEnded(EndReason.FAILED, "", now, command.why),)
+
+
+def _release(grant: Grant | None, command: Release, now: datetime) -> Decision:
+    if grant is None:
+        return Refusal("no-grant", "There is no grant to release.")
+    if command.by != grant.principal:
+        return Refusal(
+            "not-yours",
+            f"Only {grant.principal}, who holds {grant.id}, can release it.",
+            "An approver can revoke it instead.",
+        )
+    if grant.state is GrantState.ENDED:
+        return ()
+    return (GrantEnded(EndReason.RELEASED, command.by, now),)
+
+
+def _revoke(story: Story, command: Revoke, now: datetime) -> Decision:
+    grant = story.grant
+    if grant is None:
+        return Refusal("no-grant", "There is no grant to revoke.", "A waiting request can be denied.")
+    if not command.as_admin and not eligible(story.request, command.directory.get(command.by)):
+        return Refusal(
+            "not-an-approver", f"You are not an approver of {story.request.id}.", _who_can(story.request)
+        )
+    if grant.state is GrantState.ENDED:
+        return ()
+    return (GrantEnded(EndReason.REVOKED, command.by, now, command.reason),)
+
+
+def _expire(grant: Grant | None, now: datetime) -> Decision:
+    if grant is None or grant.state is GrantState.ENDED or now < grant.expiry:
+        return ()
+    return (GrantEnded(EndReason.EXPIRED, "", now),)
+
+
+# ---------------------------------------------------------------- evolving
+
+
+def begin(submitted: RequestSubmitted) -> Story:
+    """The story right after its first event."""
+    return Story(submitted.request, None, 1)
+
+
+def evolve(story: Story, event: Event) -> Story:
+    """The story after `event`; every event is one version."""
+    request, grant = story.request, story.grant
+    match event:
+        case RequestSubmitted():
+            return begin(event)
+        case ApprovalGiven(approval):
+            request = replace(request, approvals=(*request.approvals, approval))
+        case RequestApproved(minted):
+            request = replace(request, state=RequestState.APPROVED, closed_at=minted.not_before)
+            grant = minted
+        case RequestDenied(approval):
+            request = replace(
+                request,
+                state=RequestState.DENIED,
+                approvals=(*request.approvals, approval),
+                closed_by=approval.approver,
+                closed_at=approval.at,
+                close_reason=approval.reason,
+            )
+        case RequestCancelled(by, at):
+            request = replace(request, state=RequestState.CANCELLED, closed_by=by, closed_at=at)
+        case RequestLapsed(at):
+            request = replace(request, state=RequestState.LAPSED, closed_at=at)
+        case GrantHeld(gate, _) if grant:
+            grant = replace(grant, state=GrantState.ACTIVE, held_by=gate)
+        case GrantEnded(reason, by, at, note) if grant:
+            grant = replace(
+                grant, state=GrantState.ENDED, end_reason=reason, ended_by=by, ended_at=at, end_note=note
+            )
+        case _:
+            return story
+    return Story(request, grant, story.version + 1)

@@ -1,0 +1,153 @@
+"""Who may ask for what, who decides, for how long and on what terms.
+
+A `Policy` is the meaning of access.yaml, whole and consistent; broker/config.py reads and checks the file.
+The first rule, in the order of the file, that fits the person, the resource and the role is the one that
+applies. Where none fits, the answer is no.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import timedelta
+
+from workflows.model import Group, Principal, Quorum, Refusal, Resource, Role
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One line of the policy: `who` (group names) may have `roles` on `resources` for at most `longest`.
+
+    An empty `quorum` grants at once. `lapse_after` is how long a request waits for a decision.
+    """
+
+    name: str
+    who: frozenset[str]
+    resources: frozenset[str]
+    roles: tuple[str, ...]
+    longest: timedelta
+    usual: timedelta
+    quorum: tuple[Quorum, ...]
+    lapse_after: timedelta
+    reason_required: bool = True
+
+    def fits(self, principal: Principal, resource: str) -> bool:
+        return resource in self.resources and not self.who.isdisjoint(principal.groups)
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """The whole policy. `admins` are the groups that may revoke anything and read every session and the
+    audit trail. `digest` is the SHA-256 of the file it was read from, hexadecimal.
+    """
+
+    groups: Mapping[str, Group] = field(default_factory=dict)
+    resources: Mapping[str, Resource] = field(default_factory=dict)
+    rules: tuple[Rule, ...] = ()
+    admins: frozenset[str] = frozenset()
+    digest: str = ""
+
+    def find(self, name: str) -> Resource | None:
+        """The resource of this name or alias."""
+        if found := self.resources.get(name):
+            return found
+        return next((r for r in self.resources.values() if name in r.aliases), None)
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """What a request for `role` on `resource` would go through."""
+
+    resource: Resource
+    role: Role
+    rule: Rule
+
+
+def route(policy: Policy, principal: Principal, resource_name: str, role_name: str = "") -> Route | Refusal:
+    """Find the rule for this person, resource and role (empty: the first role the rule names).
+
+    A resource that no rule opens to this person is refused in the same words as one that does not exist, so
+    that a guess tells nothing.
+    """
+    if not principal.active:
+        return Refusal("inactive", "Your account is not active.", "Ask your identity team.")
+    resource = policy.find(resource_name)
+    fitting = [r for r in policy.rules if resource and r.fits(principal, resource.name)]
+    if resource is None or not fitting:
+        return Refusal(
+            "no-such-resource",
+            f"There is no resource “{resource_name}” that you may ask for.",
+            _offer(requestable(policy, principal)),
+        )
+    for rule in fitting:
+        name = role_name or rule.roles[0]
+        role = resource.role(name)
+        if role is not None and name in rule.roles:
+            return Route(resource, role, rule)
+    roles = sorted({name for rule in fitting for name in rule.roles})
+    return Refusal(
+        "no-such-role",
+        f"There is no role “{role_name}” on {resource.name} that you may ask for.",
+        f"You may ask for: {', '.join(roles)}.",
+    )
+
+
+def requestable(policy: Policy, principal: Principal) -> tuple[Resource, ...]:
+    """The resources this person may ask for, in the order of the file."""
+    if not principal.active:
+        return ()
+    return tuple(
+        resource
+        for resource in policy.resources.values()
+        if any(rule.fits(principal, resource.name) for rule in policy.rules)
+    )
+
+
+def explain(policy: Policy, principal: Principal, resource_name: str) -> tuple[str, ...]:
+    """Tell, rule by rule, why this person may or may not have this resource: lines for an administrator."""
+    resource = policy.find(resource_name)
+    if resource is None:
+        known = ", ".join(policy.resources) or "none"
+        return (f"{resource_name}: no such resource in the policy (known: {known}).",)
+    head = f"{principal.id} is in: {', '.join(sorted(principal.groups)) or 'no group'}."
+    lines = [head if principal.active else f"{head} The account is not active, so nothing is allowed."]
+    for rule in policy.rules:
+        if resource.name not in rule.resources:
+            continue
+        shared = sorted(rule.who & principal.groups)
+        if not shared:
+            lines.append(
+                f"rule {rule.name}: no ({principal.id} is in none of {', '.join(sorted(rule.who))})."
+            )
+            continue
+        lines.append(
+            f"rule {rule.name}: yes, through {', '.join(shared)}: {', '.join(rule.roles)} for at most "
+            f"{spell(rule.longest)}; {decided_by(rule)}."
+        )
+    if len(lines) == 1:
+        lines.append(f"no rule names {resource.name}, so nobody may ask for it.")
+    return tuple(lines)
+
+
+def decided_by(rule: Rule) -> str:
+    """How a rule's requests are decided, as a phrase."""
+    if not rule.quorum:
+        return "granted at once"
+    return "decided by " + " and ".join(f"{q.needed} of {q.group}" for q in rule.quorum)
+
+
+def spell(span: timedelta) -> str:
+    """A span in the shortest exact words: 90 minutes is "1h30m"."""
+    seconds = int(span.total_seconds())
+    parts = []
+    for size, unit in ((86400, "d"), (3600, "h"), (60, "m"), (1, "s")):
+        count, seconds = divmod(seconds, size)
+        if count:
+            parts.append(f"{count}{unit}")
+    return "".join(parts) or "0s"
+
+
+def _offer(resources: tuple[Resource, ...]) -> str:
+    if not resources:
+        return "No rule opens anything to you; ask whoever keeps the policy."
+    return f"You may ask for: {', '.join(resource.name for resource in resources)}."
