@@ -1,0 +1,111 @@
+"""The words at the border between gate and broker, as frozen values.
+
+proxy/authority.py is the Protocol that carries them. Spans cross this border as remaining seconds, not as
+instants, so that a skewed wall clock on either side can only shorten access.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from workflows.model import EndReason, Terms
+
+
+@dataclass(frozen=True, slots=True)
+class Knock:
+    """Somebody at the gate: the name and the token they gave, and what they want to reach.
+
+    `role` is empty when the client named none. `token` is the person's own short-lived login token.
+    """
+
+    gate: str
+    protocol: str
+    principal: str
+    token: str
+    resource: str
+    role: str
+    client: str
+
+    def __repr__(self) -> str:
+        return f"Knock({self.principal!r} at {self.resource!r} via {self.protocol}, from {self.client})"
+
+
+@dataclass(frozen=True, slots=True)
+class Upstream:
+    """Where and as whom the gate logs in at the target: a login minted for this grant.
+
+    `tls` is disable, require or verify-full; `ca` is a PEM text, empty for the system's store.
+    """
+
+    host: str
+    port: int
+    database: str
+    user: str
+    password: str
+    tls: str = "verify-full"
+    ca: str = ""
+
+    def __repr__(self) -> str:
+        return f"Upstream({self.host}:{self.port}/{self.database})"
+
+
+@dataclass(frozen=True, slots=True)
+class Admission:
+    """The broker's yes: a session opened under a grant.
+
+    `remaining` is the seconds until the grant's expiry; `lease` the seconds this yes is good for unless
+    renewed.
+    """
+
+    session: str
+    grant: str
+    principal: str
+    resource: str
+    role: str
+    terms: Terms
+    remaining: float
+    lease: float
+    upstream: Upstream
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """How far a session's recording has come: entries written and the hash of the last one."""
+
+    session: str
+    entries: int
+    head: str
+
+
+@dataclass(frozen=True, slots=True)
+class Closing:
+    """A session's end as the gate saw it: `reason` is client, target, cut or error, `detail` for people."""
+
+    session: str
+    reason: str
+    detail: str
+    entries: int
+    head: str
+    statements: int
+    refused: int
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class GrantMinted:
+    """A grant now exists; the gate should take hold of it and say so with `hold`."""
+
+    grant: str
+    remaining: float
+
+
+@dataclass(frozen=True, slots=True)
+class GrantEnded:
+    """A grant is over; whatever is open under it is to be cut at once."""
+
+    grant: str
+    reason: EndReason
+    detail: str
+
+
+Notice = GrantMinted | GrantEnded
