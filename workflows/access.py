@@ -18,13 +18,12 @@ from workflows.model import (
     Grant,
     GrantState,
     Principal,
-    PrincipalKind,
-    Quorum,
     Refusal,
     RequestState,
     Story,
 )
 from workflows.policy import Route, spell
+from workflows.quorum import eligible, missing, who_can
 
 # ---------------------------------------------------------------- commands
 
@@ -236,58 +235,23 @@ def decide(story: Story, command: Command, now: datetime) -> Decision:
             return _expire(story.grant, now)
 
 
-def eligible(request: AccessRequest, principal: Principal | None) -> bool:
-    """Whether this person, as known now, may decide this request: never its requester, never an agent."""
-    return (
-        principal is not None
-        and principal.active
-        and principal.kind is PrincipalKind.PERSON
-        and principal.id != request.requester
-        and any(quorum.group in principal.groups for quorum in request.quorum)
-    )
-
-
-def missing(request: AccessRequest, directory: Mapping[str, Principal]) -> tuple[Quorum, ...]:
-    """What the quorum still lacks, counting only yeses of people who are eligible now.
-
-    One person fills one seat, even when in several of the groups; the seats are given out so that as many
-    as possible are filled (augmenting paths, the textbook bipartite matching).
-    """
-    voters = [a.approver for a in request.approvals if a.yes and eligible(request, directory.get(a.approver))]
-    seats = [quorum.group for quorum in request.quorum for _ in range(quorum.needed)]
-    taken: dict[int, str] = {}
-
-    def seat(voter: str, tried: set[int]) -> bool:
-        for index, group in enumerate(seats):
-            if index in tried or group not in directory[voter].groups:
-                continue
-            tried.add(index)
-            if index not in taken or seat(taken[index], tried):
-                taken[index] = voter
-                return True
-        return False
-
-    for voter in voters:
-        seat(voter, set())
-    open_seats = [group for index, group in enumerate(seats) if index not in taken]
-    return tuple(Quorum(g, open_seats.count(g)) for g in dict.fromkeys(open_seats))
-
-
 def _approve(request: AccessRequest, command: Approve, now: datetime) -> Decision:
-    if repeated := _already(request, command.approver, yes=True):
-        return repeated
+    said_yes = any(a.approver == command.approver and a.yes for a in request.approvals)
+    if said_yes and request.state is not RequestState.PENDING:
+        return ()
     if refusal := _may_decide(request, command.approver, command.directory, now):
         return refusal
     approval = Approval(command.approver, True, now, command.reason)
-    after = replace(request, approvals=(*request.approvals, approval))
-    if missing(after, command.directory):
-        return (ApprovalGiven(approval),)
-    return (ApprovalGiven(approval), RequestApproved(_mint(after, command.grant_id, now)))
+    # A repeated yes adds nothing, but it may complete a quorum that a colleague's return has filled.
+    given = () if said_yes else (ApprovalGiven(approval),)
+    if missing(request, command.directory, (approval,)):
+        return given
+    return (*given, RequestApproved(_mint(request, command.grant_id, now)))
 
 
 def _deny(request: AccessRequest, command: Deny, now: datetime) -> Decision:
-    if repeated := _already(request, command.approver, yes=False):
-        return repeated
+    if request.state is RequestState.DENIED and request.closed_by == command.approver:
+        return ()
     if refusal := _may_decide(request, command.approver, command.directory, now):
         return refusal
     return (RequestDenied(Approval(command.approver, False, now, command.reason)),)
@@ -307,19 +271,13 @@ def _cancel(request: AccessRequest, command: Cancel, now: datetime) -> Decision:
     return (RequestCancelled(command.by, now),)
 
 
-def _already(request: AccessRequest, approver: str, *, yes: bool) -> Decision | None:
-    """No events for a press that has already counted; None where it is new."""
-    counted = any(a.approver == approver and a.yes is yes for a in request.approvals)
-    return () if counted else None
-
-
 def _may_decide(
     request: AccessRequest, approver: str, directory: Mapping[str, Principal], now: datetime
 ) -> Refusal | None:
     if approver == request.requester:
-        return Refusal("own-request", "You cannot decide your own request.", _who_can(request))
+        return Refusal("own-request", "You cannot decide your own request.", who_can(request))
     if not eligible(request, directory.get(approver)):
-        return Refusal("not-an-approver", f"You are not an approver of {request.id}.", _who_can(request))
+        return Refusal("not-an-approver", f"You are not an approver of {request.id}.", who_can(request))
     if refusal := _closed(request, now):
         return refusal
     requester = directory.get(request.requester)
@@ -339,11 +297,6 @@ def _closed(request: AccessRequest, now: datetime) -> Refusal | None:
     if now >= request.lapses_at:
         return Refusal("lapsed", f"{request.id} has lapsed.", "It can be asked again.")
     return None
-
-
-def _who_can(request: AccessRequest) -> str:
-    groups = " and ".join(quorum.group for quorum in request.quorum)
-    return f"Who can: anyone of {groups}, except {request.requester}." if groups else ""
 
 
 def _mint(request: AccessRequest, grant_id: str, now: datetime) -> Grant:
@@ -394,7 +347,7 @@ def _revoke(story: Story, command: Revoke, now: datetime) -> Decision:
         return Refusal("no-grant", "There is no grant to revoke.", "A waiting request can be denied.")
     if not command.as_admin and not eligible(story.request, command.directory.get(command.by)):
         return Refusal(
-            "not-an-approver", f"You are not an approver of {story.request.id}.", _who_can(story.request)
+            "not-an-approver", f"You are not an approver of {story.request.id}.", who_can(story.request)
         )
     if grant.state is GrantState.ENDED:
         return ()

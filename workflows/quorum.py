@@ -1,0 +1,65 @@
+"""Who may decide, and what is still missing: the same for access requests and for statements."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Protocol
+
+from workflows.model import Approval, Principal, PrincipalKind, Quorum
+
+
+class Decidable(Protocol):
+    """Anything that waits for the yes of a quorum."""
+
+    @property
+    def requester(self) -> str: ...
+    @property
+    def quorum(self) -> tuple[Quorum, ...]: ...
+    @property
+    def approvals(self) -> tuple[Approval, ...]: ...
+
+
+def eligible(matter: Decidable, principal: Principal | None) -> bool:
+    """Whether this person, as known now, may decide: never the requester, never an agent."""
+    return (
+        principal is not None
+        and principal.active
+        and principal.kind is PrincipalKind.PERSON
+        and principal.id != matter.requester
+        and any(quorum.group in principal.groups for quorum in matter.quorum)
+    )
+
+
+def missing(
+    matter: Decidable, directory: Mapping[str, Principal], more: Iterable[Approval] = ()
+) -> tuple[Quorum, ...]:
+    """What the quorum still lacks, counting only yeses of people who are eligible now (and `more` yeses).
+
+    One person fills one seat, even when in several of the groups; the seats are given out so that as many
+    as possible are filled (augmenting paths, the textbook bipartite matching).
+    """
+    said_yes = dict.fromkeys(a.approver for a in (*matter.approvals, *more) if a.yes)
+    voters = [name for name in said_yes if eligible(matter, directory.get(name))]
+    seats = [quorum.group for quorum in matter.quorum for _ in range(quorum.needed)]
+    taken: dict[int, str] = {}
+
+    def seat(voter: str, tried: set[int]) -> bool:
+        for index, group in enumerate(seats):
+            if index in tried or group not in directory[voter].groups:
+                continue
+            tried.add(index)
+            if index not in taken or seat(taken[index], tried):
+                taken[index] = voter
+                return True
+        return False
+
+    for voter in voters:
+        seat(voter, set())
+    open_seats = [group for index, group in enumerate(seats) if index not in taken]
+    return tuple(Quorum(g, open_seats.count(g)) for g in dict.fromkeys(open_seats))
+
+
+def who_can(matter: Decidable) -> str:
+    """Tell a person who may not decide who may."""
+    groups = " and ".join(quorum.group for quorum in matter.quorum)
+    return f"Who can: anyone of {groups}, except {matter.requester}." if groups else ""
