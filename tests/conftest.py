@@ -1,0 +1,228 @@
+"""Real servers for every test. A missing one fails the test that needs it; nothing is skipped.
+
+Fixtures
+--------
+`postgres` (session)   a real PostgreSQL with TLS and SCRAM on 127.0.0.1. `postgres.server` says how to reach
+                       it (port, password, ca), `postgres.admin_password` is that of `portcullis_admin`, a
+                       CREATEROLE login without superuser. `postgres.log()` is the server's log.
+`shop`                 a fresh database in it with the sample shop (users, products, orders, views, the roles
+                       app_readonly and app_readwrite): `shop.name`, `shop.psql(...)`, `shop.query(...)`,
+                       `shop.url(...)`, and `shop.server`.
+`empty_database`       the same without tables: for our own store. `.url("postgresql+asyncpg")` fits it.
+`redis_url`            a real Redis of this worker, emptied before the test.
+`chromium`             the path of a Chromium.
+`run_psql`             `run_psql({"PGHOST": …}, "select 1", "-At")` → CompletedProcess, for any server.
+
+Every server is one per xdist worker, on a free port, in its own folder, and dies with the worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import itertools
+import os
+import secrets
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+import psycopg
+import pytest
+
+from cli.embedded_postgres import EmbeddedPostgres, Server, find_client, free_port
+from cli.sample.shop import ADMIN, create_shop
+from cli.unprivileged import die_with_parent
+
+_numbers = itertools.count(1)
+
+
+def _need(name: str, package: str) -> str:
+    if found := shutil.which(name):
+        return found
+    pytest.fail(f"{name} is missing: install it (Debian: apt install {package}). ./test does this as root.")
+
+
+@pytest.fixture(scope="session")
+def run_psql() -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the real psql: `run_psql(env, sql, *options, timeout=30)`; `sql` goes in by -c."""
+    psql = find_client("psql")
+    if psql is None:
+        pytest.fail("psql is missing: install it (Debian: apt install postgresql-client).")
+
+    def run(
+        env: Mapping[str, str], sql: str | None = None, *options: str, timeout: float = 30, stdin: str = ""
+    ) -> subprocess.CompletedProcess[str]:
+        command = [str(psql), "-X", "-v", "ON_ERROR_STOP=1", *options]
+        if sql is not None:
+            command += ["-c", sql]
+        clean = {name: value for name, value in os.environ.items() if not name.startswith("PG")}
+        return subprocess.run(
+            command, env={**clean, **env}, input=stdin, capture_output=True, text=True, timeout=timeout
+        )
+
+    return run
+
+
+@dataclass
+class Database:
+    """One database of the worker's PostgreSQL; by default everything is done as superuser."""
+
+    server: Server
+    name: str
+    admin_password: str
+    run_psql: Callable[..., subprocess.CompletedProcess[str]]
+    admin: str = ADMIN
+
+    def env(self, user: str = "", password: str = "") -> dict[str, str]:
+        return self.server.libpq(self.name, user, password)
+
+    def psql(self, sql: str, *options: str, user: str = "", password: str = "") -> str:
+        """What psql prints for `sql`, unaligned and without headers. Raises where psql fails."""
+        done = self.run_psql(self.env(user, password), sql, "-At", *options)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def query(self, sql: str, *values: object) -> list[tuple[object, ...]]:
+        """Rows by psycopg, each time on a new connection that commits."""
+        with self.connect() as connection:
+            cursor = connection.execute(sql, values or None)  # type: ignore[arg-type]
+            return cursor.fetchall() if cursor.description else []
+
+    def connect(self, user: str = "", password: str = "", **options: object) -> psycopg.Connection:
+        return psycopg.connect(
+            host=self.server.host,
+            port=self.server.port,
+            dbname=self.name,
+            user=user or self.server.user,
+            password=password or self.server.password,
+            sslmode="verify-full" if self.server.ca else "disable",
+            sslrootcert=str(self.server.ca or ""),
+            **options,  # type: ignore[arg-type]
+        )
+
+    def url(self, scheme: str = "postgresql", user: str = "", password: str = "") -> str:
+        """Its URL, without TLS options: the server demands TLS, which asyncpg then uses by itself."""
+        who = quote(user or self.server.user, safe="")
+        secret = quote(password or self.server.password, safe="")
+        return f"{scheme}://{who}:{secret}@{self.server.host}:{self.server.port}/{self.name}"
+
+
+@dataclass
+class Postgres:
+    """The worker's server, and new databases in it."""
+
+    server: Server
+    admin_password: str
+    run_psql: Callable[..., subprocess.CompletedProcess[str]]
+
+    def log(self) -> str:
+        return self.server.log.read_text(errors="replace")
+
+    def new_database(self, template: str = "template1") -> Database:
+        name = f"test_{next(_numbers)}"
+        database = Database(self.server, name, self.admin_password, self.run_psql)
+        master = Database(self.server, "postgres", self.admin_password, self.run_psql)
+        master.psql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        if template == "shop":
+            # Privileges on a database do not come with its template.
+            master.psql(f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC')
+            master.psql(f'GRANT CONNECT ON DATABASE "{name}" TO app_readonly, app_readwrite, {ADMIN}')
+        return database
+
+    def drop(self, database: Database) -> None:
+        master = Database(self.server, "postgres", self.admin_password, self.run_psql)
+        master.psql(f'DROP DATABASE IF EXISTS "{database.name}" WITH (FORCE)')
+
+
+@pytest.fixture(scope="session")
+def postgres(run_psql: Callable[..., subprocess.CompletedProcess[str]]) -> Iterator[Postgres]:
+    # Below /tmp itself: pytest's own folders are closed to the user that PostgreSQL may have to run as.
+    home = Path(tempfile.mkdtemp(prefix="portcullis-pg-"))
+    cluster = EmbeddedPostgres(
+        home, durable=False, settings={"max_connections": "200", "shared_buffers": "32MB"}
+    )
+    if cluster.binaries.bundled:
+        pytest.fail(
+            "PostgreSQL is missing (the wheel speaks no TLS): install it (Debian: apt install postgresql)."
+        )
+    try:
+        server = cluster.start()
+        password = secrets.token_urlsafe(16)
+        asyncio.run(create_shop(server, password))
+        yield Postgres(server, password, run_psql)
+    finally:
+        cluster.stop()
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture
+def shop(postgres: Postgres) -> Iterator[Database]:
+    database = postgres.new_database(template="shop")
+    yield database
+    postgres.drop(database)
+
+
+@pytest.fixture
+def empty_database(postgres: Postgres) -> Iterator[Database]:
+    database = postgres.new_database()
+    yield database
+    postgres.drop(database)
+
+
+@pytest.fixture(scope="session")
+def _redis_server() -> Iterator[str]:
+    binary = _need("redis-server", "redis-server")
+    folder = Path(tempfile.mkdtemp(prefix="portcullis-redis-"))
+    port = free_port()
+    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    with (folder / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [binary, *options],
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509
+        )
+    try:
+        _wait_for_redis(port, process, folder / "log")
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        process.terminate()
+        process.wait(10)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _wait_for_redis(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    import redis
+
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline and process.poll() is None:
+        try:
+            redis.Redis(port=port).ping()
+            return
+        except redis.ConnectionError:
+            time.sleep(0.02)
+    pytest.fail(f"redis-server did not come up:\n{log.read_text(errors='replace')}")
+
+
+@pytest.fixture
+def redis_url(_redis_server: str) -> str:
+    import redis
+
+    redis.Redis.from_url(_redis_server).flushall()
+    return _redis_server
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    for name in ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable"):
+        if found := shutil.which(name):
+            return found
+    pytest.fail("Chromium is missing: install it (Debian: apt install chromium).")
