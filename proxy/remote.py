@@ -1,0 +1,143 @@
+"""The broker behind HTTP, for a gate in another process (Unix socket) or on another machine (TCP, TLS).
+
+Implements proxy.authority.Authority. Anything but a whole, well-formed answer in time is a ConnectionError:
+the gate then fails closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from types import TracebackType
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import httpx2
+import msgspec
+
+from workflows import gate_wire as wire
+from workflows.gate import Admission, Closing, Knock, Notice, Progress
+from workflows.model import Refusal
+
+T = TypeVar("T")
+
+_LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_LONGEST_LINE = 64 * 1024
+
+
+class RemoteAuthority:
+    """The broker at `address`, or behind the Unix socket `socket`.
+
+    `token` is the gate token that the broker knows. `timeout` is the seconds one answer may take, `silence`
+    the seconds without a word on the stream of notices after which the broker counts as lost. Raises
+    ValueError for an address that would carry credentials in the clear over a network. What an answer took to
+    arrive is taken off its remaining seconds, so that a slow way only shortens access.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        token: str,
+        *,
+        socket: Path | None = None,
+        timeout: float = 5.0,
+        silence: float = 4.0,
+    ) -> None:
+        parts = urlsplit(address)
+        if socket is None and parts.scheme != "https" and parts.hostname not in _LOOPBACK:
+            raise ValueError(f"A gate reaches its broker by https, not by {address}")
+        self._silence = silence
+        self._http = httpx2.AsyncClient(
+            base_url=address,
+            headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
+            timeout=timeout,
+            transport=httpx2.AsyncHTTPTransport(uds=str(socket)) if socket else None,
+            trust_env=False,
+        )
+
+    async def __aenter__(self) -> RemoteAuthority:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        await self._http.aclose()
+
+    async def admit(self, knock: Knock) -> Admission | Refusal:
+        asked = time.monotonic()
+        answer = await self._ask("/gate/admit", knock, wire.decode_admit_answer)
+        if answer.refusal is not None:
+            return answer.refusal
+        if answer.admission is None:
+            raise ConnectionError("The broker answered a knock with neither yes nor no.")
+        spent = time.monotonic() - asked
+        return replace(answer.admission, remaining=answer.admission.remaining - spent)
+
+    async def renew(self, gate: str, progress: Sequence[Progress]) -> Mapping[str, float]:
+        asked = time.monotonic()
+        answer = await self._ask("/gate/renew", wire.renew_question(gate, progress), wire.decode_renew_answer)
+        spent = time.monotonic() - asked
+        return {session: remaining - spent for session, remaining in answer.remaining.items()}
+
+    async def hold(self, gate: str, grant: str) -> None:
+        await self._ask("/gate/hold", wire.HoldQuestion(gate, grant), _nothing)
+
+    async def close(self, gate: str, closing: Closing) -> None:
+        await self._ask("/gate/close", wire.CloseQuestion(gate, closing), _nothing)
+
+    async def notices(self, gate: str) -> AsyncIterator[Notice]:
+        timeout = httpx2.Timeout(self._silence)
+        try:
+            async with self._http.stream(
+                "GET", "/gate/notices", params={"gate": gate}, timeout=timeout
+            ) as answer:
+                _expect_yes(answer)
+                async for line in _lines(answer.aiter_raw()):
+                    notice = wire.decode_notice_line(line).notice
+                    if notice is not None:
+                        yield notice
+        except ConnectionError:
+            raise
+        except (httpx2.HTTPError, httpx2.StreamError, msgspec.MsgspecError, OSError) as error:
+            raise ConnectionError(f"The broker's notices broke off ({type(error).__name__}).") from None
+
+    async def _ask(self, path: str, question: object, decode: Callable[[bytes], T]) -> T:
+        try:
+            # httpx counts its time-out per read; a broker that dribbles must not hold the gate for longer.
+            async with asyncio.timeout(self._http.timeout.read):
+                answer = await self._http.post(path, content=wire.encode(question))
+            _expect_yes(answer)
+            return decode(answer.content)
+        except ConnectionError:
+            raise
+        except (httpx2.HTTPError, msgspec.MsgspecError, OSError, TimeoutError) as error:
+            # `from None`: what the library says may quote the question, and the question holds a token.
+            raise ConnectionError(f"The broker did not answer {path} ({type(error).__name__}).") from None
+
+
+def _expect_yes(answer: httpx2.Response) -> None:
+    if answer.status_code == 401:
+        raise ConnectionError("The broker does not accept this gate's token.")
+    if answer.status_code not in (200, 204):
+        raise ConnectionError(f"The broker answered {answer.status_code}.")
+
+
+def _nothing(_content: bytes) -> None:
+    return None
+
+
+async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Whole lines; what follows the last line end when the stream stops is a broken-off line, not a notice."""
+    pending = b""
+    async for chunk in chunks:
+        *whole, pending = (pending + chunk).split(b"\n")
+        if len(pending) > _LONGEST_LINE:
+            raise ConnectionError("The broker sent a notice without an end.")
+        for line in whole:
+            yield line

@@ -1,0 +1,87 @@
+"""How the words between gate and broker travel as JSON, for a gate in another process or on another machine.
+
+Both ends use these, so that a field added to a word travels without further ado. An answer that does not fit
+is no answer: decoding raises msgspec.MsgspecError and the gate fails closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import msgspec
+
+from workflows.gate import Admission, Closing, GrantEnded, GrantMinted, Knock, Notice, Progress
+from workflows.model import Refusal
+
+HEARTBEAT = 1.0
+"""Seconds after which a silent stream of notices says that it is still there."""
+
+
+class AdmitAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One of the two is there."""
+
+    admission: Admission | None = None
+    refusal: Refusal | None = None
+
+
+class RenewQuestion(msgspec.Struct, frozen=True):
+    gate: str
+    progress: tuple[Progress, ...]
+
+
+class RenewAnswer(msgspec.Struct, frozen=True):
+    remaining: dict[str, float]
+
+
+class HoldQuestion(msgspec.Struct, frozen=True):
+    gate: str
+    grant: str
+
+
+class CloseQuestion(msgspec.Struct, frozen=True):
+    gate: str
+    closing: Closing
+
+
+class NoticeLine(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One line of the stream of notices; an empty one is a heartbeat."""
+
+    minted: GrantMinted | None = None
+    ended: GrantEnded | None = None
+
+    @property
+    def notice(self) -> Notice | None:
+        return self.minted or self.ended
+
+
+def admit_answer(outcome: Admission | Refusal) -> AdmitAnswer:
+    if isinstance(outcome, Refusal):
+        return AdmitAnswer(refusal=outcome)
+    return AdmitAnswer(admission=outcome)
+
+
+def notice_line(notice: Notice | None) -> bytes:
+    """The line, with its end, of a notice or (None) of a heartbeat."""
+    if isinstance(notice, GrantMinted):
+        line = NoticeLine(minted=notice)
+    else:
+        line = NoticeLine(ended=notice)
+    return msgspec.json.encode(line) + b"\n"
+
+
+def renew_question(gate: str, progress: Sequence[Progress]) -> RenewQuestion:
+    return RenewQuestion(gate, tuple(progress))
+
+
+def renew_answer(remaining: Mapping[str, float]) -> RenewAnswer:
+    return RenewAnswer(dict(remaining))
+
+
+decode_knock = msgspec.json.Decoder(Knock).decode
+decode_admit_answer = msgspec.json.Decoder(AdmitAnswer).decode
+decode_renew_question = msgspec.json.Decoder(RenewQuestion).decode
+decode_renew_answer = msgspec.json.Decoder(RenewAnswer).decode
+decode_hold_question = msgspec.json.Decoder(HoldQuestion).decode
+decode_close_question = msgspec.json.Decoder(CloseQuestion).decode
+decode_notice_line = msgspec.json.Decoder(NoticeLine).decode
+encode = msgspec.json.encode
