@@ -133,11 +133,12 @@ class EmbeddedPostgres:
     """One server whose files are all in `home`; what is in it survives `stop`.
 
     `durable=False` trades safety after a crash of the machine for speed: for tests.
-    `settings` are further lines of postgresql.conf.
+    `settings` are further lines of postgresql.conf. `plain` also lets clients in without TLS.
     """
 
     home: Path
     durable: bool = True
+    plain: bool = False
     settings: Mapping[str, str] = field(default_factory=dict)
     binaries: Binaries = field(default_factory=find_binaries)
     _process: subprocess.Popen[bytes] | None = field(default=None, init=False, repr=False)
@@ -259,7 +260,7 @@ class EmbeddedPostgres:
         quoted = {name: value.replace("'", "''") for name, value in lines.items()}
         main, access = data / "postgresql.auto.conf", data / "pg_hba.conf"
         main.write_text("".join(f"{name} = '{value}'\n" for name, value in quoted.items()))
-        kind = "hostssl" if ca else "host"
+        kind = "hostssl" if ca and not self.plain else "host"
         access.write_text(f"{kind} all all 127.0.0.1/32 scram-sha-256\n")
         jail.own(main)
         jail.own(access)

@@ -1,0 +1,1 @@
+"""Measurements, which start and stop every server themselves, on free ports of loopback."""

@@ -1,0 +1,134 @@
+"""`bench/postgres`: pgbench -S directly, through PgBouncer, through HAProxy and through the gate.
+
+Rounds, not runs: in each round every path runs once for each mode and number of clients, in a new random
+order, and only runs of the same round are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import random
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from bench import peers, report
+from bench.measure import Run, Way, run
+from cli.embedded_postgres import EmbeddedPostgres, Server, find_client
+
+PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "performance.md"
+MODES = ("simple", "extended", "prepared")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
+    pgbench = find_client("pgbench")
+    if pgbench is None:
+        print("pgbench is missing: install it (Debian: apt install postgresql).", file=sys.stderr)
+        return 1
+    with tempfile.TemporaryDirectory(prefix="portcullis-bench-") as folder:
+        Path(folder).chmod(0o755)  # PgBouncer runs as nobody
+        with _target(Path(folder), options.scale, str(pgbench)) as server, contextlib.ExitStack() as stack:
+            ways = _ways(server, Path(folder), stack, options)
+            paths = [way.name for way in ways]
+            runs = _rounds(ways, options, str(pgbench))
+    tls = "TLS on every leg" if options.tls else "no TLS"
+    text = f"{report.heading(runs, f'`pgbench -S`, scale {options.scale}, {tls},')}\n\n"
+    text += report.table(runs, paths, "PgBouncer")
+    print(text)
+    if options.write:
+        report.write(PAGE, f"postgres-{'tls' if options.tls else 'plain'}", text)
+    return 0
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="bench/postgres", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=6)
+    parser.add_argument("--seconds", type=int, default=3, help="length of one run")
+    parser.add_argument("--transactions", type=int, help="of each client, instead of --seconds")
+    parser.add_argument("--clients", type=lambda text: [int(n) for n in text.split(",")], default=[1, 8, 32])
+    parser.add_argument("--modes", type=lambda text: text.split(","), default=list(MODES))
+    parser.add_argument(
+        "--paths", type=lambda text: text.split(","), help="direct,pgbouncer,haproxy,gate1,gate2"
+    )
+    parser.add_argument("--scale", type=int, default=10, help="pgbench scale: 100,000 rows each")
+    parser.add_argument("--plain", dest="tls", action="store_false", help="without TLS: the peers only")
+    parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
+    parser.add_argument("--seed", type=int, default=1)
+    return parser.parse_args(arguments)
+
+
+@contextlib.contextmanager
+def _target(folder: Path, scale: int, pgbench: str) -> Iterator[Server]:
+    """A PostgreSQL that takes clients with and without TLS, with pgbench's tables in it."""
+    cluster = EmbeddedPostgres(
+        folder / "postgres",
+        durable=False,
+        plain=True,
+        settings={"max_connections": "300", "shared_buffers": "256MB", "autovacuum": "off"},
+    )
+    try:
+        server = cluster.start()
+        psql = str(find_client("psql"))
+        make = [
+            f"CREATE ROLE {peers.USER} LOGIN PASSWORD '{peers.PASSWORD}'",
+            f"CREATE DATABASE {peers.DATABASE} OWNER {peers.USER}",
+        ]
+        for sql in make:
+            subprocess.run([psql, "-Xqc", sql], env={**os.environ, **server.libpq()}, check=True)
+        filling = [pgbench, "-i", "-q", "-s", str(scale)]
+        env = peers.client_env(server.port, server.ca)
+        subprocess.run(filling, env={**os.environ, **env}, check=True, capture_output=True)
+        yield server
+    finally:
+        cluster.stop()
+
+
+def _ways(
+    server: Server, folder: Path, stack: contextlib.ExitStack, options: argparse.Namespace
+) -> list[Way]:
+    tls = options.tls
+    chosen = options.paths or ["direct", "pgbouncer", "haproxy"]
+    ways = []
+    for name in chosen:
+        if name == "direct":
+            ways.append(peers.direct(server, tls=tls))
+        elif name == "pgbouncer":
+            ways.append(stack.enter_context(peers.pgbouncer(server, folder / name, tls=tls)))
+        elif name == "haproxy":
+            ways.append(stack.enter_context(peers.haproxy(server, folder / name, tls=tls)))
+        else:
+            raise SystemExit(f"no such path: {name}")
+    return ways
+
+
+def _rounds(ways: list[Way], options: argparse.Namespace, pgbench: str) -> list[Run]:
+    chance = random.Random(options.seed)
+    runs = []
+    for number in range(options.rounds):
+        for mode in options.modes:
+            for clients in options.clients:
+                for way in chance.sample(ways, len(ways)):
+                    done = run(
+                        way,
+                        mode,
+                        clients,
+                        number,
+                        pgbench=pgbench,
+                        seconds=options.seconds,
+                        transactions=options.transactions,
+                    )
+                    runs.append(done)
+                    print(
+                        f"round {number + 1} {mode:9} {clients:3} clients {way.name:12} {done.tps:9.0f} tps",
+                        file=sys.stderr,
+                    )
+    return runs
+
+
+if __name__ == "__main__":
+    sys.exit(main())
