@@ -1,0 +1,139 @@
+"""The policy file, read and checked: what access.yaml says, as values that the rest works with.
+
+`load` reads a file whole or raises ConfigError with every problem in it. `ConfigHolder` keeps the current
+one and swaps it in one step; a bad file never replaces a good one.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from broker.identity.directory import StaticDirectory
+from workflows.policy import Policy
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing wrong in the file: where (from 1), what, and what would be right."""
+
+    file: str
+    line: int
+    column: int
+    what: str
+    suggestion: str = ""
+
+    def __str__(self) -> str:
+        tail = f" — {self.suggestion}" if self.suggestion else ""
+        return f"{self.file}:{self.line}:{self.column}: {self.what}{tail}"
+
+
+class ConfigError(ValueError):
+    """The file cannot be used. `problems` holds all of it, in the order of the file."""
+
+    def __init__(self, problems: list[Problem]) -> None:
+        self.problems = problems
+        super().__init__("\n".join(str(problem) for problem in problems))
+
+
+@dataclass(frozen=True, slots=True)
+class SecretRef:
+    """Where a secret is: `env:NAME` or `file:PATH` (relative to the policy file). Never the secret."""
+
+    text: str
+    base: Path = Path()
+
+    def read(self) -> str:
+        """The secret. Raises LookupError, which names the place and not the content."""
+        kind, _, place = self.text.partition(":")
+        if kind == "env":
+            if value := os.environ.get(place):
+                return value
+            raise LookupError(f"the environment variable {place} is not set")
+        try:
+            return (self.base / place).read_text().rstrip("\r\n")
+        except OSError as error:
+            raise LookupError(f"the file {place} cannot be read: {error.strerror}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class PostgresTarget:
+    """Where a PostgreSQL resource is and who makes logins there.
+
+    `tls` is disable, require or verify-full; `ca` is a PEM text, empty for the system's store.
+    """
+
+    host: str
+    port: int
+    database: str
+    tls: str
+    ca: str
+    admin_user: str
+    admin_password: SecretRef
+
+
+@dataclass(frozen=True, slots=True)
+class SlackSettings:
+    """`team` is the workspace's id; empty: whichever the bot token belongs to."""
+
+    team: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole file. `targets` is keyed by resource name."""
+
+    policy: Policy = field(default_factory=Policy)
+    directory: StaticDirectory = field(default_factory=lambda: StaticDirectory({}))
+    targets: Mapping[str, PostgresTarget] = field(default_factory=dict)
+    slack: SlackSettings = SlackSettings()
+    timezone: str = "UTC"
+
+
+def load(path: Path) -> Config:
+    """Read and check a policy file. Raises ConfigError with every problem found."""
+    from broker.policy_file.build import build
+
+    return build(path)
+
+
+class ConfigHolder:
+    """The current configuration of the file at `path`. Call it to get it; `reload` swaps it whole."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._stamp = _stamp(path)
+        self._current = load(path)
+
+    def __call__(self) -> Config:
+        return self._current
+
+    @property
+    def current(self) -> Config:
+        return self._current
+
+    def changed(self) -> bool:
+        """Whether the file looks different from when it was last read, well or badly."""
+        return _stamp(self.path) != self._stamp
+
+    def reload(self) -> list[Problem]:
+        """Read the file again. Problems mean that the former configuration stays."""
+        with self._lock:
+            self._stamp = _stamp(self.path)
+            try:
+                self._current = load(self.path)
+            except ConfigError as error:
+                return error.problems
+        return []
+
+
+def _stamp(path: Path) -> tuple[int, int, int]:
+    try:
+        stat = path.stat()
+    except OSError:
+        return (0, 0, 0)
+    return (stat.st_mtime_ns, stat.st_size, stat.st_ino)

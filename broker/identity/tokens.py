@@ -1,0 +1,159 @@
+"""Opaque tokens: 256 random bits, stored as their SHA-256, so that the database gives none away.
+
+Kinds: `login` opens CLI and API (12 hours, counted from its last use), `entry` is the password at the gate
+(10 minutes to log in with, as often as one likes, by its principal only), `reveal` shows a page once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+from sqlalchemy import delete, insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from broker import audit
+from broker.clock import Chance, Clock
+from broker.store.engine import Store
+from broker.store.tables import tokens as t
+
+
+class TokenKind(StrEnum):
+    LOGIN = "login"
+    ENTRY = "entry"
+    REVEAL = "reveal"
+
+
+LIFETIMES = {
+    TokenKind.LOGIN: timedelta(hours=12),
+    TokenKind.ENTRY: timedelta(minutes=10),
+    TokenKind.REVEAL: timedelta(minutes=10),
+}
+PREFIXES = {TokenKind.LOGIN: "pcl_", TokenKind.ENTRY: "pce_", TokenKind.REVEAL: "pcr_"}
+"""So that a scanner of leaked secrets, and our own log scrubber, know one when they see it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Issued:
+    """A new token, in clear for the only time."""
+
+    token: str
+    expires_at: datetime
+
+    def __repr__(self) -> str:
+        return f"Issued(until {self.expires_at})"
+
+
+@dataclass(frozen=True, slots=True)
+class Held:
+    """What a good token stands for. `payload` is what it was issued with."""
+
+    principal: str
+    expires_at: datetime
+    label: str = ""
+    payload: str = ""
+
+
+class Tokens:
+    def __init__(self, store: Store, clock: Clock, chance: Chance) -> None:
+        self._store = store
+        self._clock = clock
+        self._chance = chance
+
+    async def issue(
+        self,
+        kind: TokenKind,
+        principal: str,
+        *,
+        via: str,
+        label: str = "",
+        payload: str = "",
+        lifetime: timedelta | None = None,
+    ) -> Issued:
+        """Make a token. The trail says that, never which."""
+        now = self._clock.now()
+        token = PREFIXES[kind] + self._chance.token(32)
+        until = now + (lifetime or LIFETIMES[kind])
+        values = {"kind": kind, "principal": principal, "label": label[:200], "payload": payload}
+        async with self._store.write() as tx:
+            await tx.execute(insert(t).values(hash=_hash(token), created_at=now, expires_at=until, **values))
+            note = audit.Note("token.issued", principal, {"kind": kind, "label": label, "until": until})
+            await audit.append(tx, [note], at=now, actor=principal, via=via)
+        return Issued(token, until)
+
+    async def check(self, kind: TokenKind, token: str) -> Held | None:
+        """What a token stands for now; None for one that is unknown, of another kind, over or ended.
+
+        The use of a login token makes it last longer.
+        """
+        async with self._store.read() as tx:
+            held = await find(tx, kind, token, self._clock.now())
+        if held and kind is TokenKind.LOGIN:
+            await self._prolong(token, held)
+        return held
+
+    async def spend(self, kind: TokenKind, token: str) -> Held | None:
+        """Check a token and end it: of any number of calls at once, one gets it."""
+        now = self._clock.now()
+        async with self._store.write() as tx:
+            held = await find(tx, kind, token, now, lock=True)
+            if held:
+                await tx.execute(update(t).where(t.c.hash == _hash(token)).values(ended_at=now, payload=""))
+        return held
+
+    async def end(self, token: str, *, via: str) -> None:
+        """Log out: the token is good for nothing from now on."""
+        now = self._clock.now()
+        row = (t.c.hash == _hash(token)) & t.c.ended_at.is_(None)
+        async with self._store.write() as tx:
+            owner = (await tx.execute(select(t.c.principal, t.c.kind).where(row))).first()
+            if owner is None:
+                return
+            await tx.execute(update(t).where(row).values(ended_at=now, payload=""))
+            note = audit.Note("token.ended", owner.principal, {"kind": owner.kind})
+            await audit.append(tx, [note], at=now, actor=owner.principal, via=via)
+
+    async def end_all(self, principal: str, *, actor: str, via: str) -> int:
+        """End every token of a person. Returns how many were good until now."""
+        now = self._clock.now()
+        row = (t.c.principal == principal) & t.c.ended_at.is_(None) & (t.c.expires_at > now)
+        async with self._store.write() as tx:
+            ended = (await tx.execute(update(t).where(row).values(ended_at=now, payload=""))).rowcount
+            note = audit.Note("token.ended", principal, {"all": ended})
+            await audit.append(tx, [note], at=now, actor=actor, via=via)
+        return ended
+
+    async def gate_principal(self, token: str) -> str | None:
+        """Whose password at the gate this is."""
+        held = await self.check(TokenKind.ENTRY, token)
+        return held.principal if held else None
+
+    async def _prolong(self, token: str, held: Held) -> None:
+        until = self._clock.now() + LIFETIMES[TokenKind.LOGIN]
+        if until - held.expires_at < timedelta(minutes=5):
+            return  # one write in five minutes is enough
+        good = (t.c.hash == _hash(token)) & t.c.ended_at.is_(None)
+        async with self._store.write() as tx:
+            await tx.execute(update(t).where(good).values(expires_at=until))
+
+
+async def find(
+    tx: AsyncConnection, kind: TokenKind, token: str, now: datetime, *, lock: bool = False
+) -> Held | None:
+    """The same check in the caller's transaction."""
+    query = select(t.c.principal, t.c.expires_at, t.c.label, t.c.payload).where(
+        t.c.hash == _hash(token), t.c.kind == kind, t.c.ended_at.is_(None), t.c.expires_at > now
+    )
+    row = (await tx.execute(query.with_for_update() if lock else query)).first()
+    return Held(*row) if row else None
+
+
+async def sweep(tx: AsyncConnection, before: datetime) -> int:
+    """Delete tokens that were over before `before`."""
+    return (await tx.execute(delete(t).where(t.c.expires_at < before))).rowcount
+
+
+def _hash(token: str) -> str:
+    return hashlib.sha256(token.encode()).hexdigest()

@@ -1,0 +1,123 @@
+"""Work that a transaction leaves behind: mint a login, drop a login, bring a card up to date.
+
+Rows of one key are done one at a time and in their order, by whichever broker claims them. A claim ends by
+itself, so work may be done twice and must not mind.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import and_, delete, exists, insert, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from broker.clock import Chance, Clock
+from broker.store.engine import Store
+from broker.store.tables import outbox as t
+
+MINT, DROP, CARD = "mint", "drop", "card"
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """A claimed row. `attempts` counts this one too. `claim` proves that it is still ours to finish."""
+
+    id: int
+    kind: str
+    key: str
+    payload: str
+    attempts: int
+    claim: str
+
+
+async def put(
+    tx: AsyncConnection,
+    kind: str,
+    key: str,
+    now: datetime,
+    payload: str = "",
+    *,
+    delay: timedelta = timedelta(),
+) -> None:
+    """Leave work behind in the caller's transaction."""
+    values = {"kind": kind, "key": key, "payload": payload, "created_at": now, "available_at": now + delay}
+    await tx.execute(insert(t).values(attempts=0, problem="", **values))
+
+
+async def withdraw(tx: AsyncConnection, kind: str, key: str, now: datetime) -> None:
+    """Mark work done that nobody has begun or that waits for another attempt."""
+    idle = or_(t.c.claimed_until.is_(None), t.c.claimed_until <= now)
+    row = and_(t.c.kind == kind, t.c.key == key, t.c.done_at.is_(None), idle)
+    await tx.execute(update(t).where(row).values(done_at=now, problem="withdrawn"))
+
+
+async def sweep(tx: AsyncConnection, before: datetime) -> int:
+    """Delete rows done before `before`."""
+    return (await tx.execute(delete(t).where(t.c.done_at < before))).rowcount
+
+
+class Outbox:
+    """Claim, finish and retry, each in a transaction of its own."""
+
+    def __init__(self, store: Store, clock: Clock, chance: Chance) -> None:
+        self._store = store
+        self._clock = clock
+        self._chance = chance
+
+    async def claim(self, *kinds: str, lease: timedelta = timedelta(seconds=60)) -> Work | None:
+        """The oldest row of these kinds that is due and whose key is free; None where there is none."""
+        now = self._clock.now()
+        earlier = t.alias("earlier")
+        blocked = exists().where(earlier.c.key == t.c.key, earlier.c.id < t.c.id, earlier.c.done_at.is_(None))
+        due = and_(
+            t.c.done_at.is_(None),
+            t.c.kind.in_(kinds),
+            t.c.available_at <= now,
+            or_(t.c.claimed_until.is_(None), t.c.claimed_until <= now),
+            ~blocked,
+        )
+        query = select(t.c.id, t.c.kind, t.c.key, t.c.payload, t.c.attempts).where(due).order_by(t.c.id)
+        async with self._store.write() as tx:
+            row = (await tx.execute(query.limit(1).with_for_update(skip_locked=True))).first()
+            if row is None:
+                return None
+            claim = self._chance.token(16)
+            values = {"claim": claim, "claimed_until": now + lease, "attempts": row.attempts + 1}
+            await tx.execute(update(t).where(t.c.id == row.id).values(**values))
+        return Work(row.id, row.kind, row.key, row.payload, row.attempts + 1, claim)
+
+    async def finish(self, work: Work) -> bool:
+        """The work is done. False where the claim had run out and another may be doing it again."""
+        async with self._store.write() as tx:
+            return await finish(tx, work, self._clock.now())
+
+    async def retry(self, work: Work, problem: str, delay: timedelta) -> None:
+        """The work failed: let it be claimed again after `delay`. `problem` must hold no secret."""
+        values = {
+            "claim": None,
+            "claimed_until": None,
+            "available_at": self._clock.now() + delay,
+            "problem": problem[:500],
+        }
+        async with self._store.write() as tx:
+            await tx.execute(update(t).where(t.c.id == work.id, t.c.claim == work.claim).values(**values))
+
+    async def next_due(self, *kinds: str) -> datetime | None:
+        """When the next row of these kinds is due, or a claim on one runs out."""
+        query = select(t.c.available_at, t.c.claimed_until).where(t.c.done_at.is_(None), t.c.kind.in_(kinds))
+        async with self._store.read() as tx:
+            rows = (await tx.execute(query)).all()
+        return min((max(filter(None, row)) for row in rows), default=None)
+
+
+async def finish(tx: AsyncConnection, work: Work, now: datetime) -> bool:
+    """The same in the caller's transaction."""
+    row = and_(t.c.id == work.id, t.c.claim == work.claim, t.c.done_at.is_(None))
+    done = await tx.execute(update(t).where(row).values(done_at=now, claimed_until=None, problem=""))
+    return done.rowcount == 1
+
+
+def backoff(attempts: int, *, first: float = 0.5, most: float = 60.0) -> timedelta:
+    """How long to wait after the nth failed attempt: doubling, with an upper end."""
+    return timedelta(seconds=min(most, first * 2.0 ** min(attempts - 1, 20)))

@@ -1,0 +1,187 @@
+"""What may be read, and by whom."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+
+from broker import audit
+from broker.bus import Bus
+from broker.clock import Chance, Clock
+from broker.config import Config
+from broker.store import sessions, stories
+from broker.store.engine import Store
+from broker.store.sessions import SessionRecord
+from workflows import policy
+from workflows.model import Principal, Refusal, Resource, Story
+from workflows.policy import Policy, Route
+from workflows.quorum import eligible
+
+NO_STORY = Refusal("no-such-request", "There is no such request or grant.", "See yours with: status.")
+NO_SESSION = Refusal("no-such-session", "There is no such session that you may see.")
+UNKNOWN = Refusal("unknown-person", "You are not known here.", "Ask whoever keeps the policy to add you.")
+
+
+class Reading:
+    """The reading half of the service. Nothing here changes anything."""
+
+    def __init__(
+        self, store: Store, config: Callable[[], Config], clock: Clock, chance: Chance, bus: Bus
+    ) -> None:
+        self.store = store
+        self.clock = clock
+        self.chance = chance
+        self.bus = bus
+        self._config = config
+
+    @property
+    def config(self) -> Config:
+        """The configuration as it is at this moment."""
+        return self._config()
+
+    @property
+    def policy(self) -> Policy:
+        return self.config.policy
+
+    # ------------------------------------------------------------- people
+
+    def principal(self, principal_id: str) -> Principal | None:
+        return self.config.directory.principal(principal_id)
+
+    def principal_of_slack(self, team: str, user: str) -> Principal | None:
+        return self.config.directory.of_slack(team, user)
+
+    def slack_user(self, principal_id: str) -> str | None:
+        return self.config.directory.slack_user(principal_id)
+
+    def timezone(self, principal_id: str) -> str:
+        """The IANA name of the time zone in which this person reads a clock."""
+        return self.config.directory.timezone(principal_id)
+
+    def is_admin(self, principal_id: str) -> bool:
+        person = self.principal(principal_id)
+        return person is not None and person.active and not self.policy.admins.isdisjoint(person.groups)
+
+    # ------------------------------------------------------------- policy
+
+    def explain(self, principal_id: str, resource: str) -> tuple[str, ...]:
+        person = self.principal(principal_id)
+        if person is None:
+            return (f"{principal_id}: no such person in the policy.",)
+        return policy.explain(self.policy, person, resource)
+
+    def route(self, actor: str, resource: str, role: str = "") -> Route | Refusal:
+        person = self.principal(actor)
+        return policy.route(self.policy, person, resource, role) if person else UNKNOWN
+
+    def requestable(self, actor: str) -> tuple[Resource, ...]:
+        person = self.principal(actor)
+        return policy.requestable(self.policy, person) if person else ()
+
+    # ------------------------------------------------------------ stories
+
+    async def story(self, key: str) -> Story | None:
+        """The story of a request id or grant id, for our own use: whoever shows it decides to whom."""
+        async with self.store.read() as tx:
+            return await stories.find(tx, key)
+
+    async def story_for(self, key: str, actor: str) -> Story | Refusal:
+        """The same for a person who asks. What they may not see is refused like what does not exist."""
+        story = await self.story(key)
+        return story if story and self.may_see(story, actor) else NO_STORY
+
+    def may_see(self, story: Story, actor: str) -> bool:
+        """The requester, whoever may decide it, and administrators."""
+        person = self.principal(actor)
+        if person is None or not person.active:
+            return False
+        return person.id == story.request.requester or eligible(story.request, person) or self.is_admin(actor)
+
+    async def stories_of(self, actor: str, limit: int = 50) -> list[Story]:
+        """What this person asked for, newest first."""
+        async with self.store.read() as tx:
+            return await stories.of_requester(tx, actor, limit)
+
+    async def waiting_for(self, actor: str) -> list[Story]:
+        """Pending requests that this person may decide now and has not decided yet, oldest first."""
+        person, now = self.principal(actor), self.clock.now()
+        async with self.store.read() as tx:
+            pending = await stories.pending(tx)
+        return [
+            story
+            for story in pending
+            if eligible(story.request, person)
+            and now < story.request.lapses_at
+            and all(approval.approver != actor for approval in story.request.approvals)
+        ]
+
+    async def who(self, resource: str, actor: str) -> list[Story] | Refusal:
+        """Live grants on a resource, as their stories, for those who may ask for it or decide on it."""
+        person, found = self.principal(actor), self.policy.find(resource)
+        if person is None:
+            return UNKNOWN
+        if found is None or not self._may_see_resource(person, found):
+            refusal = policy.route(self.policy, person, resource)
+            return refusal if isinstance(refusal, Refusal) else NO_STORY
+        async with self.store.read() as tx:
+            return await stories.live(tx, self.clock.now(), resource=found.name)
+
+    def _may_see_resource(self, person: Principal, resource: Resource) -> bool:
+        decides = any(
+            quorum.group in person.groups
+            for rule in self.policy.rules
+            if resource.name in rule.resources
+            for quorum in rule.quorum
+        )
+        return person.active and (
+            decides or resource in self.requestable(person.id) or self.is_admin(person.id)
+        )
+
+    async def next_deadline(self) -> datetime | None:
+        """When the next grant expires or request lapses."""
+        async with self.store.read() as tx:
+            return await stories.next_deadline(tx)
+
+    # ----------------------------------------------------------- sessions
+
+    async def sessions(
+        self, actor: str, *, resource: str = "", key: str = "", limit: int = 50
+    ) -> list[SessionRecord]:
+        """Sessions that this person may see, newest first: their own, those of requests they may decide, and
+        all for administrators. `key` is a request id or a grant id.
+        """
+        person = self.principal(actor)
+        if person is None or not person.active:
+            return []
+        async with self.store.read() as tx:
+            if self.is_admin(actor):
+                return await sessions.newest(tx, resource=resource, key=key, limit=limit)
+            found = await sessions.newest(tx, resource=resource, key=key, limit=max(limit, 500))
+            owners = {record.request_id for record in found if record.principal != actor}
+            seen = {i for i in owners if (s := await stories.find(tx, i)) and self.may_see(s, actor)}
+        return [r for r in found if r.principal == actor or r.request_id in seen][:limit]
+
+    async def session(self, session_id: str, actor: str) -> SessionRecord | Refusal:
+        async with self.store.read() as tx:
+            record = await sessions.find(tx, session_id)
+            story = await stories.find(tx, record.request_id) if record else None
+        return record if record and story and self.may_see(story, actor) else NO_SESSION
+
+    # -------------------------------------------------------------- trail
+
+    async def trail_of(self, key: str, actor: str) -> list[audit.Entry] | Refusal:
+        """The audit entries of one story, oldest first."""
+        story = await self.story_for(key, actor)
+        if isinstance(story, Refusal):
+            return story
+        async with self.store.read() as tx:
+            return await audit.of_subject(tx, story.request.id)
+
+    async def trail(
+        self, actor: str, *, before: int | None = None, limit: int = 100
+    ) -> list[audit.Entry] | Refusal:
+        """The last entries of the whole trail, newest first, for administrators."""
+        if not self.is_admin(actor):
+            return Refusal("not-an-admin", "Only administrators read the whole trail.")
+        async with self.store.read() as tx:
+            return await audit.newest(tx, before=before, limit=limit)

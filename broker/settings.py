@@ -1,0 +1,61 @@
+"""How this process runs: addresses, places and keys, from the environment.
+
+Who may do what stands in access.yaml (broker/config.py), never here.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """Read from `PORTCULLIS_…`; Slack's own names are used for what Slack hands out."""
+
+    model_config = SettingsConfigDict(env_prefix="PORTCULLIS_", extra="ignore", populate_by_name=True)
+
+    policy: Path = Path("access.yaml")
+    data_dir: Path = Path(".portcullis")
+    """Keys, the SQLite file, recordings and audit checkpoints; made with mode 0700."""
+    database_url: str = ""
+    """Empty: a SQLite file in the data directory. Else `postgresql://…` (or `sqlite:///path`)."""
+    redis_url: str = ""
+    """Empty: the bus stays inside this process. Else `redis://…` for several brokers and gates."""
+    seal_key: SecretStr = SecretStr("")
+    """32 bytes in base 64 that seal stored credentials. Empty: a key file in the data directory."""
+    gate_token: SecretStr = SecretStr("")
+    """What a gate in another process shows the broker. Empty: no such gate is let in."""
+
+    http_host: str = "127.0.0.1"
+    http_port: int = 8080
+    public_url: str = ""
+
+    slack_bot_token: SecretStr = Field(
+        SecretStr(""), validation_alias=AliasChoices("SLACK_BOT_TOKEN", "slack_bot_token")
+    )
+    slack_signing_secret: SecretStr = Field(
+        SecretStr(""), validation_alias=AliasChoices("SLACK_SIGNING_SECRET", "slack_signing_secret")
+    )
+    slack_app_token: SecretStr = Field(
+        SecretStr(""), validation_alias=AliasChoices("SLACK_APP_TOKEN", "slack_app_token")
+    )
+    slack_api_url: str = "https://slack.com/api/"
+
+    oidc_issuer: str = ""
+    oidc_client_id: str = ""
+    oidc_client_secret: SecretStr = SecretStr("")
+
+    log_level: str = "INFO"
+    lease_seconds: float = 10.0
+    """How long a gate may keep a session open without hearing from the broker."""
+    sweep_seconds: float = 5.0
+    """How often the database is searched for due work that a lost wake-up left behind."""
+    checkpoint_seconds: float = 300.0
+    """How often the head of the audit trail is signed."""
+
+    @property
+    def database(self) -> str:
+        """The database's URL, with the default filled in."""
+        return self.database_url or f"sqlite:///{(self.data_dir / 'portcullis.db').absolute()}"

@@ -1,0 +1,109 @@
+"""Sessions in the database."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
+from datetime import datetime
+
+from sqlalchemy import insert, select, update
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from broker.store.tables import sessions as t
+from workflows.gate import Closing, Progress
+
+
+@dataclass(frozen=True, slots=True)
+class SessionRecord:
+    """One connection under a grant, as the broker knows it.
+
+    `close_reason` is client, target, cut, error or lost (its gate fell silent). `entries` and `head` are how
+    far the recording has come and the hash of its last entry.
+    """
+
+    id: str
+    request_id: str
+    grant_id: str
+    principal: str
+    resource: str
+    role: str
+    gate: str
+    protocol: str
+    client: str
+    opened_at: datetime
+    lease_until: datetime
+    closed_at: datetime | None = None
+    close_reason: str = ""
+    detail: str = ""
+    entries: int = 0
+    head: str = ""
+    statements: int = 0
+    refused: int = 0
+    rows: int = 0
+
+
+_columns = tuple(t.c[f.name] for f in fields(SessionRecord))
+
+
+async def add(tx: AsyncConnection, record: SessionRecord) -> None:
+    await tx.execute(insert(t).values(**{f.name: getattr(record, f.name) for f in fields(record)}))
+
+
+async def find(tx: AsyncConnection, session_id: str, *, lock: bool = False) -> SessionRecord | None:
+    query = select(*_columns).where(t.c.id == session_id)
+    row = (await tx.execute(query.with_for_update() if lock else query)).first()
+    return SessionRecord(*row) if row else None
+
+
+async def count_open(tx: AsyncConnection, grant_id: str) -> int:
+    query = select(t.c.id).where(t.c.grant_id == grant_id, t.c.closed_at.is_(None))
+    return len((await tx.execute(query)).all())
+
+
+async def open_at(tx: AsyncConnection, gate: str, ids: Sequence[str]) -> list[SessionRecord]:
+    """Those of `ids` that are open at this gate."""
+    query = select(*_columns).where(t.c.id.in_(ids), t.c.gate == gate, t.c.closed_at.is_(None))
+    return [SessionRecord(*row) for row in await tx.execute(query)]
+
+
+async def renew(tx: AsyncConnection, progress: Progress, lease_until: datetime) -> None:
+    values = {"lease_until": lease_until, "entries": progress.entries, "head": progress.head}
+    await tx.execute(update(t).where(t.c.id == progress.session, t.c.closed_at.is_(None)).values(**values))
+
+
+async def close(tx: AsyncConnection, closing: Closing, now: datetime) -> None:
+    """Store a session's end; what a gate says after the session was given up as lost counts."""
+    await tx.execute(
+        update(t)
+        .where(t.c.id == closing.session)
+        .values(
+            closed_at=now,
+            close_reason=closing.reason,
+            detail=closing.detail,
+            entries=closing.entries,
+            head=closing.head,
+            statements=closing.statements,
+            refused=closing.refused,
+            rows=closing.rows,
+        )
+    )
+
+
+async def claim_lost(tx: AsyncConnection, before: datetime, limit: int = 100) -> list[SessionRecord]:
+    """Open sessions whose lease ran out before `before`, locked."""
+    query = select(*_columns).where(t.c.closed_at.is_(None), t.c.lease_until < before).limit(limit)
+    return [SessionRecord(*row) for row in await tx.execute(query.with_for_update(skip_locked=True))]
+
+
+async def newest(
+    tx: AsyncConnection, *, principal: str = "", resource: str = "", key: str = "", limit: int = 50
+) -> list[SessionRecord]:
+    """Newest first; `key` is a request id or a grant id."""
+    query = select(*_columns).order_by(t.c.opened_at.desc()).limit(limit)
+    if principal:
+        query = query.where(t.c.principal == principal)
+    if resource:
+        query = query.where(t.c.resource == resource)
+    if key:
+        query = query.where((t.c.request_id == key) | (t.c.grant_id == key))
+    return [SessionRecord(*row) for row in await tx.execute(query)]

@@ -1,0 +1,226 @@
+"""The tables. Portable between SQLite and PostgreSQL; migrations/ builds exactly these.
+
+A story (one access request and the grant it led to) is one row: the document in JSON, and beside it the
+columns that queries need. There is nowhere to put a second grant for a request.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    DateTime,
+    Dialect,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+from sqlalchemy.types import TypeDecorator, TypeEngine
+
+
+class Instant(TypeDecorator[datetime]):
+    """An aware UTC datetime with microseconds: TIMESTAMPTZ on PostgreSQL, sortable text on SQLite.
+
+    A naive datetime is refused with ValueError, so that no local time slips in.
+    """
+
+    impl = String(32)
+    cache_ok = True
+
+    def load_dialect_impl(self, dialect: Dialect) -> TypeEngine[Any]:
+        if dialect.name == "postgresql":
+            return dialect.type_descriptor(DateTime(timezone=True))
+        return dialect.type_descriptor(String(32))
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> Any:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError("an instant without a time zone")
+        value = value.astimezone(UTC)
+        return value if dialect.name == "postgresql" else value.isoformat(timespec="microseconds")
+
+    def process_result_value(self, value: Any, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return (value if isinstance(value, datetime) else datetime.fromisoformat(value)).astimezone(UTC)
+
+
+Serial = BigInteger().with_variant(Integer, "sqlite")
+"""SQLite numbers rows by itself only where the key is exactly INTEGER."""
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+stories = Table(
+    "stories",
+    metadata,
+    Column("request_id", String(32), primary_key=True),
+    Column("grant_id", String(32), unique=True),
+    Column("version", Integer, nullable=False),
+    Column("requester", String(200), nullable=False),
+    Column("resource", String(200), nullable=False),
+    Column("role", String(200), nullable=False),
+    Column("request_state", String(16), nullable=False),
+    Column("grant_state", String(16)),
+    Column("created_at", Instant, nullable=False),
+    Column("lapses_at", Instant, nullable=False),
+    Column("expiry", Instant),
+    Column("request", Text, nullable=False),
+    Column("grant", Text),
+    Index(None, "request_state", "lapses_at"),
+    Index(None, "grant_state", "expiry"),
+    Index(None, "requester", "created_at"),
+)
+
+credentials = Table(
+    "credentials",
+    metadata,
+    Column("grant_id", String(32), primary_key=True),
+    Column("resource", String(200), nullable=False),
+    Column("login", String(63), nullable=False),
+    Column("sealed", Text, nullable=False),
+    Column("key_id", String(32), nullable=False),
+    Column("made_at", Instant, nullable=False),
+    Column("ready_at", Instant),
+    Column("dropped_at", Instant),
+    UniqueConstraint("resource", "login"),
+)
+"""A login at a target, made for one grant. `sealed` is emptied when the login is dropped."""
+
+tokens = Table(
+    "tokens",
+    metadata,
+    Column("hash", String(64), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("principal", String(200), nullable=False),
+    Column("label", String(200), nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Index(None, "principal", "kind"),
+)
+"""SHA-256 of a token, never the token. `payload` is what a one-time page shows, sealed."""
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("request_id", String(32), nullable=False),
+    Column("grant_id", String(32), nullable=False),
+    Column("principal", String(200), nullable=False),
+    Column("resource", String(200), nullable=False),
+    Column("role", String(200), nullable=False),
+    Column("gate", String(200), nullable=False),
+    Column("protocol", String(16), nullable=False),
+    Column("client", String(200), nullable=False),
+    Column("opened_at", Instant, nullable=False),
+    Column("lease_until", Instant, nullable=False),
+    Column("closed_at", Instant),
+    Column("close_reason", String(16), nullable=False, default=""),
+    Column("detail", Text, nullable=False, default=""),
+    Column("entries", BigInteger, nullable=False, default=0),
+    Column("head", String(64), nullable=False, default=""),
+    Column("statements", BigInteger, nullable=False, default=0),
+    Column("refused", BigInteger, nullable=False, default=0),
+    Column("rows", BigInteger, nullable=False, default=0),
+    Index(None, "grant_id", "closed_at"),
+    Index(None, "closed_at", "lease_until"),
+    Index(None, "principal", "opened_at"),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("at", Instant, nullable=False),
+    Column("kind", String(40), nullable=False),
+    Column("subject", String(200), nullable=False),
+    Column("actor", String(200), nullable=False),
+    Column("via", String(16), nullable=False),
+    Column("body", Text, nullable=False),
+    Column("prev", String(64), nullable=False),
+    Column("hash", String(64), nullable=False),
+    Index(None, "subject", "seq"),
+)
+
+audit_head = Table(
+    "audit_head",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("seq", BigInteger, nullable=False),
+    Column("hash", String(64), nullable=False),
+)
+"""One row: the last entry of the trail. Locking it puts concurrent writers in a line."""
+
+audit_checkpoints = Table(
+    "audit_checkpoints",
+    metadata,
+    Column("seq", BigInteger, primary_key=True, autoincrement=False),
+    Column("hash", String(64), nullable=False),
+    Column("at", Instant, nullable=False),
+    Column("key_id", String(32), nullable=False),
+    Column("signature", String(128), nullable=False),
+)
+
+outbox = Table(
+    "outbox",
+    metadata,
+    Column("id", Serial, primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("key", String(64), nullable=False),
+    Column("payload", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("available_at", Instant, nullable=False),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("claim", String(64)),
+    Column("claimed_until", Instant),
+    Column("done_at", Instant),
+    Column("problem", Text, nullable=False, default=""),
+    Index(None, "done_at", "kind", "available_at"),
+    Index(None, "key", "done_at"),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("key", String(200), primary_key=True),
+    Column("at", Instant, nullable=False),
+    Column("actor", String(200), nullable=False),
+    Column("request_id", String(32), nullable=False, default=""),
+    Column("refusal", Text, nullable=False, default=""),
+    Index(None, "at"),
+)
+"""What came of a delivery, so that the same delivery again has no second effect."""
+
+cards = Table(
+    "cards",
+    metadata,
+    Column("request_id", String(32), primary_key=True),
+    Column("kind", String(40), primary_key=True),
+    Column("channel", String(32), nullable=False),
+    Column("ts", String(32), nullable=False),
+    Column("version", Integer, nullable=False),
+)
+"""Where the messages of a story are: `kind` is the courier's own word (channel, dm, note…)."""
+
+settings = Table(
+    "settings",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("value", Text, nullable=False),
+)
+"""Small facts about this installation."""
