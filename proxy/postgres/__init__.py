@@ -1,0 +1,1 @@
+"""PostgreSQL at the gate."""

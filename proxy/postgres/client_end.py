@@ -1,0 +1,256 @@
+"""The client's end of a session: reads what is asked, and sends it on as it came."""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from proxy.postgres import codec
+from proxy.postgres.codec import WireError
+from proxy.postgres.pipeline import (
+    COPY_END,
+    SYNC,
+    BindStep,
+    CloseStep,
+    DescribeStep,
+    ExecuteStep,
+    ParseStep,
+    QueryStep,
+)
+
+if TYPE_CHECKING:
+    from proxy.postgres.session import Session
+
+_HEAD = struct.Struct("!BI").unpack_from
+_COPY_DATA = ord("d")
+
+# A refused statement is replaced by one that the target itself must fail at the parse: so the error comes in
+# its right place, an open transaction aborts and a pipeline is skipped exactly as PostgreSQL does it. The
+# target's syntax error is then put into our words. The named Parse leaves the unnamed statement alone.
+_POISON = b"portcullis refused this statement"
+POISON_QUERY = codec.query(_POISON)
+POISON_PARSE = codec.parse(b"portcullis_refused", _POISON)
+
+
+class ClientEnd(asyncio.Protocol):
+    """Receives from the client. Frames that need reading wait until they are whole; others in pieces."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._pipeline = session.pipeline
+        self._write = session.target.greeter.transport.write
+        self._now = session.clock.monotonic
+        self._limit = session.settings.max_message
+        self._parts: list[bytes] = []
+        self._have = 0
+        self._need = 0  # bytes until the frame that is waited for is whole
+        self._skip = 0  # bytes of a frame that go on unread
+        self._described: set[bytes] = set()
+
+    # --- asyncio.Protocol
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._session.client_gone()
+
+    def pause_writing(self) -> None:
+        self._session.target.greeter.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._session.target.greeter.transport.resume_reading()
+
+    def data_received(self, chunk: bytes) -> None:
+        session = self._session
+        if session.over:
+            return
+        session.bytes_in += len(chunk)
+        if self._parts:
+            self._parts.append(chunk)
+            self._have += len(chunk)
+            if self._have < self._need:
+                return
+            chunk = b"".join(self._parts)
+            self._parts.clear()
+        try:
+            self._read(chunk)
+        except WireError as error:
+            session.breach(str(error))
+
+    def _read(self, chunk: bytes) -> None:
+        size = len(chunk)
+        if self._skip >= size:
+            self._skip -= size
+            self._write(chunk)
+            return
+        start, at = 0, self._skip
+        self._skip = 0
+        while size - at >= 5:
+            kind, length = _HEAD(chunk, at)
+            end = at + 1 + length
+            if length < 4:
+                raise WireError("a message length is below four")
+            if end > size:
+                if kind != _COPY_DATA:
+                    break
+                self._skip = end - size
+                end = size
+            elif kind != _COPY_DATA:
+                reader = _READERS.get(kind)
+                if reader is None:
+                    raise WireError(f"message type {kind:#04x} is not one a client sends")
+                instead = reader(self, chunk, at + 5, end)
+                if instead is not None:
+                    self._write(chunk[start:at] + instead)
+                    start = end
+            at = end
+        if start == 0 and at == size:
+            self._write(chunk)
+            return
+        if at > start:
+            self._write(chunk[start:at])
+        if at < size:
+            self._keep(chunk[at:])
+
+    def _keep(self, rest: bytes) -> None:
+        """Wait for the rest of a frame. Raises WireError when it would be longer than allowed."""
+        self._need = 5
+        if len(rest) >= 5:
+            self._need = 1 + _HEAD(rest, 0)[1]
+            if self._need > self._limit:
+                raise WireError(f"a message of {self._need} bytes is over this gate's limit of {self._limit}")
+        self._parts.append(rest)
+        self._have = len(rest)
+
+    # --- one reader a message type; each returns what to send instead, None for the message as it came
+
+    def _query(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        text = _text(chunk, at, end)
+        pipeline = self._pipeline
+        if pipeline.skipping:
+            return None
+        self._no_copy()
+        session = self._session
+        ruling = session.judge(text)
+        pipeline.steps.append(QueryStep(text, ruling, self._now(), session.origin))
+        return None if ruling.refusal is None else POISON_QUERY
+
+    def _parse(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        name, at = codec.cstring(chunk, at)
+        text, at = codec.cstring(chunk, at)
+        if at > end:
+            raise WireError("a Parse is cut short")
+        pipeline = self._pipeline
+        if pipeline.skipping:
+            return None
+        self._no_copy()
+        session = self._session
+        ruling = session.judge(text)
+        pipeline.steps.append(ParseStep(name, text, ruling, self._now(), session.origin))
+        return None if ruling.refusal is None else POISON_PARSE
+
+    def _bind(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        portal, after = codec.cstring(chunk, at)
+        statement, after = codec.cstring(chunk, after)
+        if after > end:
+            raise WireError("a Bind is cut short")
+        if not self._pipeline.skipping:
+            self._no_copy()
+            self._pipeline.steps.append(BindStep(portal, statement, chunk[at:end]))
+            self._described.discard(portal)
+        return None
+
+    def _describe(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        name = _text(chunk, at + 1, end)
+        if not self._pipeline.skipping:
+            self._no_copy()
+            self._pipeline.steps.append(DescribeStep(chunk[at], name))
+            if chunk[at] == _PORTAL:
+                self._described.add(name)
+        return None
+
+    def _execute(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        if self._pipeline.skipping:
+            return None
+        self._no_copy()
+        portal, after = codec.cstring(chunk, at)
+        if after + 4 != end:
+            raise WireError("an Execute has a wrong size")
+        session = self._session
+        step = ExecuteStep(portal, self._now(), session.origin)
+        if not session.guarded or portal in self._described:
+            self._pipeline.steps.append(step)
+            return None
+        # Masking needs the row description of this very portal, so the gate asks for it where the client
+        # did not. A statement's own description may be stale: its plan follows search_path.
+        self._described.add(portal)
+        self._pipeline.steps.append(DescribeStep(_PORTAL, portal, own=True))
+        self._pipeline.steps.append(step)
+        return codec.describe_portal(portal) + chunk[at - 5 : end]
+
+    def _close(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        if not self._pipeline.skipping:
+            self._no_copy()
+            self._pipeline.steps.append(CloseStep(chunk[at], _text(chunk, at + 1, end)))
+        return None
+
+    def _sync(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        pipeline = self._pipeline
+        pipeline.skipping = False
+        self._described.clear()
+        if not pipeline.copying_in:  # in COPY the target swallows it
+            pipeline.steps.append(SYNC)
+        return None
+
+    def _flush(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        return None
+
+    def _copy_end(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        if not self._pipeline.skipping:
+            self._pipeline.copying_in = False
+            self._pipeline.steps.append(COPY_END)
+        return None
+
+    def _function_call(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        if self._pipeline.skipping:
+            return None
+        self._no_copy()
+        session = self._session
+        ruling = session.no_function_call
+        self._pipeline.steps.append(
+            QueryStep(b"(a FunctionCall message)", ruling, self._now(), session.origin)
+        )
+        return POISON_QUERY
+
+    def _terminate(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        self._session.client_leaves()
+        return None
+
+    def _no_copy(self) -> None:
+        if self._pipeline.copying_in:
+            raise WireError("a message came where COPY data was due")
+
+
+def _text(chunk: bytes, at: int, end: int) -> bytes:
+    """The one string that fills the rest of a message. Raises WireError when it is not just that."""
+    if chunk.find(b"\0", at, end) != end - 1:
+        raise WireError("a message holds something else than one string")
+    return chunk[at : end - 1]
+
+
+_PORTAL = ord("P")
+_Reader = Callable[[ClientEnd, bytes, int, int], bytes | None]
+_READERS: dict[int, _Reader] = {
+    ord("Q"): ClientEnd._query,
+    ord("P"): ClientEnd._parse,
+    ord("B"): ClientEnd._bind,
+    ord("D"): ClientEnd._describe,
+    ord("E"): ClientEnd._execute,
+    ord("C"): ClientEnd._close,
+    ord("S"): ClientEnd._sync,
+    ord("H"): ClientEnd._flush,
+    ord("c"): ClientEnd._copy_end,
+    ord("f"): ClientEnd._copy_end,
+    ord("F"): ClientEnd._function_call,
+    ord("X"): ClientEnd._terminate,
+}

@@ -1,0 +1,230 @@
+"""Letting a PostgreSQL client in: TLS, startup, token, admission, recording, target; each or not at all."""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import secrets
+import ssl
+import struct
+from typing import TYPE_CHECKING
+
+from proxy.authority import Admission, Knock
+from proxy.postgres import codec, target
+from proxy.postgres.auth import (
+    ASK_PASSWORD,
+    WELCOME,
+    LoginError,
+    fatal,
+    known_encoding,
+    refused,
+    session_parameters,
+    split_user,
+)
+from proxy.postgres.codec import WireError
+from proxy.postgres.session import Session
+from proxy.postgres.wire import Greeter, Lost
+from proxy.recorder import RecordingError
+from proxy.recording import Header
+from workflows.model import Refusal
+
+if TYPE_CHECKING:
+    from proxy.gate import Gate
+
+_TOKEN_LIMIT = 16 * 1024
+
+
+class Turned(Exception):
+    """The client does not come in; `message` is the last it hears, empty for silence."""
+
+    def __init__(self, message: bytes = b"") -> None:
+        super().__init__("turned away")
+        self.message = message
+
+
+class PostgresDoor:
+    """The door for PostgreSQL clients of one gate, with the cancel keys it gave out."""
+
+    def __init__(self, gate: Gate) -> None:
+        self._gate = gate
+        self._keys: dict[int, tuple[bytes, Session]] = {}
+        self._greeting = 0
+
+    def connection(self) -> asyncio.BaseProtocol:
+        """A protocol for one new connection."""
+        return Greeter(self._made)
+
+    def _made(self, greeter: Greeter) -> None:
+        if self._greeting >= self._gate.settings.max_greetings:
+            greeter.transport.abort()
+            return
+        self._gate.spawn(self._serve(greeter))
+
+    async def _serve(self, greeter: Greeter) -> None:
+        self._greeting += 1
+        session: Session | None = None
+        try:
+            async with asyncio.timeout(self._gate.settings.greeting_timeout):
+                startup = await self._first_words(greeter)
+                asked_at = self._gate.clock.monotonic()
+                admission = await self._admit(greeter, startup)
+                session = Session(self._gate, admission, greeter, asked_at)
+                self._gate.register(session)
+                await self._enter(session, startup)
+        except Turned as turned:
+            self._dismiss(greeter, session, turned.message)
+        except (Lost, ConnectionError, TimeoutError, ssl.SSLError):
+            self._dismiss(greeter, session, b"")
+        except WireError as error:
+            self._dismiss(greeter, session, fatal("08P01", f"{error}."))
+        finally:
+            self._greeting -= 1
+
+    def _dismiss(self, greeter: Greeter, session: Session | None, message: bytes) -> None:
+        if session is not None and session.over:
+            return
+        if message:
+            greeter.send(message)
+        greeter.transport.close()
+        asyncio.get_running_loop().call_later(0.5, greeter.transport.abort)
+        if session is not None:
+            session.end("error", "the session could not begin")
+
+    # --- first words
+
+    async def _first_words(self, greeter: Greeter) -> codec.Startup:
+        """Everything up to the StartupMessage, which counts inside TLS only."""
+        secure = False
+        while True:
+            packet = await greeter.packet(codec.MAX_STARTUP)
+            (code,) = struct.unpack_from("!I", packet)
+            if code == codec.SSL_REQUEST and not secure:
+                greeter.send(b"S")
+                await greeter.secure(self._gate.settings.tls, server=True)
+                secure = True
+            elif code == codec.GSSENC_REQUEST and not secure:
+                greeter.send(b"N")
+            elif code == codec.CANCEL_REQUEST:
+                self._cancel(packet)
+                raise Turned
+            else:
+                startup = codec.read_startup(packet)
+                if not secure:
+                    raise Turned(
+                        fatal(
+                            "28000",
+                            "The gate speaks TLS only, so that no token crosses the network in clear.",
+                            "Connect with sslmode=require, or better verify-full with the gate's CA.",
+                        )
+                    )
+                return startup
+
+    def _cancel(self, packet: bytes) -> None:
+        """Pass a cancel on, for exactly the key that was given out; ignore any other."""
+        request = codec.read_cancel(packet)
+        held = self._keys.get(request.pid)
+        if held is not None:
+            if hmac.compare_digest(held[0], request.secret):
+                held[1].cancel()
+        elif self._gate.settings.cancel_elsewhere is not None:
+            worker = request.pid >> 24
+            if worker != self._gate.settings.worker:
+                self._gate.settings.cancel_elsewhere(worker, request.pid, request.secret)
+
+    def cancel(self, pid: int, secret: bytes) -> None:
+        """A cancel request that reached another worker."""
+        held = self._keys.get(pid)
+        if held is not None and hmac.compare_digest(held[0], secret):
+            held[1].cancel()
+
+    # --- who
+
+    async def _admit(self, greeter: Greeter, startup: codec.Startup) -> Admission:
+        user = startup.parameters.get("user", "")
+        principal, role = split_user(user)
+        if not principal:
+            raise Turned(fatal("28000", "No user name was given.", "Connect as yourself: -U your-name."))
+        unknown = [name for name in startup.parameters if name.startswith("_pq_.")]
+        if startup.version > codec.PROTOCOL_3_0 or unknown:
+            greeter.send(codec.negotiate_version(unknown))
+        greeter.send(ASK_PASSWORD)
+        kind, body = await greeter.message(_TOKEN_LIMIT)
+        if kind != b"p" or not body.endswith(b"\0"):
+            raise WireError("a password message was due")
+        knock = Knock(
+            gate=self._gate.settings.name,
+            protocol="postgresql",
+            principal=principal,
+            token=body[:-1].decode("utf-8", "replace"),
+            resource=startup.parameters.get("database", user),
+            role=role,
+            client=greeter.peer,
+        )
+        answer = await self._gate.admit(knock)
+        if isinstance(answer, Refusal):
+            raise Turned(refused(answer))
+        return answer
+
+    # --- in
+
+    async def _enter(self, session: Session, startup: codec.Startup) -> None:
+        parameters = session_parameters(startup.parameters)
+        if isinstance(parameters, Refusal):
+            raise Turned(refused(parameters))
+        await self._record(session)
+        try:
+            reached = await target.connect(session.admission.upstream, parameters)
+        except LoginError as error:
+            raise Turned(
+                fatal("08006", f"The gate could not enter the target: {error}.", "Tell the gate's keepers.")
+            ) from error
+        try:
+            if session.over:
+                raise Turned
+            if session.guarded and not known_encoding(reached.parameters.get("client_encoding", "")):
+                raise Turned(
+                    fatal(
+                        "22023",
+                        "The gate cannot read statements in the target's default encoding.",
+                        "Set client_encoding to UTF8.",
+                    )
+                )
+            key = self._new_key(session)
+            session.begin(reached, WELCOME + reached.greeting + key + _READY)
+        except BaseException:
+            if not session.begun:
+                reached.greeter.transport.abort()
+            raise
+
+    async def _record(self, session: Session) -> None:
+        it = session.admission
+        header = Header(
+            session=it.session,
+            principal=it.principal,
+            grant=it.grant,
+            resource=it.resource,
+            role=it.role,
+            client=session.client.peer,
+            protocol="postgresql",
+            started=self._gate.clock.now().isoformat(),
+        )
+        try:
+            session.track = await self._gate.recorder.open(header, session.recording_failed)
+        except RecordingError as error:
+            raise Turned(fatal("58030", str(error), "Tell the people who run the gate.")) from error
+        if session.over:
+            raise Turned
+
+    def _new_key(self, session: Session) -> bytes:
+        """A cancel key of the gate's own: the target's never leaves. The worker is in the pid's high byte."""
+        while True:
+            pid = self._gate.settings.worker << 24 | secrets.randbelow(1 << 24)
+            if pid and pid not in self._keys:
+                break
+        secret = secrets.token_bytes(4)
+        self._keys[pid] = (secret, session)
+        session.on_end(lambda: self._keys.pop(pid, None))
+        return codec.message(b"K", struct.pack("!I", pid) + secret)
+
+
+_READY = codec.message(b"Z", b"I")

@@ -1,0 +1,242 @@
+"""What a client has asked for and the target has not answered yet, in order.
+
+Every message that is forwarded and answered leaves a step here; the target's answers take the steps off in
+the same order. Statements and portals come into being when the target confirms them, not when the client
+names them, so that a Parse that failed changes nothing here either. A reply that does not fit the step at the
+head means that the two readings of the conversation differ, and the session ends (codec.WireError).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Sequence
+from typing import Any
+
+from proxy.postgres import codec
+from proxy.postgres.reading import PASS, Ruling
+from proxy.recorder import kept_text
+from proxy.recording import Statement
+
+
+class Step:
+    """One message under way. `own` is the gate's own message, whose answers the client does not get."""
+
+    __slots__ = ("own",)
+
+    def __init__(self) -> None:
+        self.own = False
+
+
+class Sync(Step):
+    """A Sync: answered by ReadyForQuery, and where skipping after an error ends."""
+
+    __slots__ = ()
+
+
+class CopyEnd(Step):
+    """A CopyDone or CopyFail; it has no answer of its own."""
+
+    __slots__ = ()
+
+
+class CloseStep(Step):
+    __slots__ = ("name", "of")
+
+    def __init__(self, of: int, name: bytes) -> None:
+        self.own = False
+        self.of = of
+        self.name = name
+
+
+class DescribeStep(Step):
+    """`of` is ord("S") for a statement, ord("P") for a portal."""
+
+    __slots__ = ("name", "of")
+
+    def __init__(self, of: int, name: bytes, own: bool = False) -> None:
+        self.own = own
+        self.of = of
+        self.name = name
+
+
+class Execution(Step):
+    """Something that runs, or was refused, with its outcome: what a recording holds of it.
+
+    Times are monotonic seconds until `entry`, which needs `origin`, the session's start.
+    """
+
+    __slots__ = (
+        "bound",
+        "message",
+        "origin",
+        "outcome",
+        "plan",
+        "result",
+        "rows",
+        "ruling",
+        "sqlstate",
+        "started",
+        "tag",
+        "text",
+        "took",
+    )
+
+    def __init__(self, text: bytes, ruling: Ruling, started: float, origin: float) -> None:
+        self.own = False
+        self.text = text
+        self.ruling = ruling
+        self.started = started
+        self.origin = origin
+        self.took = 0.0
+        self.bound = b""
+        self.outcome = "ok"
+        self.tag = b""
+        self.rows = 0
+        self.sqlstate = b""
+        self.message = b""
+        self.plan: Any = None
+        self.result = 0  # how many results of a simple query came before
+
+    def entry(self, n: int) -> Statement:
+        """The recording's entry; runs in the recorder's thread."""
+        text, digest, length = kept_text(self.text)
+        return Statement(
+            n=n,
+            at=round(self.started - self.origin, 6),
+            text=text,
+            outcome=self.outcome,
+            took=round(self.took, 6),
+            tag=self.tag.decode("utf-8", "replace"),
+            rows=self.rows,
+            parameters=_parameters(self.bound, self.ruling),
+            sqlstate=self.sqlstate.decode("ascii", "replace"),
+            message=self.message.decode("utf-8", "replace"),
+            verdict=self.ruling.label,
+            sha256=digest,
+            length=length,
+        )
+
+
+class QueryStep(Execution):
+    """A simple query: any number of statements, one ReadyForQuery."""
+
+    __slots__ = ()
+
+
+class ParseStep(Execution):
+    """A Parse. It is recorded only when it fails or is refused: it runs nothing."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: bytes, text: bytes, ruling: Ruling, started: float, origin: float) -> None:
+        super().__init__(text, ruling, started, origin)
+        self.name = name
+
+
+class BindStep(Step):
+    """A Bind and, once confirmed, the portal it made. `plan` is set by the portal's Describe."""
+
+    __slots__ = ("body", "described", "plan", "portal", "prepared", "statement")
+
+    def __init__(self, portal: bytes, statement: bytes, body: bytes) -> None:
+        self.own = False
+        self.portal = portal
+        self.statement = statement
+        self.body = body
+        self.prepared: ParseStep | None = None
+        self.described = False
+        self.plan: Any = None
+
+
+class ExecuteStep(Execution):
+    """An Execute of a portal; text and ruling are filled in from the portal when its answer comes."""
+
+    __slots__ = ("portal",)
+
+    def __init__(self, portal: bytes, started: float, origin: float) -> None:
+        super().__init__(b"", PASS, started, origin)
+        self.portal = portal
+
+
+SYNC = Sync()
+COPY_END = CopyEnd()
+UNKNOWN_TEXT = b"(a statement prepared by SQL PREPARE)"
+
+
+class Pipeline:
+    """The steps under way, the confirmed statements and portals, and the target's transaction status."""
+
+    __slots__ = ("copying_in", "in_copy", "portals", "skipping", "statements", "status", "steps")
+
+    def __init__(self, status: int) -> None:
+        self.steps: deque[Step] = deque()
+        self.statements: dict[bytes, ParseStep] = {}
+        self.portals: dict[bytes, BindStep] = {}
+        self.status = status
+        self.skipping = False
+        self.in_copy = False
+        """The command at the head is a COPY FROM STDIN that the target is reading."""
+        self.copying_in = False
+        """The same, and the client has not ended its data yet."""
+
+    def head(self) -> Step:
+        """The step that the next answer belongs to. Raises WireError when nothing is under way."""
+        steps = self.steps
+        while steps and steps[0] is COPY_END:
+            steps.popleft()
+        if not steps:
+            raise codec.WireError("an answer came to nothing that was asked")
+        return steps[0]
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.steps) or self.status != ord("I")
+
+    def copy_in_began(self) -> None:
+        """CopyInResponse. The target now reads CopyData only: a Sync sent right behind the Execute is
+        swallowed, as its documentation says ("COPY Operations"), anything else would be lost.
+        """
+        head, *rest = self.steps
+        kept: list[Step] = [head]
+        ended = False
+        for index, step in enumerate(rest):
+            if step is COPY_END:
+                kept.extend(rest[index:])
+                ended = True
+                break
+            if step is not SYNC:
+                raise codec.WireError("a message came where COPY data was due")
+        self.steps = deque(kept)
+        self.in_copy = True
+        self.copying_in = not ended
+
+    def copy_in_over(self) -> None:
+        """The command at the head is through: the CopyDone behind it, if any, has been read."""
+        self.in_copy = self.copying_in = False
+        if len(self.steps) > 1 and self.steps[1] is COPY_END:
+            del self.steps[1]
+
+    def failed(self) -> Sequence[Step]:
+        """An error in the extended protocol: the target skips to the next Sync. Returns what it skips."""
+        skipped: list[Step] = []
+        while self.steps and self.steps[0] is not SYNC:
+            skipped.append(self.steps.popleft())
+        self.skipping = not self.steps
+        self.in_copy = self.copying_in = False
+        return skipped
+
+
+def _parameters(bound: bytes, ruling: Ruling) -> list[str | None]:
+    """A Bind's values for the recording: text as it came, binary as `\\x` and hex; nothing when scrubbed."""
+    if not bound:
+        return []
+    try:
+        it = codec.read_bind(bound)
+    except codec.WireError:
+        return []
+    if ruling.scrub:
+        return ["(masked)" if value is not None else None for value in it.values]
+    return [
+        None if value is None else ("\\x" + value[:4096].hex() if it.format(index) else kept_text(value)[0])
+        for index, value in enumerate(it.values)
+    ]

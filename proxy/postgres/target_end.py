@@ -1,0 +1,351 @@
+"""The target's end of a session: matches answers to what was asked, and sends them on as they came.
+
+Frames go to the client whole (up to HOLD bytes), so that a cut can speak between two of them. Row data is
+looked at only where the current result has a masked column.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from proxy.postgres import codec
+from proxy.postgres.codec import WireError
+from proxy.postgres.pipeline import (
+    SYNC,
+    UNKNOWN_TEXT,
+    BindStep,
+    CloseStep,
+    DescribeStep,
+    ExecuteStep,
+    Execution,
+    ParseStep,
+    QueryStep,
+    Step,
+)
+
+if TYPE_CHECKING:
+    from proxy.postgres.session import Session
+
+HOLD = 256 * 1024
+_S = TypeVar("_S", bound=Step)
+
+_HEAD = struct.Struct("!BI").unpack_from
+_DATA_ROW = ord("D")
+_COPY_DATA = ord("d")
+_IDLE = ord("I")
+_STATEMENT = ord("S")
+
+
+class TargetEnd(asyncio.Protocol):
+    """Receives from the target."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._pipeline = session.pipeline
+        self._write = session.client.transport.write
+        self._now = session.clock.monotonic
+        self._guarded = session.guarded
+        self._parts: list[bytes] = []
+        self._have = 0
+        self._need = 0
+        self._skip = 0
+        self._plan: object | None = None  # how to mask the rows that come now
+        self._swallow = False  # the answers to the gate's own Describe
+
+    @property
+    def between_frames(self) -> bool:
+        """Whether the client has had whole frames only."""
+        return self._skip == 0
+
+    # --- asyncio.Protocol
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._session.target_gone()
+
+    def pause_writing(self) -> None:
+        self._session.client.transport.pause_reading()
+
+    def resume_writing(self) -> None:
+        self._session.client.transport.resume_reading()
+
+    def data_received(self, chunk: bytes) -> None:
+        session = self._session
+        if session.over:
+            return
+        session.bytes_out += len(chunk)
+        try:
+            self._receive(chunk)
+        except WireError as error:
+            session.breach(str(error))
+
+    def _receive(self, chunk: bytes) -> None:
+        if self._parts:
+            self._parts.append(chunk)
+            self._have += len(chunk)
+            if self._have < self._need:
+                return
+            chunk = b"".join(self._parts)
+            self._parts.clear()
+        size = len(chunk)
+        if self._skip >= size:
+            self._skip -= size
+            self._write(chunk)
+            return
+        start, at = 0, self._skip
+        self._skip = 0
+        guarded = self._guarded
+        while size - at >= 5:
+            kind, length = _HEAD(chunk, at)
+            end = at + 1 + length
+            if end > size:
+                break
+            if kind == _COPY_DATA or (kind == _DATA_ROW and not guarded):
+                at = end
+                continue
+            reader = _READERS.get(kind)
+            if reader is None or length < 4:
+                raise WireError(f"message type {kind:#04x} is not one the gate lets a target send")
+            instead = reader(self, chunk, at + 5, end)
+            if instead is not None:
+                if at > start:
+                    self._write(chunk[start:at])
+                if instead:
+                    self._write(instead)
+                start = end
+            at = end
+        if start == 0 and at == size:
+            self._write(chunk)
+            return
+        if at > start:
+            self._write(memoryview(chunk)[start:at])
+        if at < size:
+            self._keep(chunk, at, size)
+
+    def _keep(self, chunk: bytes, at: int, size: int) -> None:
+        """A frame is not whole: hold it, or let it go on in pieces when it is big and need not be read."""
+        if size - at >= 5:
+            kind, length = _HEAD(chunk, at)
+            if length >= HOLD and (kind == _COPY_DATA or (kind == _DATA_ROW and not self._guarded)):
+                self._skip = at + 1 + length - size
+                self._write(chunk[at:])
+                return
+            if length > self._session.settings.max_message:
+                raise WireError(f"the target sent a message of {length} bytes, over this gate's limit")
+            self._need = 1 + length
+        else:
+            self._need = 5
+        self._parts.append(chunk[at:])
+        self._have = size - at
+
+    # --- one reader a message type; each returns what to send instead, None for the message as it came
+
+    def _parse_complete(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        step = self._take(ParseStep)
+        if step.ruling.refusal is not None:
+            raise WireError("the target accepted a statement that the gate refused")
+        self._pipeline.statements[step.name] = step
+        return None
+
+    def _bind_complete(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        step = self._take(BindStep)
+        step.prepared = self._pipeline.statements.get(step.statement)
+        self._pipeline.portals[step.portal] = step
+        return None
+
+    def _close_complete(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        step = self._take(CloseStep)
+        table: dict[bytes, ParseStep] | dict[bytes, BindStep] = (
+            self._pipeline.statements if step.of == _STATEMENT else self._pipeline.portals
+        )
+        table.pop(step.name, None)
+        return None
+
+    def _parameter_description(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        if not isinstance(self._pipeline.head(), DescribeStep):
+            raise WireError("a ParameterDescription came to something else than a Describe")
+        return None
+
+    def _row_description(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        step = self._pipeline.head()
+        if isinstance(step, DescribeStep):
+            self._pipeline.steps.popleft()
+            if self._guarded and step.of != _STATEMENT:
+                self._describe_portal(step, chunk[at:end])
+            return b"" if step.own else None
+        if not isinstance(step, QueryStep):
+            raise WireError("a RowDescription came to something else than a Query or a Describe")
+        return None
+
+    def _describe_portal(self, step: DescribeStep, body: bytes) -> None:
+        portal = self._pipeline.portals.get(step.name)
+        if portal is not None:
+            portal.described = True
+
+    def _no_data(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        return b"" if self._take(DescribeStep).own else None
+
+    def _data_row(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        return None
+
+    def _command_complete(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        step = self._execution()
+        tag = chunk[at : end - 1]
+        rows = codec.command_rows(tag)
+        if self._pipeline.in_copy:
+            self._pipeline.copy_in_over()
+        if isinstance(step, ExecuteStep):
+            step.tag = tag
+            step.rows = rows
+            self._executed(step)
+        else:
+            step.tag = step.tag + b"; " + tag if step.tag else tag
+            step.rows += rows
+            step.result += 1
+        return None
+
+    def _empty(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        step = self._execution()
+        if isinstance(step, ExecuteStep):
+            self._executed(step)
+        return None
+
+    def _suspended(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        step = self._execution()
+        if not isinstance(step, ExecuteStep):
+            raise WireError("PortalSuspended came to a simple query")
+        step.outcome = "suspended"
+        self._executed(step)
+        return None
+
+    def _error(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        body = chunk[at:end]
+        fields = codec.read_report(body)
+        if fields.get(b"V") in (b"FATAL", b"PANIC"):
+            self._session.target_ends(fields)
+            return None
+        pipeline = self._pipeline
+        step = pipeline.head()
+        instead: bytes | None = None
+        if isinstance(step, Execution):
+            instead = self._failed(step, fields)
+        if isinstance(step, QueryStep):
+            if pipeline.in_copy:
+                pipeline.copy_in_over()
+            return instead
+        for skipped in pipeline.failed():
+            if skipped is step and isinstance(step, Execution):
+                self._session.record(step)
+            elif isinstance(skipped, Execution) and skipped.ruling.refusal is not None:
+                skipped.outcome = "refused"
+                self._session.record(skipped)
+        return instead
+
+    def _failed(self, step: Execution, fields: dict[bytes, bytes]) -> bytes | None:
+        """Note how `step` failed, and put a refusal into the gate's own words."""
+        refusal = step.ruling.refusal
+        step.took = self._now() - step.started
+        step.outcome = "error"
+        step.sqlstate = fields.get(b"C", b"")
+        step.message = fields.get(b"M", b"")
+        if isinstance(step, ExecuteStep):
+            self._fill(step)
+        if refusal is None:
+            return None
+        step.outcome = "refused"
+        step.sqlstate = b"42501"
+        step.message = refusal.why.encode()
+        return codec.error("ERROR", "42501", refusal.why, hint=refusal.way_out)
+
+    def _ready(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        pipeline = self._pipeline
+        step = pipeline.head()
+        if isinstance(step, QueryStep):
+            pipeline.steps.popleft()
+            if not step.took:
+                step.took = self._now() - step.started
+            self._session.record(step)
+            if pipeline.statements:
+                pipeline.statements.pop(b"", None)
+        elif step is SYNC:
+            pipeline.steps.popleft()
+        else:
+            raise WireError("ReadyForQuery came before everything was answered")
+        pipeline.status = chunk[at]
+        if pipeline.portals and chunk[at] == _IDLE:
+            pipeline.portals.clear()
+        return None
+
+    def _copy_in(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        self._execution()
+        self._pipeline.copy_in_began()
+        return None
+
+    def _copy_out(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        self._execution()
+        return None
+
+    def _pass(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        return None
+
+    def _parameter_status(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        name, after = codec.cstring(chunk, at)
+        value, _ = codec.cstring(chunk, after)
+        self._session.parameter(name.decode("utf-8", "replace"), value.decode("utf-8", "replace"))
+        return None
+
+    # --- steps
+
+    def _take(self, kind: type[_S]) -> _S:
+        step = self._pipeline.head()
+        if not isinstance(step, kind):
+            raise WireError(f"an answer to a {kind.__name__} came where another was due")
+        self._pipeline.steps.popleft()
+        return step
+
+    def _execution(self) -> QueryStep | ExecuteStep:
+        step = self._pipeline.head()
+        if not isinstance(step, (QueryStep, ExecuteStep)):
+            raise WireError("a result came to something that runs nothing")
+        return step
+
+    def _fill(self, step: ExecuteStep) -> None:
+        portal = self._pipeline.portals.get(step.portal)
+        prepared = portal.prepared if portal is not None else None
+        if portal is None or prepared is None:
+            step.text = UNKNOWN_TEXT
+            return
+        step.text = prepared.text
+        step.ruling = prepared.ruling
+        step.bound = portal.body
+
+    def _executed(self, step: ExecuteStep) -> None:
+        self._pipeline.steps.popleft()
+        step.took = self._now() - step.started
+        self._fill(step)
+        self._session.record(step)
+
+
+_Reader = Callable[[TargetEnd, bytes, int, int], bytes | None]
+_READERS: dict[int, _Reader] = {
+    ord("1"): TargetEnd._parse_complete,
+    ord("2"): TargetEnd._bind_complete,
+    ord("3"): TargetEnd._close_complete,
+    ord("t"): TargetEnd._parameter_description,
+    ord("T"): TargetEnd._row_description,
+    ord("n"): TargetEnd._no_data,
+    ord("D"): TargetEnd._data_row,
+    ord("C"): TargetEnd._command_complete,
+    ord("I"): TargetEnd._empty,
+    ord("s"): TargetEnd._suspended,
+    ord("E"): TargetEnd._error,
+    ord("Z"): TargetEnd._ready,
+    ord("G"): TargetEnd._copy_in,
+    ord("H"): TargetEnd._copy_out,
+    ord("c"): TargetEnd._pass,
+    ord("A"): TargetEnd._pass,
+    ord("N"): TargetEnd._pass,
+    ord("S"): TargetEnd._parameter_status,
+}
