@@ -23,7 +23,7 @@ from workflows.model import (
     Story,
 )
 from workflows.policy import Route, spell
-from workflows.quorum import eligible, missing, who_can
+from workflows.quorum import eligible, may_not_decide, missing, who_can
 
 # ---------------------------------------------------------------- commands
 
@@ -274,10 +274,8 @@ def _cancel(request: AccessRequest, command: Cancel, now: datetime) -> Decision:
 def _may_decide(
     request: AccessRequest, approver: str, directory: Mapping[str, Principal], now: datetime
 ) -> Refusal | None:
-    if approver == request.requester:
-        return Refusal("own-request", "You cannot decide your own request.", who_can(request))
-    if not eligible(request, directory.get(approver)):
-        return Refusal("not-an-approver", f"You are not an approver of {request.id}.", who_can(request))
+    if refusal := may_not_decide(request, approver, directory):
+        return refusal
     if refusal := _closed(request, now):
         return refusal
     requester = directory.get(request.requester)

@@ -51,12 +51,58 @@ class Mask:
     method: str = "full"
 
 
+class StatementClass(StrEnum):
+    """What a statement can do, from harmless to unread; the worst part of a statement gives its class."""
+
+    READ = "read"
+    WRITE = "write"
+    DESTRUCTIVE = "destructive"
+    ADMIN = "admin"
+    UNKNOWN = "unknown"
+
+
+class Action(StrEnum):
+    """What a guardrail does with a statement that it fits."""
+
+    ALLOW = "allow"
+    REFUSE = "refuse"
+    HOLD = "hold"
+
+
+@dataclass(frozen=True, slots=True)
+class Quorum:
+    """`needed` distinct people of `group` must say yes."""
+
+    group: str
+    needed: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Guardrail:
+    """One rule about statements; of a role's guardrails the first that fits a statement applies.
+
+    Empty `classes` or `tables` fit any. `tables` are `schema.table`, where `*` stands for any part. A held
+    statement waits for `quorum` for at most `hold_for`. `row_limit` bounds the rows a statement may affect
+    or return. `message` is told to whoever meets the rule.
+    """
+
+    name: str
+    action: Action
+    classes: frozenset[StatementClass] = frozenset()
+    tables: tuple[str, ...] = ()
+    quorum: tuple[Quorum, ...] = ()
+    hold_for: timedelta = timedelta(minutes=15)
+    row_limit: int | None = None
+    message: str = ""
+
+
 @dataclass(frozen=True, slots=True)
 class Terms:
     """What the gate enforces for a grant."""
 
     masks: tuple[Mask, ...] = ()
     max_sessions: int = 20
+    guardrails: tuple[Guardrail, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,14 +127,6 @@ class Resource:
 
     def role(self, name: str) -> Role | None:
         return next((role for role in self.roles if role.name == name), None)
-
-
-@dataclass(frozen=True, slots=True)
-class Quorum:
-    """`needed` distinct people of `group` must say yes."""
-
-    group: str
-    needed: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +220,67 @@ class Story:
 
     request: AccessRequest
     grant: Grant | None = None
+    version: int = 0
+
+
+class ReviewState(StrEnum):
+    PENDING = "pending"
+    APPROVED = "approved"
+    RUNNING = "running"
+    """Spent: the gate has taken the one run that was approved."""
+    FINISHED = "finished"
+    DENIED = "denied"
+    WITHDRAWN = "withdrawn"
+    """Whoever sent it cancelled, went away, or lost the grant."""
+    LAPSED = "lapsed"
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One command, on the wire or submitted in chat, as its reader understood it.
+
+    `digest` is the SHA-256 (hexadecimal) of the very bytes. `bounded` tells whether a condition bounds what
+    it touches; None where that cannot be said. `estimate` is how many rows it will touch: counted in a
+    rolled-back run where `counted`, else the planner's guess.
+    """
+
+    text: str
+    digest: str
+    statement_class: StatementClass
+    tables: tuple[str, ...] = ()
+    bounded: bool | None = None
+    estimate: int | None = None
+    counted: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class StatementReview:
+    """A held or submitted statement that awaits a decision, under `rule` of the terms of `grant_id`.
+
+    `session_id` is empty for a statement submitted in chat. `transaction` tells what it stands in, for the
+    approver. `row_budget` is how many rows it may affect; more, and it is rolled back.
+    """
+
+    id: str
+    requester: str
+    resource: str
+    role: str
+    grant_id: str
+    session_id: str
+    statement: Statement
+    rule: str
+    quorum: tuple[Quorum, ...]
+    created_at: datetime
+    lapses_at: datetime
+    transaction: str = ""
+    reason: str = ""
+    state: ReviewState = ReviewState.PENDING
+    approvals: tuple[Approval, ...] = ()
+    row_budget: int | None = None
+    closed_by: str = ""
+    closed_at: datetime | None = None
+    close_reason: str = ""
+    outcome: str = ""
     version: int = 0
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
-from workflows.model import Approval, Principal, PrincipalKind, Quorum
+from workflows.model import Approval, Principal, PrincipalKind, Quorum, Refusal
 
 
 class Decidable(Protocol):
     """Anything that waits for the yes of a quorum."""
 
+    @property
+    def id(self) -> str: ...
     @property
     def requester(self) -> str: ...
     @property
@@ -57,6 +59,15 @@ def missing(
         seat(voter, set())
     open_seats = [group for index, group in enumerate(seats) if index not in taken]
     return tuple(Quorum(g, open_seats.count(g)) for g in dict.fromkeys(open_seats))
+
+
+def may_not_decide(matter: Decidable, approver: str, directory: Mapping[str, Principal]) -> Refusal | None:
+    """Why this person has no say in this matter; None where they have one."""
+    if approver == matter.requester:
+        return Refusal("own-request", "You cannot decide your own request.", who_can(matter))
+    if not eligible(matter, directory.get(approver)):
+        return Refusal("not-an-approver", f"You are not an approver of {matter.id}.", who_can(matter))
+    return None
 
 
 def who_can(matter: Decidable) -> str:
