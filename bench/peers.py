@@ -10,12 +10,13 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from bench.measure import Way
-from cli.certificates import server_files
-from cli.embedded_postgres import Server, free_port
+from cli.embedded_postgres import LOOPBACK, Server, free_port
 from cli.unprivileged import die_with_parent
+from proxy.tls import self_made
 
 USER, PASSWORD, DATABASE = "bench", "bench-password", "bench"
 
@@ -43,7 +44,7 @@ def pgbouncer(server: Server, home: Path, *, tls: bool) -> Iterator[Way]:
     """Session pooling, SCRAM on both sides, TLS on both sides or on none."""
     home.mkdir(parents=True)
     port = free_port()
-    files = server_files(home / "tls")
+    files = self_made(home / "tls", LOOPBACK, datetime.now(UTC))
     lines = {
         "listen_addr": "127.0.0.1",
         "listen_port": port,

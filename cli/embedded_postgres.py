@@ -20,12 +20,14 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
-from cli.certificates import server_files
 from cli.unprivileged import Jail, PostgresError, jail_for
+from proxy.tls import self_made
 
 SUPERUSER = "postgres"
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 _START_SECONDS = 60.0
 _STOP_SECONDS = 30.0
 _PORT_TAKEN = re.compile(r"could not bind|could not create any TCP/IP sockets|Address already in use", re.I)
@@ -249,7 +251,7 @@ class EmbeddedPostgres:
         }
         ca = None
         if self.binaries.tls:
-            files = server_files(self.home / "tls")
+            files = self_made(self.home / "tls", LOOPBACK, datetime.now(UTC))
             for path in (self.home / "tls", files.ca, files.certificate, files.key):
                 jail.own(path)
             ca = files.ca
