@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import bindparam, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.store.tables import sessions as t
@@ -66,9 +66,17 @@ async def open_at(tx: AsyncConnection, gate: str, ids: Sequence[str]) -> list[Se
     return [SessionRecord(*row) for row in await tx.execute(query)]
 
 
-async def renew(tx: AsyncConnection, progress: Progress, lease_until: datetime) -> None:
-    values = {"lease_until": lease_until, "entries": progress.entries, "head": progress.head}
-    await tx.execute(update(t).where(t.c.id == progress.session, t.c.closed_at.is_(None)).values(**values))
+async def renew(tx: AsyncConnection, progress: Sequence[Progress], lease_until: datetime) -> None:
+    """Prolong leases, and store how far the recordings have come."""
+    if not progress:
+        return
+    query = (
+        update(t)
+        .where(t.c.id == bindparam("session"), t.c.closed_at.is_(None))
+        .values(lease_until=lease_until, entries=bindparam("said_entries"), head=bindparam("said_head"))
+    )
+    values = [{"session": p.session, "said_entries": p.entries, "said_head": p.head} for p in progress]
+    await tx.execute(query, values)
 
 
 async def close(tx: AsyncConnection, closing: Closing, now: datetime) -> None:

@@ -1,0 +1,305 @@
+"""What the gate asks of the broker, answered from the database at that moment.
+
+Structurally the Authority of proxy/authority.py, which may not be imported here. Every refusal of a login
+has the same words, whoever knocks and whatever they wanted, until the token has proved who they are. A
+database that does not answer is a ConnectionError: the gate then fails closed.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+import structlog
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from broker import audit, metrics
+from broker.bus import GRANTS
+from broker.config import Config
+from broker.credentials.seal import Seal, SealError
+from broker.identity import tokens
+from broker.identity.tokens import TokenKind
+from broker.service import Service
+from broker.store import credentials, sessions, stories
+from broker.store.sessions import SessionRecord
+from workflows.gate import Admission, Closing, GrantEnded, GrantMinted, Knock, Notice, Progress, Upstream
+from workflows.model import EndReason, Grant, Principal, Refusal, Story
+
+LOOK_EVERY = 0.5
+"""Seconds between looks at the database where the bus is silent: half of what a cut may take."""
+ANCHOR_EVERY = 60.0
+"""Seconds between two anchors of one session's recording in the trail."""
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass
+class LocalAuthority:
+    """The broker in this process. `lease` is in seconds."""
+
+    service: Service
+    seal: Seal
+    lease: float = 10.0
+    _anchored: dict[str, float] = field(default_factory=dict)
+
+    async def admit(self, knock: Knock) -> Admission | Refusal:
+        """Check the token, the principal and a live grant now, and open a session under it."""
+        with _reachable():
+            async with self.service.store.write() as tx:
+                answer = await self._admit(tx, knock)
+        outcome = answer.code if isinstance(answer, Refusal) else "admitted"
+        metrics.admissions.labels(outcome).inc()
+        log.info(
+            "knock", outcome=outcome, principal=knock.principal, resource=knock.resource, gate=knock.gate
+        )
+        return answer
+
+    async def renew(self, gate: str, progress: Sequence[Progress]) -> Mapping[str, float]:
+        """Renew leases: for each session that may go on, the seconds until its grant's expiry."""
+        if not progress:
+            return {}
+        with _reachable():
+            async with self.service.store.write() as tx:
+                return await self._renew(tx, gate, progress)
+
+    async def hold(self, gate: str, grant: str) -> None:
+        """This gate now knows the grant."""
+        with _reachable():
+            await self.service.confirm_hold(grant, gate)
+
+    async def close(self, gate: str, closing: Closing) -> None:
+        """A session's end. What is repeated is not written twice."""
+        with _reachable():
+            async with self.service.store.write() as tx:
+                record = await sessions.find(tx, closing.session, lock=True)
+                if (
+                    record is None
+                    or record.gate != gate
+                    or (record.closed_at and record.close_reason != "lost")
+                ):
+                    return
+                now = self.service.clock.now()
+                await sessions.close(tx, closing, now)
+                note = audit.Note("session.closed", record.request_id, closing)
+                await audit.append(tx, [note], at=now, actor=record.principal, via="gate")
+        self._anchored.pop(closing.session, None)
+
+    async def notices(self, gate: str) -> AsyncIterator[Notice]:
+        """Each live grant, then changes. The bus only wakes this up: what is told is what changed in the
+        database since the last look, so a lost wake-up costs half a second and a repeated one nothing.
+        """
+        wake = self.service.bus.subscribe(GRANTS)
+        told: set[str] = set()
+        try:
+            while True:
+                with _reachable():
+                    notices = await self._changes(told)
+                for notice in notices:
+                    yield notice
+                try:
+                    async with asyncio.timeout(LOOK_EVERY):
+                        await anext(wake)
+                except TimeoutError:
+                    continue
+                except StopAsyncIteration:
+                    return
+        finally:
+            if closing := getattr(wake, "aclose", None):
+                await closing()
+
+    async def close_lost(self) -> int:
+        """Close sessions whose gate has stopped renewing. Returns how many."""
+        now = self.service.clock.now()
+        async with self.service.store.write() as tx:
+            lost = await sessions.claim_lost(tx, now - timedelta(seconds=self.lease))
+            for record in lost:
+                detail = f"{record.gate} stopped renewing"
+                end = Closing(
+                    record.id, "lost", detail, record.entries, record.head, record.statements, record.refused,
+                    record.rows,
+                )  # fmt: skip
+                await sessions.close(tx, end, now)
+                note = audit.Note("session.lost", record.request_id, end)
+                await audit.append(tx, [note], at=now, actor=record.principal, via="system")
+                metrics.sessions_lost.inc()
+        return len(lost)
+
+    # ------------------------------------------------------------- entering
+
+    async def _admit(self, tx: AsyncConnection, knock: Knock) -> Admission | Refusal:
+        now = self.service.clock.now()
+        person = await self._who(tx, knock, now)
+        if isinstance(person, Refusal):
+            return person
+        answer = await self._enter(tx, knock, person, now)
+        if isinstance(answer, Refusal):
+            body = {
+                "code": answer.code,
+                "resource": knock.resource,
+                "role": knock.role,
+                "client": knock.client,
+            }
+            note = audit.Note("entry.refused", person.id, body)
+            await audit.append(tx, [note], at=now, actor=person.id, via="gate")
+        return answer
+
+    async def _who(self, tx: AsyncConnection, knock: Knock, now: datetime) -> Principal | Refusal:
+        held = await tokens.find(tx, TokenKind.ENTRY, knock.token, now)
+        person = self.service.principal(knock.principal)
+        if held is None or person is None or held.principal != person.id or not person.active:
+            return Refusal(
+                "login-failed",
+                f"Login failed for “{knock.principal}”.",
+                "Use a fresh password of your own; it is good for 10 minutes: access token.",
+            )
+        return person
+
+    async def _enter(
+        self, tx: AsyncConnection, knock: Knock, person: Principal, now: datetime
+    ) -> Admission | Refusal:
+        config = self.service.config
+        story = await self._live(tx, config, knock, person, now)
+        if isinstance(story, Refusal):
+            return story
+        grant = story.grant
+        assert grant is not None, "only stories with a live grant come here"
+        if await sessions.count_open(tx, grant.id) >= grant.terms.max_sessions:
+            most = f"{grant.terms.max_sessions} sessions are open under {grant.id}, as many as it allows."
+            return Refusal("too-many-sessions", most, "Close one of them.")
+        upstream = await self._upstream(tx, config, grant)
+        if isinstance(upstream, Refusal):
+            return upstream
+        record = SessionRecord(
+            id=self.service.chance.id("S", 12),
+            request_id=grant.request_id,
+            grant_id=grant.id,
+            principal=person.id,
+            resource=grant.resource,
+            role=grant.role,
+            gate=knock.gate,
+            protocol=knock.protocol,
+            client=knock.client,
+            opened_at=now,
+            lease_until=now + timedelta(seconds=self.lease),
+        )
+        await sessions.add(tx, record)
+        await audit.append(
+            tx, [audit.Note("session.opened", grant.request_id, record)], at=now, actor=person.id, via="gate"
+        )
+        remaining = (grant.expiry - now).total_seconds()
+        return Admission(
+            record.id,
+            grant.id,
+            person.id,
+            grant.resource,
+            grant.role,
+            grant.terms,
+            remaining,
+            self.lease,
+            upstream,
+        )
+
+    async def _live(
+        self, tx: AsyncConnection, config: Config, knock: Knock, person: Principal, now: datetime
+    ) -> Story | Refusal:
+        """The one story whose grant lets this person in, locked against a revocation at the same time."""
+        resource = config.policy.find(knock.resource)
+        none = Refusal(
+            "no-grant",
+            f"You hold no live grant for “{knock.resource}”" + (f" as {knock.role}." if knock.role else "."),
+            f"Ask for one: request {knock.resource} 1h because …",
+        )
+        if resource is None or resource.kind != knock.protocol:
+            return none
+        live = await stories.live(tx, now, resource=resource.name, principal=person.id, role=knock.role)
+        roles = sorted({story.request.role for story in live})
+        if len(roles) > 1:
+            way_out = f"Say which: {person.id}/{roles[0]} as the user name."
+            return Refusal("which-role", f"You hold {' and '.join(roles)} on {resource.name}.", way_out)
+        for found in live:
+            story = await stories.lock(tx, found.request.id)
+            if story and story.grant and story.grant.live(now):
+                return story
+        return none
+
+    async def _upstream(self, tx: AsyncConnection, config: Config, grant: Grant) -> Upstream | Refusal:
+        later = Refusal(
+            "not-ready", f"The login for {grant.id} is not ready yet.", "Try again in a few seconds."
+        )
+        login, target = await credentials.ready(tx, grant.id), config.targets.get(grant.resource)
+        if login is None or target is None:
+            return later
+        try:
+            password = self.seal.open(login.sealed, grant.id)
+        except SealError as error:
+            log.error("login cannot be unsealed", grant=grant.id, problem=str(error))
+            return later
+        return Upstream(
+            target.host, target.port, target.database, login.login, password, target.tls, target.ca
+        )
+
+    # -------------------------------------------------------------- staying
+
+    async def _renew(
+        self, tx: AsyncConnection, gate: str, progress: Sequence[Progress]
+    ) -> Mapping[str, float]:
+        now = self.service.clock.now()
+        said = {item.session: item for item in progress}
+        remaining: dict[str, float] = {}
+        renewed: list[Progress] = []
+        for record in await sessions.open_at(tx, gate, list(said)):
+            story = await stories.find(tx, record.grant_id)
+            person = self.service.principal(record.principal)
+            grant = story.grant if story else None
+            if grant and grant.live(now) and person and person.active:
+                remaining[record.id] = (grant.expiry - now).total_seconds()
+                renewed.append(said[record.id])
+        await sessions.renew(tx, renewed, now + timedelta(seconds=self.lease))
+        await self._anchor(tx, gate, renewed, now)
+        return remaining
+
+    async def _anchor(
+        self, tx: AsyncConnection, gate: str, progress: Sequence[Progress], now: datetime
+    ) -> None:
+        """Bind how far recordings have come into the trail, now and then."""
+        clock = self.service.clock.monotonic()
+        due = [p for p in progress if clock - self._anchored.get(p.session, -ANCHOR_EVERY) >= ANCHOR_EVERY]
+        notes = [audit.Note("recording.anchored", item.session, item) for item in due if item.entries]
+        await audit.append(tx, notes, at=now, actor=gate, via="gate")
+        self._anchored.update({item.session: clock for item in due if item.entries})
+
+    async def _changes(self, told: set[str]) -> list[Notice]:
+        """What to tell now; `told` is brought up to date."""
+        now = self.service.clock.now()
+        async with self.service.store.read() as tx:
+            found = await stories.live(tx, now)
+            grants = {story.grant.id: story.grant for story in found if story.grant}
+            ready = await credentials.ready_of(tx, list(grants))
+            gone = [await stories.find(tx, grant_id) for grant_id in told - ready]
+        minted = [
+            GrantMinted(key, (grants[key].expiry - now).total_seconds()) for key in sorted(ready - told)
+        ]
+        ended = [_ended(story.grant) for story in gone if story and story.grant]
+        told.clear()
+        told.update(ready)
+        return [*ended, *minted]
+
+
+def _ended(grant: Grant) -> GrantEnded:
+    by = f" by {grant.ended_by}" if grant.ended_by else ""
+    reason = grant.end_reason or EndReason.EXPIRED
+    note = f": {grant.end_note}" if grant.end_note else ""
+    return GrantEnded(grant.id, reason, f"{grant.id} {reason}{by}{note}")
+
+
+@contextmanager
+def _reachable() -> Iterator[None]:
+    """A database that fails is a broker that is away, as far as the gate can tell."""
+    try:
+        yield
+    except (SQLAlchemyError, OSError, TimeoutError) as error:
+        raise ConnectionError(f"the broker cannot reach its database ({type(error).__name__})") from error
