@@ -20,7 +20,6 @@ from workflows.access import (
     begin,
     decide,
     evolve,
-    missing,
     submit,
 )
 from workflows.model import (
@@ -36,6 +35,7 @@ from workflows.model import (
     Story,
 )
 from workflows.policy import Route, Rule
+from workflows.quorum import missing
 
 NOW = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)

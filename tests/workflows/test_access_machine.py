@@ -24,9 +24,7 @@ from workflows.access import (
     Revoke,
     Wish,
     decide,
-    eligible,
     evolve,
-    missing,
 )
 from workflows.model import (
     GrantState,
@@ -40,6 +38,7 @@ from workflows.model import (
     Story,
 )
 from workflows.policy import Route, Rule
+from workflows.quorum import eligible, missing
 
 START = datetime(2026, 11, 24, 12, 0, tzinfo=UTC)
 HOUR = timedelta(hours=1)

@@ -1,0 +1,273 @@
+"""From the outbox to Slack: every card, thread and direct message of a story, kept equal to the database.
+
+Work says only which request changed. What is shown is read from the database at that moment, so late,
+repeated and reordered work does no harm, and hours of Slack being away end in one update a card. Rows of one
+request are done one at a time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from datetime import timedelta
+
+import structlog
+from slack_sdk.errors import SlackApiError
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.cards import Card, Faces, approver_card, notes, requester_card
+from bot.faces import faces_of
+from bot.ledger import Ledger, Place
+from bot.places import Places
+from bot.slack import NO_DM, NO_ENTRY, TROUBLE, Pace, error_of
+from broker import metrics, outbox
+from broker.bus import OUTBOX
+from broker.outbox import CARD, Outbox, Work, backoff
+from broker.service import Service
+from workflows.model import GrantState, RequestState, Story
+from workflows.quorum import eligible
+
+log = structlog.get_logger(__name__)
+
+AGAIN = "again"
+"""The payload of work that updates a card even where its version has not changed."""
+
+_LEASE = timedelta(seconds=180)
+_RECOUNT = timedelta(seconds=2)
+_IDLE = 1.0
+_SHARED_SECONDS = 60.0
+_SILENT = (RequestState.CANCELLED, RequestState.LAPSED)
+_TELL_OWNER = frozenset({"denied", "lapsed", "active", "ended"})
+
+
+class Courier:
+    """`run` works until it is cancelled; `drain` does what is due and returns, for tests and for shutdown."""
+
+    def __init__(
+        self,
+        service: Service,
+        box: Outbox,
+        client: AsyncWebClient,
+        ledger: Ledger,
+        pace: Pace,
+        *,
+        public_url: str = "",
+        workers: int = 4,
+        sweep_seconds: float = 60.0,
+    ) -> None:
+        self._service = service
+        self._box = box
+        self._client = client
+        self._ledger = ledger
+        self._places = Places(client, ledger, pace)
+        self._public_url = public_url
+        self._workers = workers
+        self._sweep_seconds = sweep_seconds
+        self._wake = asyncio.Event()
+        self._dms: dict[str, str] = {}
+        self._shared: dict[str, tuple[bool, float]] = {}
+
+    # ------------------------------------------------------------- running
+
+    async def run(self) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(self._listen())
+            group.create_task(self._sweep_often())
+            for _ in range(self._workers):
+                group.create_task(self._work())
+
+    async def drain(self) -> int:
+        """Do everything that is due now; how much there was."""
+        count = 0
+        while await self.one():
+            count += 1
+        return count
+
+    async def one(self) -> bool:
+        """Claim one row and do it; False where there is none."""
+        work = await self._box.claim(CARD, lease=_LEASE)
+        if work is None:
+            return False
+        try:
+            await self.deliver(work.key, force=work.payload == AGAIN)
+        except TROUBLE as trouble:
+            await self._failed(work, error_of(trouble))
+        except Exception:
+            log.exception("card_failed", request=work.key)
+            await self._failed(work, "internal error")
+        else:
+            metrics.outbox_done.labels(CARD).inc()
+            if not await self._box.finish(work):
+                # Our claim had run out: another may have shown something newer before we wrote over it.
+                await self._again(work.key)
+        return True
+
+    async def _failed(self, work: Work, problem: str) -> None:
+        metrics.outbox_failed.labels(CARD).inc()
+        log.warning("card_delayed", request=work.key, problem=problem, attempts=work.attempts)
+        await self._box.retry(work, problem, backoff(work.attempts))
+
+    async def _work(self) -> None:
+        while True:
+            try:
+                busy = await self.one()
+            except Exception:
+                log.exception("courier_stumbled")
+                busy = False
+            if not busy:
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), _IDLE)
+                self._wake.clear()
+
+    async def _listen(self) -> None:
+        async for _ in self._service.bus.subscribe(OUTBOX):
+            self._wake.set()
+
+    async def _sweep_often(self) -> None:
+        while True:
+            try:
+                await self.sweep()
+            except TROUBLE as trouble:
+                log.warning("card_sweep_delayed", problem=error_of(trouble))
+            except Exception:
+                log.exception("card_sweep_failed")
+            await asyncio.sleep(self._sweep_seconds)
+
+    async def sweep(self) -> int:
+        """Look for cards that do not show what the database holds, or are gone, and have them mended."""
+        stale = set(await self._ledger.behind())
+        for request_id, _, place in await self._ledger.standing():
+            if request_id in stale or await self._stands(place):
+                continue
+            stale.add(request_id)
+        for request_id in stale:
+            await self._again(request_id)
+        return len(stale)
+
+    async def _stands(self, place: Place) -> bool:
+        try:
+            return await self._places.stands(place)
+        except SlackApiError as error:
+            return error_of(error) not in NO_ENTRY
+
+    async def _again(self, request_id: str, delay: timedelta = timedelta()) -> None:
+        async with self._service.store.write() as tx:
+            await outbox.put(tx, CARD, request_id, self._service.clock.now(), AGAIN, delay=delay)
+        self._wake.set()
+
+    # ---------------------------------------------------------- delivering
+
+    async def deliver(self, request_id: str, *, force: bool = False) -> None:
+        """Bring everything that Slack shows of this request to what the database holds now."""
+        story = await self._service.story(request_id)
+        if story is None:
+            return
+        faces = await faces_of(self._service, story, self._public_url)
+        await self._to_owner(story, faces, force)
+        known = await self._ledger.of(request_id)
+        if story.request.state not in _SILENT or any(kind.startswith("card:") for kind in known):
+            for index, quorum in enumerate(story.request.quorum):
+                await self._to_group(story, faces, index, quorum.group, force)
+        ended = story.grant is not None and story.grant.state is GrantState.ENDED
+        if ended and faces.done is not None and faces.done.open:
+            await self._again(request_id, _RECOUNT)
+
+    async def _to_group(self, story: Story, faces: Faces, index: int, group: str, force: bool) -> None:
+        """The card in the group's channel and its thread; in its members' direct messages where there is
+        no channel that can be used."""
+        kind, channel = f"card:{index}", faces.groups[group].channel if group in faces.groups else ""
+        problem = "no_channel"
+        if channel:
+            try:
+                await self._refuse_shared(channel)
+                card = approver_card(story, faces, group, kind)
+                place = await self._places.show(
+                    story.request.id, kind, channel, card, story.version, force=force
+                )
+                await self._thread(story, faces, f"note:{index}", place, frozenset())
+                return
+            except SlackApiError as error:
+                problem = error_of(error)
+                if problem not in NO_ENTRY:
+                    raise
+        await self._to_members(story, faces, index, group, problem, force)
+
+    async def _to_members(
+        self, story: Story, faces: Faces, index: int, group: str, problem: str, force: bool
+    ) -> None:
+        known = await self._ledger.of(story.request.id)
+        everyone = self._service.config.directory.everyone()
+        able = [p.id for p in everyone.values() if eligible(story.request, p) and group in p.groups]
+        reached = 0
+        for user in filter(None, map(self._service.slack_user, sorted(able))):
+            kind = f"card:{index}:{user}"
+            if await self._dm(story, user, kind, approver_card(story, faces, group, kind), force):
+                reached += 1
+        told = f"alert:{index}"
+        if told not in known:
+            body = {"group": group, "problem": problem, "reached": reached}
+            await self._service.note("channel_unusable", story.request.id, body, actor="", via="system")
+            log.error("channel_unusable", request=story.request.id, group=group, problem=problem)
+            await self._ledger.put(story.request.id, {told: Place("", "-", story.version)})
+            await self._tell_owner_unreached(story, faces, group, reached)
+
+    async def _tell_owner_unreached(self, story: Story, faces: Faces, group: str, reached: int) -> None:
+        own = (await self._ledger.of(story.request.id)).get("own")
+        if reached or own is None or not own.ts:
+            return
+        text = (
+            f"⚠️ Nobody of {faces.group(group)} could be told of {story.request.id}: its channel cannot be "
+            "used and no member can be reached in Slack. Tell whoever keeps the policy."
+        )
+        await self._places.reply(story.request.id, [f"alert:{group}"[:40]], own, text, story.version)
+
+    async def _to_owner(self, story: Story, faces: Faces, force: bool) -> None:
+        user = self._service.slack_user(story.request.requester)
+        if user is None or not await self._dm(story, user, "own", requester_card(story, faces, "own"), force):
+            return
+        place = (await self._ledger.of(story.request.id))["own"]
+        await self._thread(story, faces, "note:own", place, _TELL_OWNER)
+
+    async def _dm(self, story: Story, user: str, kind: str, card: Card, force: bool) -> bool:
+        """Show a card in a person's direct messages; False where the person cannot be written to."""
+        try:
+            if user not in self._dms:
+                opened = await self._client.conversations_open(users=user)
+                self._dms[user] = str(opened["channel"]["id"])
+            channel = self._dms[user]
+            await self._places.show(story.request.id, kind, channel, card, story.version, force=force)
+        except SlackApiError as error:
+            if error_of(error) not in NO_DM:
+                raise
+            self._dms.pop(user, None)
+            log.warning("person_unreachable", request=story.request.id, problem=error_of(error))
+            return False
+        return True
+
+    async def _thread(
+        self, story: Story, faces: Faces, prefix: str, place: Place, only: frozenset[str]
+    ) -> None:
+        """Post what the thread lacks, as one reply: after a long absence that is one message, in order."""
+        known = await self._ledger.of(story.request.id)
+        wanted = [note for note in notes(story, faces) if not only or note.key in only]
+        if only and story.grant and story.grant.ended_by == story.request.requester:
+            wanted = [note for note in wanted if note.key != "ended"]
+        lacking = [n for n in wanted if not known.get(f"{prefix}:{n.key}", Place("")).ts]
+        unsure = [note for note in lacking if f"{prefix}:{note.key}" in known]
+        for part in (unsure, [note for note in lacking if note not in unsure]):
+            if part:
+                kinds = [f"{prefix}:{note.key}" for note in part]
+                text = "\n".join(note.text for note in part)
+                await self._places.reply(story.request.id, kinds, place, text, story.version)
+
+    async def _refuse_shared(self, channel: str) -> None:
+        """Outsiders may be in a shared channel: nothing is posted there."""
+        now = self._service.clock.monotonic()
+        shared, until = self._shared.get(channel, (False, 0.0))
+        if now >= until:
+            info = await self._client.conversations_info(channel=channel)
+            shared = bool(info["channel"].get("is_ext_shared"))
+            self._shared[channel] = (shared, now + _SHARED_SECONDS)
+        if shared:
+            refusal = {"ok": False, "error": "is_ext_shared"}
+            raise SlackApiError("a shared channel", refusal)  # type: ignore[no-untyped-call]

@@ -1,0 +1,95 @@
+"""Slack's mark-up: text of people made harmless, dates in the reader's own zone, and small blocks.
+
+Source: docs.slack.dev/messaging/formatting-message-text and docs.slack.dev/reference/block-kit.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+Block = dict[str, Any]
+Blocks = list[Block]
+
+MAX_REASON = 500
+MAX_TEXT = 3000
+MAX_VALUE = 2000
+
+
+def plain(text: str, limit: int = MAX_REASON) -> str:
+    """A person's text on one line, at most `limit` characters of it, with `& < >` escaped.
+
+    Escaped, no mention, link or channel can be smuggled in; back-ticks and the like only decorate.
+    """
+    line = " ".join(text.split())
+    if len(line) > limit:
+        line = line[: limit - 1].rstrip() + "…"
+    return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def code(text: str) -> str:
+    """The text as code; a back-tick in it would end the code, so it becomes an apostrophe."""
+    return f"`{plain(text, 200).replace('`', '’')}`"
+
+
+def date(at: datetime, *, ago: bool = True) -> str:
+    """An instant as each reader's own clock shows it, and how far it is, without any edit."""
+    form = "{date_short_pretty} {time}" + (" ({ago})" if ago else "")
+    return f"<!date^{int(at.timestamp())}^{form}|{fallback_date(at)}>"
+
+
+def fallback_date(at: datetime) -> str:
+    return at.astimezone(UTC).strftime("%-d %b %H:%M UTC")
+
+
+def section(text: str, accessory: Block | None = None) -> Block:
+    block: Block = {"type": "section", "text": {"type": "mrkdwn", "text": text[:MAX_TEXT]}}
+    return block | ({"accessory": accessory} if accessory else {})
+
+
+def fields(*pairs: tuple[str, str]) -> Block:
+    return {
+        "type": "section",
+        "fields": [{"type": "mrkdwn", "text": f"*{name}*\n{value}"[:2000]} for name, value in pairs],
+    }
+
+
+def context(*lines: str) -> Block:
+    return {"type": "context", "elements": [{"type": "mrkdwn", "text": line[:MAX_TEXT]} for line in lines]}
+
+
+def actions(block_id: str, *elements: Block) -> Block:
+    return {"type": "actions", "block_id": block_id, "elements": list(elements)}
+
+
+def button(
+    action_id: str,
+    label: str,
+    value: str = "",
+    *,
+    style: str = "",
+    url: str = "",
+    confirm: tuple[str, str, str] | None = None,
+) -> Block:
+    """A button. `confirm` is a question before it: title, text and the label of yes."""
+    made: Block = {
+        "type": "button",
+        "action_id": action_id,
+        "text": {"type": "plain_text", "text": label[:75], "emoji": True},
+    }
+    extra = {"value": value, "style": style, "url": url}
+    made |= {name: given for name, given in extra.items() if given}
+    if confirm:
+        title, question, yes = confirm
+        made["confirm"] = {
+            "title": words(title),
+            "text": {"type": "mrkdwn", "text": question},
+            "confirm": words(yes),
+            "deny": words("Not now"),
+        }
+    return made
+
+
+def words(text: str) -> Block:
+    """A plain text object."""
+    return {"type": "plain_text", "text": text, "emoji": True}

@@ -1,0 +1,140 @@
+"""Putting one card where it belongs: post, find again, update, post anew.
+
+Every method is safe to repeat. What went out under a call whose answer was lost is looked for by the
+message's metadata before anything is posted again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slack_sdk.errors import SlackApiError
+from slack_sdk.web.async_client import AsyncWebClient
+
+from bot.cards import EVENT_TYPE, Card
+from bot.ledger import Ledger, Place
+from bot.slack import GONE, Pace, error_of
+
+_PAGES, _PAGE = 5, 200
+
+
+class Places:
+    def __init__(self, client: AsyncWebClient, ledger: Ledger, pace: Pace) -> None:
+        self._client = client
+        self._ledger = ledger
+        self._pace = pace
+
+    async def show(
+        self, request_id: str, kind: str, channel: str, card: Card, version: int, *, force: bool = False
+    ) -> Place:
+        """Make the card of this kind stand in `channel` and show `version`."""
+        place = (await self._ledger.of(request_id)).get(kind)
+        if place is not None and place.channel != channel:
+            place = None
+        if place is not None and not place.ts:
+            place = await self._found_again(request_id, kind, place)
+        if place is not None and (place.version != version or force):
+            place = await self._update(request_id, kind, place, card, version)
+        return place or await self._post(request_id, kind, channel, card, version)
+
+    async def reply(self, request_id: str, kinds: list[str], parent: Place, text: str, version: int) -> None:
+        """Post one reply that stands for all of `kinds`, unless a lost answer hid that it was posted."""
+        known = await self._ledger.of(request_id)
+        if any(kind in known for kind in kinds):
+            replies = await self._client.conversations_replies(
+                channel=parent.channel, ts=parent.ts, include_all_metadata=True, limit=_PAGE
+            )
+            ts = _with_place(replies["messages"], request_id, kinds[0])
+        else:
+            await self._ledger.put(request_id, dict.fromkeys(kinds, Place(parent.channel)))
+            ts = None
+        if ts is None:
+            await self._pace.post(parent.channel)
+            posted = await self._client.chat_postMessage(
+                channel=parent.channel,
+                thread_ts=parent.ts,
+                text=text,
+                metadata=_metadata(request_id, kinds[0], version),
+                unfurl_links=False,
+                unfurl_media=False,
+            )
+            ts = str(posted["ts"])
+        await self._ledger.put(request_id, dict.fromkeys(kinds, Place(parent.channel, ts, version)))
+
+    async def stands(self, place: Place) -> bool:
+        """Whether the message is still there."""
+        found = await self._client.conversations_history(
+            channel=place.channel, latest=place.ts, oldest=place.ts, inclusive=True, limit=1
+        )
+        return any(message.get("ts") == place.ts for message in found["messages"])
+
+    async def _post(self, request_id: str, kind: str, channel: str, card: Card, version: int) -> Place:
+        await self._ledger.put(request_id, {kind: Place(channel)})
+        await self._pace.post(channel)
+        try:
+            posted = await self._client.chat_postMessage(
+                channel=channel,
+                text=card.text,
+                blocks=card.blocks,
+                metadata=card.metadata,
+                unfurl_links=False,
+                unfurl_media=False,
+            )
+        except SlackApiError:
+            # Slack said no, so nothing stands there and there is nothing to look for later.
+            await self._ledger.forget(request_id, kind)
+            raise
+        place = Place(channel, str(posted["ts"]), version)
+        await self._ledger.put(request_id, {kind: place})
+        return place
+
+    async def _update(
+        self, request_id: str, kind: str, place: Place, card: Card, version: int
+    ) -> Place | None:
+        """The place with the card brought up to date; None where the message is gone."""
+        await self._pace.update()
+        try:
+            await self._client.chat_update(
+                channel=place.channel,
+                ts=place.ts,
+                text=card.text,
+                blocks=card.blocks,
+                metadata=card.metadata,
+            )
+        except SlackApiError as error:
+            if error_of(error) in GONE:
+                await self._ledger.forget(request_id, kind)
+                return None
+            raise
+        shown = Place(place.channel, place.ts, version)
+        await self._ledger.put(request_id, {kind: shown})
+        return shown
+
+    async def _found_again(self, request_id: str, kind: str, place: Place) -> Place | None:
+        """Look for a message whose posting was never confirmed. Version 0, so that it is updated next."""
+        cursor = ""
+        for _ in range(_PAGES):
+            page = await self._client.conversations_history(
+                channel=place.channel, include_all_metadata=True, limit=_PAGE, cursor=cursor or None
+            )
+            if ts := _with_place(page["messages"], request_id, kind):
+                return Place(place.channel, ts)
+            cursor = (page.get("response_metadata") or {}).get("next_cursor") or ""
+            if not cursor:
+                break
+        return None
+
+
+def _metadata(request_id: str, place: str, version: int) -> dict[str, Any]:
+    payload = {"request": request_id, "place": place, "version": version}
+    return {"event_type": EVENT_TYPE, "event_payload": payload}
+
+
+def _with_place(messages: list[dict[str, Any]], request_id: str, place: str) -> str | None:
+    for message in messages:
+        metadata = message.get("metadata") or {}
+        payload = metadata.get("event_payload") or {}
+        ours = metadata.get("event_type") == EVENT_TYPE
+        if ours and payload.get("request") == request_id and payload.get("place") == place:
+            return str(message["ts"])
+    return None
