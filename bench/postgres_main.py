@@ -17,6 +17,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from bench import peers, report
+from bench.gate import gate
 from bench.measure import Run, Way, run
 from cli.embedded_postgres import EmbeddedPostgres, Server, find_client
 
@@ -92,7 +93,7 @@ def _ways(
     server: Server, folder: Path, stack: contextlib.ExitStack, options: argparse.Namespace
 ) -> list[Way]:
     tls = options.tls
-    chosen = options.paths or ["direct", "pgbouncer", "haproxy"]
+    chosen = options.paths or ["direct", "pgbouncer", "haproxy", *(("gate1", "gate2") if tls else ())]
     ways = []
     for name in chosen:
         if name == "direct":
@@ -101,6 +102,8 @@ def _ways(
             ways.append(stack.enter_context(peers.pgbouncer(server, folder / name, tls=tls)))
         elif name == "haproxy":
             ways.append(stack.enter_context(peers.haproxy(server, folder / name, tls=tls)))
+        elif name in ("gate1", "gate2"):
+            ways.append(stack.enter_context(gate(server, folder / name, workers=int(name[-1]))))
         else:
             raise SystemExit(f"no such path: {name}")
     return ways
