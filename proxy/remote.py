@@ -133,7 +133,7 @@ def _nothing(_content: bytes) -> None:
 
 
 async def _lines(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-    """Whole lines; what follows the last line end when the stream stops is a broken-off line, not a notice."""
+    """Whole lines. What follows the last line end when the stream stops is broken off, not a notice."""
     pending = b""
     async for chunk in chunks:
         *whole, pending = (pending + chunk).split(b"\n")

@@ -62,11 +62,9 @@ def admit_answer(outcome: Admission | Refusal) -> AdmitAnswer:
 
 def notice_line(notice: Notice | None) -> bytes:
     """The line, with its end, of a notice or (None) of a heartbeat."""
-    if isinstance(notice, GrantMinted):
-        line = NoticeLine(minted=notice)
-    else:
-        line = NoticeLine(ended=notice)
-    return msgspec.json.encode(line) + b"\n"
+    minted = notice if isinstance(notice, GrantMinted) else None
+    ended = notice if isinstance(notice, GrantEnded) else None
+    return msgspec.json.encode(NoticeLine(minted, ended)) + b"\n"
 
 
 def renew_question(gate: str, progress: Sequence[Progress]) -> RenewQuestion:

@@ -35,7 +35,7 @@ _ANSWER_LIMIT = 512 * 1024
 
 
 class OidcError(Exception):
-    """A login that did not succeed. `why` and `way_out` are for the person who tried; no secret is in them."""
+    """A login that did not succeed. `why` and `way_out` are for the person who tried, without secrets."""
 
     def __init__(
         self, why: str, way_out: str = "Start again; if it stays so, tell whoever runs this."

@@ -1,0 +1,68 @@
+"""The HTTP application of the broker: `create_api(parts)`."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.routing import APIRoute
+
+from broker.api import gate, health, lines, login, problems, reading, requests, tokens
+from broker.api.parts import Parts
+from broker.api.shield import BodyLimit, SecurityHeaders
+from broker.console import routes as console
+
+VERSION = "1"
+
+
+def create_api(parts: Parts) -> FastAPI:
+    """The API, logins, pages and the gates' door, over these parts."""
+    app = _bare()
+    app.state.parts = parts
+    app.add_middleware(BodyLimit)
+    app.add_middleware(SecurityHeaders, secure=parts.secure)
+    return app
+
+
+def openapi() -> dict[str, Any]:
+    """The description of the API, which depends on no parts."""
+    return _bare().openapi()
+
+
+def _bare() -> FastAPI:
+    app = FastAPI(
+        title="Portcullis",
+        version=VERSION,
+        summary="Ask for access, decide, enter, and see who did what.",
+        docs_url=None,
+        redoc_url=None,
+        openapi_url="/api/v1/openapi.json",
+        generate_unique_id_function=_name,
+    )
+    for module in (lines, requests, reading, tokens, login, health, gate, console):
+        app.include_router(module.router)
+    problems.install(app)
+    app.add_exception_handler(console.LoginFirst, console.login_first)
+    _describe_problems(app)
+    return app
+
+
+def _name(route: APIRoute) -> str:
+    return route.name
+
+
+def _describe_problems(app: FastAPI) -> None:
+    """Put the schema that every error points to into the description, once."""
+    plain = app.openapi
+
+    def with_problems() -> dict[str, Any]:
+        if app.openapi_schema is None:
+            schema = plain()
+            schemas = schema.setdefault("components", {}).setdefault("schemas", {})
+            schemas["ProblemOut"] = problems.ProblemOut.model_json_schema()
+            for unused in ("HTTPValidationError", "ValidationError"):
+                schemas.pop(unused, None)
+            app.openapi_schema = schema
+        return app.openapi_schema
+
+    app.openapi = with_problems  # type: ignore[method-assign]

@@ -1,0 +1,54 @@
+"""Who calls the API: a bearer login token, checked anew with the directory at every request."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Header, Request
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from broker.api.parts import Parts
+from broker.api.problems import Problem
+from broker.identity.tokens import TokenKind
+from workflows.model import Principal, Refusal
+
+_bearer = HTTPBearer(auto_error=False, scheme_name="login", description="A login token: `access login`.")
+
+NOT_LOGGED_IN = Refusal("not-logged-in", "You are not logged in, or no longer.", "Log in: access login.")
+
+
+def parts_of(request: Request) -> Parts:
+    parts = request.app.state.parts
+    assert isinstance(parts, Parts)
+    return parts
+
+
+P = Annotated[Parts, Depends(parts_of)]
+
+
+async def _person(
+    parts: P, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
+) -> Principal:
+    if credentials is None or not credentials.credentials.isascii():
+        raise Problem(401, NOT_LOGGED_IN)
+    held = await parts.tokens.check(TokenKind.LOGIN, credentials.credentials)
+    person = parts.service.principal(held.principal) if held else None
+    if person is None or not person.active:
+        raise Problem(401, NOT_LOGGED_IN)
+    return person
+
+
+Person = Annotated[Principal, Depends(_person)]
+"""The caller; 401 without a good token of an active principal."""
+
+Once = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=200,
+        pattern=r"^[\x21-\x7e]+$",
+        description="The same key again gives what came of it first, without a second effect.",
+    ),
+]
+"""Whatever repeats a call sends its key again."""

@@ -1,0 +1,223 @@
+"""A typed line, carried out: the same grammar as in chat."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Annotated, Any
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from fastapi import APIRouter, Header
+
+from broker.api import told
+from broker.api.auth import Once, P, Person
+from broker.api.models import LineIn, LineOut, StoryOut
+from broker.api.parts import Parts
+from broker.api.problems import documented, refused
+from broker.service import Via
+from workflows import grammar
+from workflows.model import Principal, Refusal, RequestState, Story
+
+router = APIRouter(prefix="/api/v1", tags=["lines"], responses=documented(401, 403, 404, 409, 422))
+
+_NOTHING_MINE = Refusal("no-grant", "You hold no grant there.", "See yours with: status.")
+
+
+@router.post("/lines")
+async def run_line(
+    said: LineIn,
+    person: Person,
+    parts: P,
+    once: Once = None,
+    client: Annotated[
+        str, Header(alias="Portcullis-Client", max_length=20, description="`cli` for our own command line.")
+    ] = "",
+) -> LineOut:
+    """Do what a line says, as chat does. A line that is not understood changes nothing and is mended."""
+    via: Via = "cli" if client == "cli" else "api"
+    return await Lines(parts, person, via, once).run(said.line)
+
+
+class Lines:
+    """One person's line. Answers, or raises the problem that stands in its way."""
+
+    def __init__(self, parts: Parts, person: Principal, via: Via, once: str | None) -> None:
+        self._parts = parts
+        self._service = parts.service
+        self._me = person
+        self._via: Via = via
+        self._once = once
+
+    async def run(self, line: str) -> LineOut:
+        context = grammar.context_for(
+            self._service.policy,
+            self._me,
+            self._parts.clock.now(),
+            _zone(self._service.timezone(self._me.id)),
+        )
+        command = grammar.parse(line, context)
+        if isinstance(command, grammar.Mistake):
+            return LineOut(verb="", understood=False, text=command.why, mended=command.mended)
+        verb = type(command).__name__.lower()
+        does: Callable[[Any], Awaitable[LineOut]] = getattr(self, f"_{verb}")
+        return await does(command)
+
+    # ------------------------------------------------------- what changes
+
+    async def _request(self, it: grammar.Request) -> LineOut:
+        story = await self._service.submit(self._me.id, it.wish, via=self._via, dedupe=self._once)
+        return self._about("request", story)
+
+    async def _approve(self, it: grammar.Approve) -> LineOut:
+        story = await self._service.approve(
+            it.id, self._me.id, via=self._via, reason=it.reason, dedupe=self._once
+        )
+        return self._about("approve", story)
+
+    async def _deny(self, it: grammar.Deny) -> LineOut:
+        story = await self._service.deny(
+            it.id, self._me.id, via=self._via, reason=it.reason, dedupe=self._once
+        )
+        return self._about("deny", story)
+
+    async def _cancel(self, it: grammar.Cancel) -> LineOut:
+        key = it.id
+        if not key:
+            mine = await self._service.stories_of(self._me.id)
+            key = _only(
+                [s.request.id for s in mine if s.request.state is RequestState.PENDING],
+                Refusal("no-such-request", "You have no request that waits.", "See yours with: status."),
+                "cancel",
+            )
+        return self._about(
+            "cancel", await self._service.cancel(key, self._me.id, via=self._via, dedupe=self._once)
+        )
+
+    async def _release(self, it: grammar.Release) -> LineOut:
+        if it.target is not None and it.target.kind is grammar.TargetKind.ID:
+            key = it.target.value
+        else:
+            live = await self._live_of(self._me.id)
+            wanted = [
+                s.grant.id for s in live if s.grant and it.target in (None, _resource(s.request.resource))
+            ]
+            key = _only(wanted, _NOTHING_MINE, "release")
+        return self._about(
+            "release", await self._service.release(key, self._me.id, via=self._via, dedupe=self._once)
+        )
+
+    async def _revoke(self, it: grammar.Revoke) -> LineOut:
+        if it.target.kind is grammar.TargetKind.ID:
+            keys = [it.target.value]
+        else:
+            keys = [s.grant.id for s in await self._live_at(it.target) if s.grant]
+            if not keys:
+                raise refused(Refusal("no-grant", f"No grant is live for {it.target}.", "See: who RESOURCE."))
+        outcomes = [
+            await self._service.revoke(
+                key, self._me.id, via=self._via, reason=it.reason, dedupe=self._once and f"{self._once} {key}"
+            )
+            for key in keys
+        ]
+        ended = [outcome for outcome in outcomes if isinstance(outcome, Story)]
+        if not ended and isinstance(outcomes[0], Refusal):
+            raise refused(outcomes[0])
+        said = [o.why if isinstance(o, Refusal) else self._line(o) for o in outcomes]
+        return self._answer("revoke", "\n".join(said), ended)
+
+    # ------------------------------------------------------ what is shown
+
+    async def _status(self, _it: grammar.Status) -> LineOut:
+        mine = await self._service.stories_of(self._me.id)
+        now = self._parts.clock.now()
+        open_ones = [
+            s
+            for s in mine
+            if (s.grant and s.grant.live(now)) or (not s.grant and s.request.state is RequestState.PENDING)
+        ]
+        waiting = await self._service.waiting_for(self._me.id)
+        text = self._list("Yours:", open_ones, "You hold no grant and wait for none.")
+        if waiting:
+            text += "\n" + self._list("Waiting for you:", waiting, "")
+        return self._answer("status", text, [*open_ones, *waiting])
+
+    async def _who(self, it: grammar.Who) -> LineOut:
+        live = await self._service.who(it.resource, self._me.id)
+        if isinstance(live, Refusal):
+            raise refused(live)
+        return self._answer(
+            "who", self._list(f"On {it.resource} now:", live, f"Nobody is on {it.resource}."), live
+        )
+
+    async def _why(self, it: grammar.Why) -> LineOut:
+        story = await self._service.story_for(it.id, self._me.id)
+        if isinstance(story, Refusal):
+            raise refused(story)
+        request = story.request
+        lines = [self._line(story), f"under rule {request.rule}, asked because: {request.reason or '—'}"]
+        lines += [
+            f"{'yes' if a.yes else 'no'} from {a.approver} at {told.clock(a.at)}"
+            + (f" ({a.reason})" if a.reason else "")
+            for a in request.approvals
+        ]
+        if request.requester == self._me.id or self._service.is_admin(self._me.id):
+            lines += self._service.explain(request.requester, request.resource)
+        return self._answer("why", "\n".join(lines), [story])
+
+    async def _help(self, it: grammar.Help) -> LineOut:
+        verbs = [grammar.VERBS[it.topic]] if it.topic else list(grammar.VERBS.values())
+        return self._answer("help", "\n".join(f"{verb.usage}\n    {verb.about}" for verb in verbs), [])
+
+    # --------------------------------------------------------- the inside
+
+    async def _live_of(self, principal: str) -> list[Story]:
+        now = self._parts.clock.now()
+        mine = await self._service.stories_of(principal)
+        return [s for s in mine if s.grant and s.grant.live(now)]
+
+    async def _live_at(self, target: grammar.Target) -> list[Story]:
+        """Live grants on a resource, or of a person, among those that the caller may see."""
+        if target.kind is grammar.TargetKind.RESOURCE:
+            live = await self._service.who(target.value, self._me.id)
+            if isinstance(live, Refusal):
+                raise refused(live)
+            return live
+        found: list[Story] = []
+        for resource in self._service.policy.resources:
+            live = await self._service.who(resource, self._me.id)
+            found += [] if isinstance(live, Refusal) else live
+        return [s for s in found if s.request.requester == target.value]
+
+    def _about(self, verb: str, outcome: Story | Refusal) -> LineOut:
+        if isinstance(outcome, Refusal):
+            raise refused(outcome)
+        return self._answer(verb, self._line(outcome), [outcome])
+
+    def _line(self, story: Story) -> str:
+        return told.headline(story, self._parts.clock.now())
+
+    def _list(self, head: str, stories: list[Story], otherwise: str) -> str:
+        return "\n".join([head, *(f"  {self._line(s)}" for s in stories)]) if stories else otherwise
+
+    def _answer(self, verb: str, text: str, stories: list[Story]) -> LineOut:
+        return LineOut(verb=verb, understood=True, text=text, stories=[StoryOut.of(s) for s in stories])
+
+
+def _only(keys: list[str], none: Refusal, verb: str) -> str:
+    if not keys:
+        raise refused(none)
+    if len(keys) > 1:
+        raise refused(
+            Refusal("which-one", f"Which one? You have {len(keys)}.", f"Say: {verb} {' | '.join(keys)}.")
+        )
+    return keys[0]
+
+
+def _resource(name: str) -> grammar.Target:
+    return grammar.Target(grammar.TargetKind.RESOURCE, name)
+
+
+def _zone(name: str) -> ZoneInfo:
+    try:
+        return ZoneInfo(name)
+    except (ZoneInfoNotFoundError, ValueError):
+        return ZoneInfo("UTC")

@@ -1,0 +1,246 @@
+"""What the API takes and gives, as JSON. Instants are ISO 8601 in UTC, spans are seconds."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+
+from broker.store.sessions import SessionRecord
+from workflows.model import Grant, Principal, Resource, Story
+
+Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
+Text = Annotated[str, StringConstraints(max_length=500)]
+Line = Annotated[str, StringConstraints(max_length=1500)]
+LONGEST = 30 * 24 * 3600
+
+
+class In(BaseModel):
+    """Strict: a field that is not known, or of another type, is refused."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class LineIn(In):
+    line: Line = Field(description="What one would type in chat: `request prod-db 1h because INC-142`.")
+
+
+class RequestIn(In):
+    resource: Name
+    role: Annotated[str, StringConstraints(max_length=200)] = ""
+    seconds: int | None = Field(None, ge=60, le=LONGEST, description="Nothing means the rule's usual span.")
+    reason: Text = ""
+
+
+class DecisionIn(In):
+    reason: Text = ""
+
+
+class EmptyIn(In):
+    pass
+
+
+class ApprovalOut(BaseModel):
+    approver: str
+    yes: bool
+    at: datetime
+    reason: str
+
+
+class QuorumOut(BaseModel):
+    group: str
+    needed: int
+
+
+class GrantOut(BaseModel):
+    id: str
+    state: Literal["minting", "active", "ended"]
+    not_before: datetime
+    expiry: datetime
+    end_reason: str
+    ended_by: str
+    ended_at: datetime | None
+    end_note: str
+
+    @staticmethod
+    def of(grant: Grant) -> GrantOut:
+        return GrantOut(
+            id=grant.id,
+            state=grant.state.value,
+            not_before=grant.not_before,
+            expiry=grant.expiry,
+            end_reason=grant.end_reason.value if grant.end_reason else "",
+            ended_by=grant.ended_by,
+            ended_at=grant.ended_at,
+            end_note=grant.end_note,
+        )
+
+
+class StoryOut(BaseModel):
+    """An access request and the grant that it led to. `version` counts its transitions."""
+
+    id: str
+    state: Literal["pending", "approved", "denied", "cancelled", "lapsed"]
+    requester: str
+    resource: str
+    role: str
+    seconds: int
+    reason: str
+    rule: str
+    quorum: list[QuorumOut]
+    approvals: list[ApprovalOut]
+    created_at: datetime
+    lapses_at: datetime
+    closed_by: str
+    closed_at: datetime | None
+    close_reason: str
+    version: int
+    grant: GrantOut | None
+
+    @staticmethod
+    def of(story: Story) -> StoryOut:
+        it = story.request
+        return StoryOut(
+            id=it.id,
+            state=it.state.value,
+            requester=it.requester,
+            resource=it.resource,
+            role=it.role,
+            seconds=int(it.duration.total_seconds()),
+            reason=it.reason,
+            rule=it.rule,
+            quorum=[QuorumOut(group=q.group, needed=q.needed) for q in it.quorum],
+            approvals=[
+                ApprovalOut(approver=a.approver, yes=a.yes, at=a.at, reason=a.reason) for a in it.approvals
+            ],
+            created_at=it.created_at,
+            lapses_at=it.lapses_at,
+            closed_by=it.closed_by,
+            closed_at=it.closed_at,
+            close_reason=it.close_reason,
+            version=story.version,
+            grant=GrantOut.of(story.grant) if story.grant else None,
+        )
+
+
+class PrincipalOut(BaseModel):
+    id: str
+    name: str
+    email: str
+    groups: list[str]
+    admin: bool
+
+    @staticmethod
+    def of(person: Principal, *, admin: bool) -> PrincipalOut:
+        return PrincipalOut(
+            id=person.id, name=person.name, email=person.email, groups=sorted(person.groups), admin=admin
+        )
+
+
+class MeOut(BaseModel):
+    """Who I am, what I may do now, and what is owed to me or by me."""
+
+    principal: PrincipalOut
+    grants: list[StoryOut] = Field(description="My stories whose grant is live.")
+    waiting_for_me: list[StoryOut] = Field(description="Requests that I may decide now.")
+    requests: list[StoryOut] = Field(description="My stories, newest first.")
+
+
+class RoleOut(BaseModel):
+    name: str
+    title: str
+
+
+class ResourceOut(BaseModel):
+    name: str
+    kind: str
+    title: str
+    aliases: list[str]
+    roles: list[RoleOut]
+
+    @staticmethod
+    def of(resource: Resource, roles: list[str]) -> ResourceOut:
+        return ResourceOut(
+            name=resource.name,
+            kind=resource.kind,
+            title=resource.title,
+            aliases=list(resource.aliases),
+            roles=[RoleOut(name=r.name, title=r.title) for r in resource.roles if r.name in roles],
+        )
+
+
+class SessionOut(BaseModel):
+    """One connection under a grant. `close_reason` is client, target, cut, error or lost; "" while open."""
+
+    id: str
+    request_id: str
+    grant_id: str
+    principal: str
+    resource: str
+    role: str
+    gate: str
+    protocol: str
+    client: str
+    opened_at: datetime
+    closed_at: datetime | None
+    close_reason: str
+    detail: str
+    statements: int
+    refused: int
+    rows: int
+
+    @staticmethod
+    def of(record: SessionRecord) -> SessionOut:
+        return SessionOut(**{name: getattr(record, name) for name in SessionOut.model_fields})
+
+
+class StatementOut(BaseModel):
+    """`at` is seconds since the session opened, `took` seconds."""
+
+    n: int
+    at: float
+    text: str
+    outcome: str
+    took: float
+    tag: str
+    rows: int
+
+
+class RecordingOut(BaseModel):
+    """A recording whose chain was verified. `whole` is false while the session is open or cut short."""
+
+    session: SessionOut
+    whole: bool
+    statements: list[StatementOut]
+    lines: list[str] = Field(description="The same, told for people.")
+
+
+class LineOut(BaseModel):
+    """What came of a line. `mended` is a whole line that would be understood, where this one was not."""
+
+    verb: str
+    understood: bool
+    text: str
+    mended: str | None = None
+    stories: list[StoryOut] = []
+
+
+class EntryTokenOut(BaseModel):
+    """A password for the gate, shown this once. It lets its person log in until `expires_at`."""
+
+    token: str
+    user: str
+    expires_at: datetime
+
+
+class GateOut(BaseModel):
+    host: str
+    port: int
+    ca: str = Field(description="The certificate authority of the gate, PEM.")
+
+
+class ExplanationOut(BaseModel):
+    principal: str
+    resource: str
+    lines: list[str]

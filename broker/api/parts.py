@@ -1,0 +1,93 @@
+"""What the HTTP side is made of; the composition root fills it in."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from broker.clock import Chance, Clock
+from broker.identity.kept import Keep
+from broker.identity.oidc import OidcProvider
+from broker.identity.tokens import Tokens
+from broker.identity.web import WebSessions
+from broker.service import Service
+from workflows.gate import Admission, Closing, Knock, Notice, Progress
+from workflows.model import Refusal
+
+
+class GateDoor(Protocol):
+    """What a gate in another process may ask; broker/authority.py answers. See proxy/authority.py."""
+
+    async def admit(self, knock: Knock) -> Admission | Refusal: ...
+    async def renew(self, gate: str, progress: Sequence[Progress]) -> Mapping[str, float]: ...
+    async def hold(self, gate: str, grant: str) -> None: ...
+    async def close(self, gate: str, closing: Closing) -> None: ...
+    def notices(self, gate: str) -> AsyncIterator[Notice]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedStatement:
+    """One statement of a recording: `at` and `took` in seconds, `outcome` as the gate wrote it."""
+
+    n: int
+    at: float
+    text: str
+    outcome: str
+    took: float
+    tag: str
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingView:
+    """A recording that was verified: its statements, and the lines to show people."""
+
+    statements: tuple[RecordedStatement, ...]
+    lines: tuple[str, ...]
+    whole: bool
+
+
+class Recordings(Protocol):
+    """Where recordings are read. The gate owns their format, so the composition root brings this."""
+
+    def read(self, session: str, head: str) -> RecordingView:
+        """Raises LookupError when there is none here, ValueError (saying where) when it was changed."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class GateAddress:
+    """Where people reach the gate, and the CA (PEM) that proves it."""
+
+    host: str
+    port: int
+    ca: str
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """`public_url` is the address that browsers use, without a slash at its end. `ready` holds named checks
+    for /readyz: each raises where that part cannot do its work. `principal_claim` is matched as
+    broker.identity.oidc.person_of says. No `provider` means that nobody can log in.
+    """
+
+    service: Service
+    tokens: Tokens
+    keep: Keep
+    web: WebSessions
+    clock: Clock
+    chance: Chance
+    public_url: str
+    door: GateDoor
+    gate: GateAddress
+    recordings: Recordings
+    provider: OidcProvider | None = None
+    principal_claim: str = "email"
+    gate_token: str = field(default="", repr=False)
+    ready: Mapping[str, Callable[[], Awaitable[object]]] = field(default_factory=dict)
+
+    @property
+    def secure(self) -> bool:
+        """Whether browsers come over https, so that cookies may say so."""
+        return self.public_url.startswith("https://")

@@ -1,0 +1,45 @@
+"""Stories as plain sentences, for a terminal or an agent."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from workflows.model import GrantState, RequestState, Story
+from workflows.policy import spell
+
+
+def headline(story: Story, now: datetime) -> str:
+    """One line: what, who, and how it stands."""
+    it = story.request
+    what = f"{it.id}  {it.requester} → {it.resource} as {it.role} for {spell(it.duration)}"
+    return f"{what}: {standing(story, now)}"
+
+
+def standing(story: Story, now: datetime) -> str:
+    """How a story stands, as a phrase."""
+    it, grant = story.request, story.grant
+    if grant is not None:
+        return _grant_standing(story, now)
+    if it.state is RequestState.PENDING:
+        who = " and ".join(f"{q.needed} of {q.group}" for q in it.quorum)
+        return f"waits for {who}, lapses at {clock(it.lapses_at)}"
+    by = f" by {it.closed_by}" if it.closed_by else ""
+    why = f" ({it.close_reason})" if it.close_reason else ""
+    return f"{it.state.value}{by}{why}"
+
+
+def _grant_standing(story: Story, now: datetime) -> str:
+    grant = story.grant
+    assert grant is not None
+    if grant.state is GrantState.ENDED and grant.end_reason:
+        by = f" by {grant.ended_by}" if grant.ended_by else ""
+        note = f" ({grant.end_note})" if grant.end_note else ""
+        return f"{grant.end_reason.value}{by}{note}"
+    left = spell(max(grant.expiry - now, grant.expiry - grant.expiry)) if grant.live(now) else "0s"
+    if grant.state is GrantState.MINTING:
+        return f"approved, {grant.id} is being made ready, ends at {clock(grant.expiry)}"
+    return f"open until {clock(grant.expiry)} ({left} left), {grant.id}"
+
+
+def clock(at: datetime) -> str:
+    return at.strftime("%Y-%m-%d %H:%M:%S UTC")

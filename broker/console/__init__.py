@@ -1,0 +1,1 @@
+"""The few pages that the broker shows in a browser."""

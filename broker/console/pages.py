@@ -1,0 +1,30 @@
+"""Pages from templates. Everything put into one is escaped."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+
+import jinja2
+from fastapi.responses import HTMLResponse
+
+_environment = jinja2.Environment(
+    loader=jinja2.PackageLoader("broker.console"),
+    autoescape=True,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+)
+
+
+def render(template: str, status: int = 200, /, **values: object) -> HTMLResponse:
+    """The page of a template."""
+    page = _environment.get_template(template).render({"person": None, "csrf": "", **values})
+    return HTMLResponse(page, status)
+
+
+def stylesheet() -> str:
+    return (files("broker.console") / "static" / "console.css").read_text()
+
+
+def script() -> str:
+    return (files("broker.console") / "static" / "console.js").read_text()
