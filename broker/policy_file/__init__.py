@@ -1,0 +1,1 @@
+"""Reading access.yaml: positions (marks), shape (schema), meaning (build)."""

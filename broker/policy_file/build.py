@@ -1,0 +1,285 @@
+"""From the file to a Config: read it, check its shape, then check what its parts mean together."""
+
+from __future__ import annotations
+
+import hashlib
+import ssl
+from collections.abc import Iterable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, get_args, get_origin
+
+from pydantic import BaseModel, ValidationError
+from rapidfuzz import process
+
+from broker.config import Config, ConfigError, PostgresTarget, Problem, SecretRef, SlackSettings
+from broker.identity.directory import Person, StaticDirectory
+from broker.policy_file import marks
+from broker.policy_file.marks import Marked
+from broker.policy_file.schema import FileShape, MaskShape, PersonShape, ResourceShape, RuleShape
+from workflows.model import Group, Mask, Principal, PrincipalKind, Quorum, Resource, Role, Terms
+from workflows.policy import Policy, Rule, spell
+
+PLAIN = {
+    "missing": "“{key}” is missing",
+    "extra_forbidden": "“{key}” is not known here",
+    "model_type": "here belongs a mapping (name: value)",
+    "dict_type": "here belongs a mapping (name: value)",
+    "list_type": "here belongs a list: [a, b]",
+    "string_type": "here belongs a text; put it in quotes",
+    "bool_parsing": "here belongs true or false",
+    "int_parsing": "here belongs a whole number",
+    "too_short": "at least one is needed here",
+}
+
+
+def build(path: Path) -> Config:
+    """Raises ConfigError with every problem found at this stage of reading."""
+    try:
+        raw = path.read_bytes()
+        text = raw.decode()
+    except OSError as error:
+        raise ConfigError([Problem(str(path), 1, 1, f"cannot be read: {error.strerror}")]) from error
+    except UnicodeDecodeError as error:
+        raise ConfigError([Problem(str(path), 1, 1, "is not UTF-8 text")]) from error
+    marked = marks.read(str(path), text)
+    shape = _shape(marked) if not marked.problems else None
+    if shape is None:
+        raise ConfigError(_in_order(marked.problems))
+    marked.problems.extend(_meaning(marked, shape, path.parent))
+    if marked.problems:
+        raise ConfigError(_in_order(marked.problems))
+    return _config(shape, path.parent, hashlib.sha256(raw).hexdigest())
+
+
+# ------------------------------------------------------------------- shape
+
+
+def _shape(marked: Marked) -> FileShape | None:
+    try:
+        return FileShape.model_validate(marked.data)
+    except ValidationError as error:
+        marked.problems.extend(_said_plainly(marked, dict(found)) for found in error.errors())
+    return None
+
+
+def _said_plainly(marked: Marked, error: dict[str, Any]) -> Problem:
+    loc = tuple(part for part in error["loc"] if part != "[key]")
+    key = str(loc[-1]) if loc else ""
+    kind = error["type"]
+    what = PLAIN.get(kind, "").format(key=key)
+    suggestion = ""
+    if kind == "extra_forbidden":
+        suggestion = _near(key, _fields(loc[:-1]))
+    elif kind == "literal_error":
+        expected = error["ctx"]["expected"].replace("'", "")
+        what, suggestion = f"“{error['input']}” does not fit here", f"one of: {expected}"
+    what = what or str(error["msg"]).removeprefix("Value error, ")
+    return marked.problem(loc, what, suggestion, key=kind == "extra_forbidden" or "[key]" in error["loc"])
+
+
+def _fields(path: tuple[str | int, ...]) -> list[str]:
+    """The keys that the mapping at `path` may have, read off the models."""
+    model: Any = FileShape
+    for part in path:
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            field = model.model_fields.get(str(part))
+            model = field.annotation if field else None
+        else:
+            model = _inner(model)
+    return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _inner(annotation: Any) -> Any:
+    """What a list, a mapping or an optional one of these holds."""
+    arguments = [argument for argument in get_args(annotation) if argument is not NoneType]
+    if get_origin(annotation) is UnionType:
+        return _inner(arguments[0])
+    return arguments[-1] if arguments else None
+
+
+def _near(word: str, known: Iterable[str]) -> str:
+    """“did you mean …?”, or what there is."""
+    names = list(known)
+    if found := process.extractOne(word, names, score_cutoff=70):
+        return f"did you mean “{found[0]}”?"
+    return f"known here: {', '.join(names)}" if names else ""
+
+
+# ----------------------------------------------------------------- meaning
+
+
+def _meaning(marked: Marked, shape: FileShape, base: Path) -> Iterator[Problem]:
+    yield from _unknown(marked, ("admins",), shape.admins, shape.groups, "group")
+    yield from _people(marked, shape)
+    yield from _resources(marked, shape, base)
+    seen: set[str] = set()
+    for index, rule in enumerate(shape.rules):
+        if rule.name in seen:
+            yield marked.problem(("rules", index, "name"), f"another rule is called “{rule.name}” already")
+        seen.add(rule.name)
+        yield from _rule(marked, shape, ("rules", index), rule)
+
+
+def _unknown(
+    marked: Marked, path: marks.Path, names: list[str], known: Iterable[str], what: str
+) -> Iterator[Problem]:
+    for index, name in enumerate(names):
+        if name not in set(known):
+            yield marked.problem((*path, index), f"there is no {what} “{name}”", _near(name, known))
+
+
+def _people(marked: Marked, shape: FileShape) -> Iterator[Problem]:
+    slack: dict[str, str] = {}
+    email: dict[str, str] = {}
+    for key, person in shape.people.items():
+        path: marks.Path = ("people", key)
+        yield from _unknown(marked, (*path, "groups"), person.groups, shape.groups, "group")
+        for field, value, seen in (
+            ("slack", person.slack, slack),
+            ("email", person.email.casefold(), email),
+        ):
+            if value and value in seen:
+                yield marked.problem(
+                    (*path, field), f"{seen[value]} has this {field} already", "one person, one entry"
+                )
+            seen.setdefault(value, key)
+
+
+def _resources(marked: Marked, shape: FileShape, base: Path) -> Iterator[Problem]:
+    names = dict.fromkeys(shape.resources, "")
+    for key, resource in shape.resources.items():
+        path: marks.Path = ("resources", key)
+        for index, alias in enumerate(resource.aliases):
+            if alias in names:
+                yield marked.problem((*path, "aliases", index), f"“{alias}” is taken already")
+            names[alias] = key
+        if resource.ca:
+            yield from _certificate(marked, (*path, "ca"), base / resource.ca)
+        elif resource.tls == "disable" and not _local(resource.host):
+            yield marked.problem(
+                (*path, "tls"), f"without TLS, passwords and rows travel to {resource.host} in clear",
+                "verify-full",
+            )  # fmt: skip
+
+
+def _certificate(marked: Marked, path: marks.Path, file: Path) -> Iterator[Problem]:
+    try:
+        ssl.create_default_context(cadata=file.read_text())
+    except OSError as error:
+        yield marked.problem(path, f"cannot be read: {error.strerror or 'not a PEM certificate'}")
+    except ValueError:
+        yield marked.problem(path, "this file holds no PEM certificate")
+
+
+def _local(host: str) -> bool:
+    return host in ("localhost", "::1") or host.startswith("127.")
+
+
+def _rule(marked: Marked, shape: FileShape, path: marks.Path, rule: RuleShape) -> Iterator[Problem]:
+    yield from _unknown(marked, (*path, "who"), rule.who, shape.groups, "group")
+    yield from _unknown(marked, (*path, "resources"), rule.resources, shape.resources, "resource")
+    for name in rule.resources:
+        if resource := shape.resources.get(name):
+            yield from _unknown(marked, (*path, "roles"), rule.roles, resource.roles, f"role of {name}")
+    if rule.usual and rule.usual > rule.longest:
+        yield marked.problem((*path, "usual"), f"is longer than the longest, {spell(rule.longest)}")
+    groups: set[str] = set()
+    for index, quorum in enumerate(rule.approval):
+        here = (*path, "approval", index)
+        if quorum.group not in shape.groups:
+            what = f"there is no group “{quorum.group}”"
+            yield marked.problem((*here, "group"), what, _near(quorum.group, shape.groups))
+            continue
+        if quorum.group in groups:
+            yield marked.problem((*here, "group"), f"{quorum.group} is named twice", "raise its `needed`")
+        groups.add(quorum.group)
+        able = sum(
+            quorum.group in p.groups and p.active and p.kind == "person" for p in shape.people.values()
+        )
+        if shape.people and able < quorum.needed:
+            yield marked.problem(
+                here, f"{quorum.needed} of {quorum.group} can never agree: it has {able} active people"
+            )
+
+
+# ------------------------------------------------------------------ config
+
+
+def _config(shape: FileShape, base: Path, digest: str) -> Config:
+    policy = Policy(
+        groups={name: Group(name, g.title, g.channel, g.mention) for name, g in shape.groups.items()},
+        resources={name: _resource(name, resource) for name, resource in shape.resources.items()},
+        rules=tuple(_policy_rule(rule) for rule in shape.rules),
+        admins=frozenset(shape.admins),
+        digest=digest,
+    )
+    people = {key: _person(key, person) for key, person in shape.people.items()}
+    return Config(
+        policy=policy,
+        directory=StaticDirectory(people, shape.slack.team, shape.timezone),
+        targets={name: _target(resource, base) for name, resource in shape.resources.items()},
+        slack=SlackSettings(shape.slack.team),
+        timezone=shape.timezone,
+    )
+
+
+def _person(key: str, person: PersonShape) -> Person:
+    kind = PrincipalKind(person.kind)
+    principal = Principal(key, person.name, person.email, frozenset(person.groups), kind, person.active)
+    return Person(principal, person.slack, person.timezone)
+
+
+def _resource(name: str, resource: ResourceShape) -> Resource:
+    roles = tuple(
+        Role(
+            role_name,
+            tuple(role.memberships),
+            Terms(_masks(resource.masks, role.masks), role.max_sessions),
+            role.title,
+        )
+        for role_name, role in resource.roles.items()
+    )
+    return Resource(name, resource.kind, resource.title, tuple(resource.aliases), roles)
+
+
+def _masks(of_resource: list[MaskShape], of_role: list[MaskShape] | None) -> tuple[Mask, ...]:
+    """The role's masks over the resource's; an empty list of the role takes all of them off."""
+    if of_role == []:
+        return ()
+    chosen = {mask.column: mask.method for mask in (*of_resource, *(of_role or ()))}
+    return tuple(
+        Mask(table=column.rpartition(".")[0], column=column.rpartition(".")[2], method=method)
+        for column, method in chosen.items()
+    )
+
+
+def _target(resource: ResourceShape, base: Path) -> PostgresTarget:
+    return PostgresTarget(
+        host=resource.host,
+        port=resource.port,
+        database=resource.database,
+        tls=resource.tls,
+        ca=(base / resource.ca).read_text() if resource.ca else "",
+        admin_user=resource.admin.user,
+        admin_password=SecretRef(resource.admin.password, base.absolute()),
+    )
+
+
+def _policy_rule(rule: RuleShape) -> Rule:
+    return Rule(
+        name=rule.name,
+        who=frozenset(rule.who),
+        resources=frozenset(rule.resources),
+        roles=tuple(rule.roles),
+        longest=rule.longest,
+        usual=rule.usual or min(rule.longest, timedelta(hours=1)),
+        quorum=tuple(Quorum(quorum.group, quorum.needed) for quorum in rule.approval),
+        lapse_after=rule.lapses_after,
+        reason_required=rule.reason == "required",
+    )
+
+
+def _in_order(problems: list[Problem]) -> list[Problem]:
+    return sorted(problems, key=lambda problem: (problem.line, problem.column))
