@@ -19,7 +19,7 @@ _MARK = b"SELECT abalance FROM pgbench_accounts WHERE aid"
 
 
 @contextlib.contextmanager
-def gate(server: Server, home: Path, workers: int) -> Iterator[Way]:
+def gate(server: Server, home: Path, workers: int, profile: Path | None = None) -> Iterator[Way]:
     """`workers` gate processes that share a port (SO_REUSEPORT), each with recordings of its own."""
     home.mkdir(parents=True)
     identity = self_made(home / "tls", LOOPBACK, datetime.now(UTC))
@@ -44,14 +44,13 @@ def gate(server: Server, home: Path, workers: int) -> Iterator[Way]:
         pids = []
         for worker in range(workers):
             folder = home / f"recordings-{worker}"
-            command = [
-                sys.executable,
-                "-m",
-                "bench.gate_worker",
+            arguments = [
                 str(home / "setup.json"),
                 str(folder),
                 str(worker),
+                *([str(profile)] if profile else []),
             ]
+            command = [sys.executable, "-m", "bench.gate_worker", *arguments]
             pids.append(stack.enter_context(process(command, home / f"log-{worker}", port)))
         name = f"gate, {workers} worker{'s' if workers > 1 else ''}"
         yield Way(

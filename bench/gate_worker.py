@@ -1,8 +1,12 @@
-"""One gate process for the bench: `python -m bench.gate_worker SETUP.json RECORDINGS NUMBER`."""
+"""One gate process for the bench: `python -m bench.gate_worker SETUP.json RECORDINGS NUMBER [PROFILE]`.
+
+With PROFILE it runs under cProfile and leaves its statistics there.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import cProfile
 import itertools
 import json
 import signal
@@ -81,4 +85,7 @@ async def main(setup_file: str, recordings: str, number: str) -> None:
 
 
 if __name__ == "__main__":
-    uvloop.run(main(*sys.argv[1:]))
+    if len(sys.argv) > 4:
+        cProfile.run("uvloop.run(main(*sys.argv[1:4]))", sys.argv[4])
+    else:
+        uvloop.run(main(*sys.argv[1:]))

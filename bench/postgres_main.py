@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import pstats
 import random
 import subprocess
 import sys
@@ -31,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if pgbench is None:
         print("pgbench is missing: install it (Debian: apt install postgresql).", file=sys.stderr)
         return 1
+    if options.profile:
+        return _profile(options, str(pgbench))
     with tempfile.TemporaryDirectory(prefix="portcullis-bench-") as folder:
         Path(folder).chmod(0o755)  # PgBouncer runs as nobody
         with _target(Path(folder), options.scale, str(pgbench)) as server, contextlib.ExitStack() as stack:
@@ -59,8 +62,24 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--scale", type=int, default=10, help="pgbench scale: 100,000 rows each")
     parser.add_argument("--plain", dest="tls", action="store_false", help="without TLS: the peers only")
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
+    parser.add_argument(
+        "--profile", action="store_true", help="run only one gate worker, and print where its time goes"
+    )
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args(arguments)
+
+
+def _profile(options: argparse.Namespace, pgbench: str) -> int:
+    """cProfile slows Python code and not C code: the order of the lines says more than their seconds."""
+    with tempfile.TemporaryDirectory(prefix="portcullis-bench-") as folder:
+        statistics = Path(folder) / "profile"
+        with (
+            _target(Path(folder), options.scale, pgbench) as server,
+            gate(server, Path(folder) / "gate", 1, profile=statistics) as way,
+        ):
+            _rounds([way], options, pgbench)
+        pstats.Stats(str(statistics)).sort_stats("tottime").print_stats(30)
+    return 0
 
 
 @contextlib.contextmanager
