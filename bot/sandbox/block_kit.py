@@ -79,6 +79,11 @@ def integer(minimum: int, maximum: int) -> Check:
     return check
 
 
+def objects(value: Any) -> list[Json]:
+    """The objects of what ought to be a list of objects."""
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
+
+
 def anything(value: Any, at: str, report: Report) -> None:
     """No rule for this value."""
 
@@ -135,10 +140,10 @@ def typed(shapes: Mapping[str, Check], what: str) -> Check:
 
     def check(value: Any, at: str, report: Report) -> None:
         kind = value.get("type") if isinstance(value, Mapping) else None
-        if kind not in shapes:
+        if not isinstance(kind, str) or kind not in shapes:
             report.error(f"unsupported type of {what}: {kind}", f"{at}/type")
         else:
-            shapes[str(kind)](value, at, report)
+            shapes[kind](value, at, report)
 
     return check
 
@@ -149,7 +154,7 @@ def unique(key: str, among: Callable[[Json], list[Any]]) -> Check:
     def check(value: Any, at: str, report: Report) -> None:
         seen: set[Any] = set()
         for item in among(value):
-            if not isinstance(item, Mapping) or item.get(key) is None:
+            if not isinstance(item, Mapping) or not isinstance(item.get(key), str):
                 continue
             if item[key] in seen:
                 report.error(f"`{key}` already exists: {item[key]}", at)

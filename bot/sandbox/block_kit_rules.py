@@ -16,6 +16,7 @@ from .block_kit import (
     choice,
     integer,
     items,
+    objects,
     one_of,
     pattern,
     string,
@@ -85,15 +86,13 @@ def _input(required: Mapping[str, Check] | None = None, **optional: Check) -> Sh
 
 
 def _initial_among_options(value: Any, at: str, report: Report) -> None:
-    options = list(value.get("options") or [])
-    for group in value.get("option_groups") or []:
-        options += group.get("options") or [] if isinstance(group, Mapping) else []
-    known = {option.get("value") for option in options if isinstance(option, Mapping)}
-    initial = value.get("initial_option")
-    chosen = [*(value.get("initial_options") or []), *([initial] if initial else [])]
-    for option in chosen:
-        if isinstance(option, Mapping) and option.get("value") not in known:
-            report.error("the initial option must be one of the options", at)
+    on_offer = objects(value.get("options"))
+    for group in objects(value.get("option_groups")):
+        on_offer += objects(group.get("options"))
+    chosen = objects([value.get("initial_option")]) + objects(value.get("initial_options"))
+    known = [option.get("value") for option in on_offer]
+    if any(option.get("value") not in known for option in chosen):
+        report.error("the initial option must be one of the options", at)
 
 
 _BUTTON = _interactive(
@@ -270,7 +269,7 @@ def _input_dispatch(value: Any, at: str, report: Report) -> None:
 
 
 def _parts(key: str) -> Check:
-    return unique("action_id", lambda block: [e for e in block.get(key) or [] if isinstance(e, Mapping)])
+    return unique("action_id", lambda block: objects(block.get(key)))
 
 
 BLOCKS: dict[str, Check] = {

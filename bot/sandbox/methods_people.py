@@ -1,4 +1,4 @@
-"""auth.test, users.*, usergroups.* and apps.connections.open."""
+"""auth.test, users.* and usergroups.*"""
 
 from __future__ import annotations
 

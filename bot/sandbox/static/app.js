@@ -118,8 +118,9 @@ function draw() {
   part("side", [seen.channels, seen.users, here], () => {
     $("workspace").replaceChildren(seen.team);
     $("team").replaceChildren(`Search ${seen.team}`);
-    $("you").replaceChildren(...world.people().map((user) => el("option", { value: user.id, selected: user.id === here.user }, user.real_name + (user.title ? ` · ${user.title}` : ""))));
+    $("you").replaceChildren(...world.people().map((user) => el("option", { value: user.id, selected: user.id === here.user }, user.real_name)));
     $("you").value = here.user;
+    $("you-label").textContent = ["You are", world.user(here.user)?.title].filter(Boolean).join(" · ");
     $("you-avatar").replaceChildren(avatar(here.user, world));
     $("channels").replaceChildren(...sidebar(seen, here, world, go));
   });
@@ -131,7 +132,7 @@ function draw() {
   if (onHome) part("home", [here.user, seen.home], drawHome);
   drawMessages($("messages"), seen.messages ?? [], false);
   drawThread();
-  part("composer", [here.channel, here.user], () =>
+  part("composer", [here.channel], () =>
     composer($("composer"), { placeholder: `Message ${nameOf(channel)}`, commands: seen.commands, send: (text) => act("type", { channel: here.channel, text }) }));
   showModals($("overlay"), seen.modals ?? [], world);
   const newest = channel?.latest;
@@ -198,12 +199,11 @@ function drawThread() {
   $("thread-where").textContent = nameOf(world.channel(here.channel));
   drawMessages($("thread"), seen.thread, true);
   const [channel, thread] = [here.channel, here.thread];
-  part("thread-composer", [channel, thread, here.user], () =>
+  part("thread-composer", [channel, thread], () =>
     composer($("thread-composer"), { placeholder: "Reply…", commands: [], send: (text) => act("type", { channel, text, thread }) }));
 }
 
 $("you").addEventListener("change", () => {
-  drawn.clear();
   const app = isAppDm(world.channel(here.channel));
   const room = world.channel(here.channel);
   const user = $("you").value;

@@ -150,3 +150,9 @@ async def api(clock: FakeClock) -> AsyncIterator[Bolt]:
     async with sandbox:
         app = bolt_app(sandbox)
         yield Bolt(sandbox, app, app.client)
+
+
+@pytest.fixture
+def workspace_with() -> Callable[..., Workspace]:
+    """The usual workspace with another `App`."""
+    return workspace
