@@ -1,0 +1,154 @@
+"""A frozen picture of the target's catalog: what names mean, taken by the gate from the live database.
+
+The picture is used as a bound, not as the server's own name resolution: an unqualified name stands for every
+relation of that name in any schema, so a changed search_path cannot make the gate look at another table than
+the server does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from proxy.sql.tree import words
+
+# Extensions whose functions and operators compute from their arguments only. What is not listed here may read
+# tables or files on its own (dblink, tablefunc's crosstab(text), xml2, pageinspect, ...).
+TRUSTED_EXTENSIONS = words(
+    """
+    btree_gin btree_gist citext cube earthdistance fuzzystrmatch hstore intarray isn ltree pg_trgm
+    pgcrypto postgis seg unaccent uuid-ossp vector
+    """
+)
+
+SYSTEM_SCHEMAS = frozenset({"pg_catalog", "information_schema"})
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: its attnum, name, and type (oid, name, pg_type.typcategory)."""
+
+    number: int
+    name: str
+    type_oid: int
+    type_name: str
+    category: str
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A table (r, p, f), view (v) or materialised view (m)."""
+
+    oid: int
+    schema: str
+    name: str
+    kind: str
+    columns: tuple[Column, ...] = ()
+
+    @property
+    def full_name(self) -> str:
+        """`schema.name`, as masks write it."""
+        return f"{self.schema}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """One picture. `version` changes whenever anything in it does; verdicts are kept under it."""
+
+    version: str
+    relations: Mapping[int, Relation]
+    by_name: Mapping[str, tuple[Relation, ...]]
+    inheritance: frozenset[tuple[int, int]]
+    generated: frozenset[tuple[int, int, int]]
+    view_reads: Mapping[int, frozenset[tuple[int, int]]]
+    view_texts: Mapping[int, str]
+    functions: Mapping[str, bool]
+    operators: Mapping[str, bool]
+    search_path: tuple[str, ...]
+
+    @classmethod
+    def build(
+        cls,
+        relations: Iterable[tuple[int, str, str, str]],
+        columns: Iterable[tuple[int, int, str, int, str, str]],
+        inheritance: Iterable[tuple[int, int]] = (),
+        generated: Iterable[tuple[int, int, int]] = (),
+        view_reads: Iterable[tuple[int, int, int]] = (),
+        view_texts: Iterable[tuple[int, str]] = (),
+        functions: Iterable[tuple[str, str, str | None]] = (),
+        operators: Iterable[tuple[str, str, str | None]] = (),
+        search_path: Iterable[str] = ("pg_catalog", "public"),
+    ) -> Catalog:
+        """Assemble the rows of the queries of the same names in catalog_queries.py."""
+        of_relation: dict[int, list[Column]] = {}
+        for oid, number, name, type_oid, type_name, category in columns:
+            of_relation.setdefault(oid, []).append(Column(number, name, type_oid, type_name, category))
+        by_oid = {
+            oid: Relation(oid, schema, name, kind, tuple(of_relation.get(oid, ())))
+            for oid, schema, name, kind in relations
+        }
+        by_name: dict[str, list[Relation]] = {}
+        for relation in by_oid.values():
+            by_name.setdefault(relation.name, []).append(relation)
+        reads: dict[int, set[tuple[int, int]]] = {}
+        for view, oid, number in view_reads:
+            reads.setdefault(view, set()).add((oid, number))
+        parts = (
+            by_oid,
+            {name: tuple(found) for name, found in by_name.items()},
+            frozenset((child, parent) for child, parent in inheritance),
+            frozenset((oid, number, source) for oid, number, source in generated),
+            {view: frozenset(found) for view, found in reads.items()},
+            dict(view_texts),
+            _trust(functions),
+            _trust(operators),
+            tuple(search_path),
+        )
+        return cls(_digest(parts), *parts)
+
+    def find(self, schema: str, name: str) -> tuple[Relation, ...]:
+        """Every relation the name may stand for; with a schema at most one."""
+        found = self.by_name.get(name, ())
+        if schema == "pg_temp":
+            return tuple(r for r in found if r.schema.startswith("pg_temp_"))
+        if schema:
+            return tuple(r for r in found if r.schema == schema)
+        # pg_catalog stands first in every search path that the guard lets a session set.
+        system = tuple(r for r in found if r.schema == "pg_catalog")
+        return system or tuple(r for r in found if r.schema != "information_schema") or found
+
+    def is_foreign_function(self, parts: tuple[str, ...]) -> bool:
+        """Whether a function name may mean one outside pg_catalog and outside the trusted extensions."""
+        if len(parts) > 1:
+            return parts[-2] != "pg_catalog" and not self.functions.get(parts[-1], False)
+        return not self.functions.get(parts[-1], True)
+
+    def is_foreign_operator(self, parts: tuple[str, ...]) -> bool:
+        """The same for operators."""
+        return parts[0] != "pg_catalog" and not self.operators.get(parts[-1], True)
+
+
+def _trust(rows: Iterable[tuple[str, str, str | None]]) -> dict[str, bool]:
+    """Name → whether every function (operator) of that name outside pg_catalog is a trusted extension's."""
+    trusted: dict[str, bool] = {}
+    for _schema, name, extension in rows:
+        trusted[name] = trusted.get(name, True) and extension in TRUSTED_EXTENSIONS
+    return trusted
+
+
+def _digest(parts: tuple[object, ...]) -> str:
+    """A stable digest of the picture: same rows, same version."""
+    by_oid, _names, inheritance, generated, reads, *rest = parts
+    assert isinstance(by_oid, dict)
+    assert isinstance(inheritance, frozenset)
+    assert isinstance(generated, frozenset)
+    assert isinstance(reads, dict)
+    stable = (
+        sorted((oid, repr(relation)) for oid, relation in by_oid.items()),
+        sorted(inheritance),
+        sorted(generated),
+        sorted((view, sorted(found)) for view, found in reads.items()),
+        [sorted(part.items()) if isinstance(part, dict) else part for part in rest],
+    )
+    return hashlib.sha256(repr(stable).encode()).hexdigest()[:32]

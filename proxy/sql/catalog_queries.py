@@ -1,0 +1,83 @@
+"""The SELECTs that fill a Catalog from a live PostgreSQL (13 to 18), each in the column order
+`Catalog.build` takes.
+
+Run all of them in one REPEATABLE READ READ ONLY transaction with `search_path` set to '' (the views' texts
+are then fully qualified, which is what lineage wants).
+"""
+
+# oid, schema, name, relkind
+RELATIONS = """
+SELECT c.oid, n.nspname, c.relname, c.relkind::text
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+"""
+
+# relation oid, attnum, name, type oid, type name, type category (https://www.postgresql.org/docs/current/
+# catalog-pg-type.html#CATALOG-TYPCATEGORY-TABLE)
+COLUMNS = """
+SELECT a.attrelid, a.attnum, a.attname, t.oid, t.typname, t.typcategory::text
+FROM pg_catalog.pg_attribute a
+JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
+WHERE a.attnum > 0 AND NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+ORDER BY a.attrelid, a.attnum
+"""
+
+# child oid, parent oid: plain inheritance and partitions alike
+INHERITANCE = "SELECT inhrelid, inhparent FROM pg_catalog.pg_inherits"
+
+# relation oid, attnum of a generated column, attnum of a column it is computed from
+GENERATED = """
+SELECT DISTINCT d.adrelid, d.adnum, p.refobjsubid
+FROM pg_catalog.pg_attrdef d
+JOIN pg_catalog.pg_attribute a ON a.attrelid = d.adrelid AND a.attnum = d.adnum AND a.attgenerated <> ''
+JOIN pg_catalog.pg_depend p ON p.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+    AND p.refobjid = d.adrelid AND p.refobjsubid <> d.adnum AND p.refobjsubid > 0
+    AND (p.classid = 'pg_catalog.pg_attrdef'::pg_catalog.regclass AND p.objid = d.oid
+        OR p.classid = 'pg_catalog.pg_class'::pg_catalog.regclass AND p.objid = d.adrelid
+            AND p.objsubid = d.adnum)
+"""
+
+# view oid, relation oid, attnum (0 for the relation as a whole), for views and materialised views outside the
+# system schemas; a view's rule depends on each column it reads
+VIEW_READS = """
+SELECT DISTINCT r.ev_class, d.refobjid, d.refobjsubid
+FROM pg_catalog.pg_rewrite r
+JOIN pg_catalog.pg_class v ON v.oid = r.ev_class AND v.relkind IN ('v', 'm')
+JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::pg_catalog.regclass AND d.objid = r.oid
+    AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass AND d.refobjid <> r.ev_class
+JOIN pg_catalog.pg_namespace n ON n.oid = v.relnamespace
+WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
+"""
+
+# view oid, its SELECT
+VIEW_TEXTS = """
+SELECT v.oid, pg_catalog.pg_get_viewdef(v.oid)
+FROM pg_catalog.pg_class v JOIN pg_catalog.pg_namespace n ON n.oid = v.relnamespace
+WHERE v.relkind IN ('v', 'm') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+"""
+
+# schema, name, the extension it belongs to or NULL: what is not PostgreSQL's own may do anything
+FUNCTIONS = """
+SELECT n.nspname, p.proname, e.extname
+FROM pg_catalog.pg_proc p
+JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid
+    AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'
+LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+WHERE n.nspname NOT IN ('pg_catalog', 'information_schema')
+"""
+
+# schema, operator, extension or NULL
+OPERATORS = """
+SELECT n.nspname, o.oprname, e.extname
+FROM pg_catalog.pg_operator o
+JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace
+LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_operator'::pg_catalog.regclass AND d.objid =
+o.oid     AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'
+LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+WHERE n.nspname <> 'pg_catalog'
+"""
+
+# the names in the session's search path, in order
+SEARCH_PATH = "SELECT unnest(pg_catalog.current_schemas(true))::text"

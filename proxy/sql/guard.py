@@ -1,0 +1,287 @@
+"""The decision for one text: may it run, what is it, and which of its result columns are clear.
+
+Without masks the guard only reads: lexical problems, two parsers, the class. With masks it allows what it can
+follow. A statement that touches no table with a masked column and calls nothing unknown is simply allowed.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass, field
+
+from proxy.sql import lexer
+from proxy.sql.classify import classify_one, worst_of
+from proxy.sql.lineage import Lineage
+from proxy.sql.masked import MaskSet
+from proxy.sql.parse import Parsed, base_tables, parse
+from proxy.sql.rules import check_rules, literal_matters, outputs_of
+from proxy.sql.scope import Refused, Taint
+from proxy.sql.surface import Surface, surface
+from proxy.sql.tree import words
+from workflows.model import StatementClass
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the session's own settings and the policy say about reading.
+
+    `trusted_functions` are names outside pg_catalog that policy vouches for: they read no masked column.
+    """
+
+    standard_conforming_strings: bool = True
+    encoding: str = "UTF8"
+    max_text: int = lexer.MAX_TEXT
+    trusted_functions: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnVerdict:
+    """One result column: `clear` when proved to derive from no masked column; else masked.
+
+    `plain` says that the value is exactly the column `origin`, so that the mask's own method may be used;
+    anything computed is masked in full.
+    """
+
+    clear: bool
+    plain: bool = False
+    origin: tuple[int, int] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StatementVerdict:
+    """One statement of the text. `columns` is None when they are not known here (EXECUTE, FETCH, no masks).
+
+    `touches_masked` false means that every column is clear. `defines` and `uses` name a prepared statement
+    or a cursor, as ("prepared" | "cursor", name); see SessionNames.
+    """
+
+    kind: str
+    statement_class: StatementClass
+    tables: frozenset[str]
+    touches_masked: bool = False
+    columns: tuple[ColumnVerdict, ...] | None = None
+    defines: tuple[str, str] | None = None
+    uses: tuple[str, str] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What the gate does with a text. `action` is "allow" or "refuse"; the other texts go into the error.
+
+    `scrub_errors`: errors and notices while it runs may carry values and go through errors.scrub.
+    `stale`: a name is unknown; refresh the catalog and ask again before refusing. `changes_catalog`: refresh
+    after it ran. `literal_matters`: the verdict depends on a constant, so it may not be kept by a blanked
+    key.
+    """
+
+    action: str
+    statement_class: StatementClass
+    statements: tuple[StatementVerdict, ...] = ()
+    scrub_errors: bool = False
+    reason: str = ""
+    hint: str = ""
+    sqlstate: str = ""
+    stale: bool = False
+    changes_catalog: bool = False
+    literal_matters: bool = False
+
+    @property
+    def allowed(self) -> bool:
+        return self.action == "allow"
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The parse-tree kind of each statement, e.g. ("select_stmt",)."""
+        return tuple(s.kind for s in self.statements)
+
+    @property
+    def tables(self) -> frozenset[str]:
+        """Names of all relations mentioned."""
+        return frozenset().union(*(s.tables for s in self.statements))
+
+
+def read(text: bytes | str, masks: MaskSet, settings: Settings | None = None) -> Verdict:
+    """Decide one text. Never raises for any text; whatever cannot be read is refused."""
+    settings = settings or Settings()
+    raw = text.encode("utf-8", "surrogatepass") if isinstance(text, str) else text
+    lexed = lexer.scan(
+        raw,
+        standard_conforming_strings=settings.standard_conforming_strings,
+        encoding=settings.encoding,
+        max_text=settings.max_text,
+    )
+    if lexed.problems:
+        return _unread("statement refused unread: " + "; ".join(lexed.problems), "42501")
+    try:
+        return _read(raw.decode("utf-8"), masks, settings)
+    except RecursionError:
+        return _unread("the statement nests deeper than the gate reads", "54001")
+
+
+def _unread(reason: str, sqlstate: str, hint: str = "") -> Verdict:
+    return Verdict("refuse", StatementClass.UNKNOWN, reason=reason, sqlstate=sqlstate, hint=hint)
+
+
+def _read(text: str, masks: MaskSet, settings: Settings) -> Verdict:
+    reading = parse(text)
+    if reading.unread:
+        hint = (
+            ""
+            if reading.sqlstate == "42601"
+            else "Write it in a simpler form; what cannot be read may not run."
+        )
+        return _unread(reading.unread, reading.sqlstate, hint)
+    statements = []
+    refused: Refused | None = None
+    for parsed in reading.statements:
+        found = surface(parsed.tree)
+        try:
+            statements.append(_statement(parsed, found, masks, settings))
+        except Refused as error:
+            refused = refused or error
+            statements.append(_named(parsed, masks, settings, touches=True))
+    worst = worst_of(s.statement_class for s in statements)
+    matters = any(literal_matters(parsed) for parsed in reading.statements)
+    if refused is not None:
+        return Verdict(
+            "refuse",
+            worst,
+            tuple(statements),
+            reason=refused.reason,
+            hint=refused.hint,
+            sqlstate=refused.sqlstate,
+            stale=refused.sqlstate in ("42P01", "42703"),
+            literal_matters=matters,
+        )
+    return Verdict(
+        "allow",
+        worst,
+        tuple(statements),
+        # A deferred constraint speaks at COMMIT; what ran before in the same text may have touched anything.
+        scrub_errors=masks.active and any(s.touches_masked or s.kind in _LATE_ERRORS for s in statements),
+        changes_catalog=any(s.kind not in _NO_DDL for s in statements),
+        literal_matters=matters,
+    )
+
+
+_LATE_ERRORS = frozenset({"transaction_stmt", "constraints_set_stmt"})
+_NO_DDL = words(
+    """
+    select_stmt insert_stmt update_stmt delete_stmt merge_stmt explain_stmt transaction_stmt
+    variable_set_stmt variable_show_stmt prepare_stmt execute_stmt deallocate_stmt declare_cursor_stmt
+    fetch_stmt close_portal_stmt copy_stmt listen_stmt unlisten_stmt notify_stmt lock_stmt vacuum_stmt
+    truncate_stmt check_point_stmt constraints_set_stmt discard_stmt
+    """
+)
+
+
+def _named(parsed: Parsed, masks: MaskSet, settings: Settings, touches: bool = False) -> StatementVerdict:
+    def unlisted(parts: tuple[str, ...]) -> bool:
+        return parts[-1] not in settings.trusted_functions and masks.catalog.is_foreign_function(parts)
+
+    judged = classify_one(parsed, unlisted)
+    defines = uses = None
+    if parsed.kind == "prepare_stmt":
+        defines = ("prepared", parsed.tree.name)
+    elif parsed.kind == "execute_stmt":
+        uses = ("prepared", parsed.tree.name)
+    elif parsed.kind == "declare_cursor_stmt":
+        defines = ("cursor", parsed.tree.portalname)
+    elif parsed.kind == "fetch_stmt":
+        uses = ("cursor", parsed.tree.portalname)
+    return StatementVerdict(
+        parsed.kind, judged, base_tables(parsed.tree), touches or uses is not None, defines=defines, uses=uses
+    )
+
+
+def _statement(parsed: Parsed, found: Surface, masks: MaskSet, settings: Settings) -> StatementVerdict:
+    verdict = _named(parsed, masks, settings)
+    if not masks.active:
+        return verdict
+    if masks.missing:
+        raise Refused(
+            f"a mask names {masks.missing[0]}, which does not exist: it may have been renamed",
+            "Ask an operator to correct the masks in access.yaml.",
+        )
+    touches = check_rules(parsed, found, masks, settings.trusted_functions)
+    if not touches:
+        return verdict
+    outputs = outputs_of(parsed, found, Lineage(masks.catalog, masks.columns, masks.computed), masks)
+    columns = None if outputs is None else tuple(_column(taint) for _, taint in outputs)
+    return StatementVerdict(
+        verdict.kind,
+        verdict.statement_class,
+        verdict.tables,
+        True,
+        columns,
+        verdict.defines,
+        verdict.uses,
+    )
+
+
+def _column(taint: Taint) -> ColumnVerdict:
+    if not taint:
+        return ColumnVerdict(True)
+    plain = taint.shape == "plain"
+    return ColumnVerdict(False, plain, min(taint.origins) if plain and len(taint.origins) == 1 else None)
+
+
+class VerdictCache:
+    """Verdicts by key, at most `size` of them, the least recently used dropped first. For one MaskSet.
+
+    A blanked key is used where that is sound; a text whose verdict depends on a constant is kept by itself.
+    """
+
+    def __init__(self, masks: MaskSet, settings: Settings | None = None, size: int = 10_000) -> None:
+        self.masks = masks
+        self.settings = settings or Settings()
+        self.size = size
+        self._kept: OrderedDict[bytes, Verdict | None] = OrderedDict()
+
+    def read(self, text: bytes) -> Verdict:
+        """The verdict for `text`, from memory where it is known."""
+        settings = self.settings
+        lexed = lexer.scan(
+            text,
+            standard_conforming_strings=settings.standard_conforming_strings,
+            encoding=settings.encoding,
+            max_text=settings.max_text,
+        )
+        kept = self._kept.get(lexed.key)
+        if kept is None and lexed.key in self._kept:  # constants matter for texts of this shape
+            kept = self._kept.get(b"\0" + text)
+        if kept is not None:
+            return kept
+        verdict = read(text, self.masks, settings)
+        if lexed.problems:
+            return verdict
+        if lexed.exact or not verdict.literal_matters:
+            self._keep(lexed.key, verdict)
+        else:
+            self._keep(lexed.key, None)
+            self._keep(b"\0" + text, verdict)
+        return verdict
+
+    def _keep(self, key: bytes, verdict: Verdict | None) -> None:
+        self._kept[key] = verdict
+        self._kept.move_to_end(key)
+        while len(self._kept) > self.size:
+            self._kept.popitem(last=False)
+
+
+@dataclass(slots=True)
+class SessionNames:
+    """What a session's prepared statements and cursors give back, so that EXECUTE and FETCH are masked right.
+
+    The gate calls `note` once a statement has run without error, and `resolve` before planning the columns.
+    """
+
+    known: dict[tuple[str, str], StatementVerdict] = field(default_factory=dict)
+
+    def note(self, statement: StatementVerdict) -> None:
+        if statement.defines is not None:
+            self.known[statement.defines] = statement
+
+    def resolve(self, statement: StatementVerdict) -> StatementVerdict:
+        """The statement whose columns come back: itself, or what it EXECUTEs or FETCHes from, when known."""
+        return self.known.get(statement.uses, statement) if statement.uses is not None else statement

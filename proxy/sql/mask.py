@@ -1,0 +1,145 @@
+"""What a masked value is replaced by, and which result columns are masked.
+
+Methods: full ("***"), null, last4 ("***" and the last four characters of a value of at least eight), email
+("a***@***"), hash (16 hexadecimal digits of HMAC-SHA256 under a key of the resource: equal values stay
+equal). Only text has a place for such a text; a value of any other type becomes NULL, right in both wire
+formats. A value computed from masked columns is always masked in full: `left(email, 1)` under last4 or hash
+would give the value away piece by piece.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+
+from proxy.sql.guard import ColumnVerdict, StatementVerdict
+from proxy.sql.masked import MaskSet
+from proxy.sql.rows import MaskPlan, Replacement
+
+# text, varchar, bpchar: their binary format is their text (pg_type.dat).
+_TEXT_OIDS = frozenset({25, 1043, 1042})
+_TEXT_NAMES = frozenset({"citext"})
+_FULL = b"***"
+
+
+@dataclass(frozen=True, slots=True)
+class FieldDescription:
+    """One field of a RowDescription, in the protocol's order and meaning; `format` 0 is text, 1 binary."""
+
+    name: str
+    table_oid: int
+    attnum: int
+    type_oid: int
+    typlen: int = -1
+    typmod: int = -1
+    format: int = 0
+
+
+def plan_columns(
+    fields: Sequence[FieldDescription], statement: StatementVerdict | None, masks: MaskSet, key: bytes
+) -> MaskPlan:
+    """Decide for each result column: clear, or replaced by what.
+
+    A column is clear only where nothing speaks against it: its origin, if it has one, is a known column
+    without a mask, and lineage, where there is a verdict, proved it clear. Without a verdict (None: a
+    statement the gate has not read) only a clear origin shows a value. `key` is the resource's secret for
+    the hash method.
+    """
+    width = len(fields)
+    if not masks.active:
+        return MaskPlan(width)
+    verdicts = _verdicts(statement, width)
+    replacements = []
+    for index, (described, verdict) in enumerate(zip(fields, verdicts, strict=True)):
+        method = _method(described, verdict, masks)
+        if method is not None:
+            replacements.append((index, _replacement(method, described, masks, key)))
+    return MaskPlan(width, tuple(replacements))
+
+
+_UNPROVED = ColumnVerdict(False)
+
+
+def _verdicts(statement: StatementVerdict | None, width: int) -> Sequence[ColumnVerdict | None]:
+    if statement is not None and not statement.touches_masked:
+        return [ColumnVerdict(True)] * width
+    if statement is None or statement.columns is None:
+        return [None] * width
+    if len(statement.columns) != width:  # the tables are not what the picture of the catalog says
+        return [_UNPROVED] * width
+    return statement.columns
+
+
+def _method(described: FieldDescription, verdict: ColumnVerdict | None, masks: MaskSet) -> str | None:
+    """The mask method for a column, or None when it is clear."""
+    origin = (described.table_oid, described.attnum)
+    if origin in masks.columns:
+        return masks.columns[origin]
+    if described.table_oid and not _clear_origin(described, masks):
+        return "full"
+    if verdict is None:
+        return None if described.table_oid else "full"
+    if verdict.clear:
+        return None
+    if verdict.plain and verdict.origin is not None:
+        return masks.columns.get(verdict.origin, "full")
+    return "full"
+
+
+def _clear_origin(described: FieldDescription, masks: MaskSet) -> bool:
+    """Whether the origin is known, has no mask, and is a column (0 is the whole row, below 0 a system
+    column)."""
+    relation = masks.catalog.relations.get(described.table_oid)
+    if relation is None:
+        return False
+    if described.attnum == 0:
+        return not any(oid == relation.oid for oid, _ in masks.columns)
+    return described.attnum < 0 or any(c.number == described.attnum for c in relation.columns)
+
+
+def _replacement(method: str, described: FieldDescription, masks: MaskSet, key: bytes) -> Replacement:
+    if method == "null" or not _is_text(described, masks):
+        return None
+    if method == "last4":
+        return last4
+    if method == "email":
+        return email
+    if method == "hash":
+        return _hasher(key)
+    return _FULL
+
+
+def _is_text(described: FieldDescription, masks: MaskSet) -> bool:
+    if described.type_oid in _TEXT_OIDS:
+        return True
+    relation = masks.catalog.relations.get(described.table_oid)
+    return relation is not None and any(
+        c.type_oid == described.type_oid and c.type_name in _TEXT_NAMES for c in relation.columns
+    )
+
+
+def last4(value: bytes) -> bytes:
+    """ "***" and the last four characters; of a short value nothing, since four would be most of it."""
+    text = value.decode("utf-8", "replace")
+    return _FULL + text[-4:].encode() if len(text) >= 8 else _FULL
+
+
+def email(value: bytes) -> bytes:
+    """The first letter of an address: a***@***. What is no address is masked in full."""
+    name, at, _ = value.decode("utf-8", "replace").rpartition("@")
+    return f"{name[0]}***@***".encode() if at and len(name) > 1 else _FULL
+
+
+@lru_cache(maxsize=256)
+def _hasher(key: bytes) -> Replacement:
+    prepared = hmac.new(key, digestmod=hashlib.sha256)
+
+    def pseudonym(value: bytes) -> bytes:
+        one = prepared.copy()
+        one.update(value)
+        return one.hexdigest()[:16].encode()
+
+    return pseudonym

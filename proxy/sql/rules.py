@@ -1,0 +1,256 @@
+"""What a session with masks may run, statement kind by statement kind.
+
+Kinds that are not listed are refused: they could copy, rename or compute a masked column out of sight (DO,
+CALL, CREATE FUNCTION, triggers, rules, policies, foreign tables, publications, ...).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from proxy.sql import functions
+from proxy.sql.lineage import Lineage, unknown_relation
+from proxy.sql.masked import MaskSet
+from proxy.sql.parse import Parsed
+from proxy.sql.scope import CLEAR, Columns, Refused
+from proxy.sql.surface import Surface
+from proxy.sql.tree import Message, inner, kind, named, strings, walk, words
+
+QUERIES = frozenset({"select_stmt", "insert_stmt", "update_stmt", "delete_stmt", "merge_stmt"})
+
+# They neither return nor move a column's values.
+_HARMLESS = words(
+    """
+    transaction_stmt variable_show_stmt deallocate_stmt execute_stmt fetch_stmt close_portal_stmt
+    listen_stmt unlisten_stmt notify_stmt lock_stmt vacuum_stmt truncate_stmt drop_stmt comment_stmt
+    constraints_set_stmt discard_stmt check_point_stmt cluster_stmt reindex_stmt create_schema_stmt
+    create_seq_stmt alter_seq_stmt create_enum_stmt alter_enum_stmt refresh_mat_view_stmt
+    """
+)
+# Allowed on tables without masked columns.
+_APART = words(
+    "view_stmt create_stmt alter_table_stmt rename_stmt alter_object_schema_stmt create_stats_stmt"
+)
+
+# What a session may set: nothing that changes who it is, how its text is read or what names mean.
+_SETTINGS = words(
+    """
+    application_name datestyle intervalstyle timezone statement_timeout lock_timeout
+    idle_in_transaction_session_timeout idle_session_timeout transaction_timeout extra_float_digits
+    bytea_output xmloption xmlbinary default_transaction_isolation default_transaction_read_only
+    default_transaction_deferrable transaction_isolation transaction_read_only transaction_deferrable
+    client_min_messages synchronous_commit work_mem maintenance_work_mem temp_buffers random_page_cost
+    seq_page_cost effective_cache_size jit lc_monetary lc_numeric lc_time lc_messages default_tablespace
+    default_table_access_method tcp_keepalives_idle check_function_bodies quote_all_identifiers
+    synchronize_seqscans geqo cursor_tuple_fraction row_security from_collapse_limit join_collapse_limit
+    max_parallel_workers_per_gather plan_cache_mode search_path client_encoding
+    standard_conforming_strings transaction_snapshot constraint_exclusion escape_string_warning
+    gin_fuzzy_search_limit ssl_renegotiation_limit
+    """
+)
+_ONLY = {
+    "client_encoding": frozenset({"utf8", "utf-8", "unicode"}),
+    "standard_conforming_strings": frozenset({"on", "true", "yes", "1"}),
+    # "debug" levels print the server's inner life.
+    "client_min_messages": frozenset({"error", "warning", "notice", "log"}),
+}
+
+
+def check_rules(parsed: Parsed, found: Surface, masks: MaskSet, trusted: frozenset[str]) -> bool:
+    """Whether a statement touches a table with masked columns. Raises Refused when it may not run at all."""
+    _check_kind(parsed)
+    _check_calls(found, masks, trusted)
+    touched = _touched(found, masks, must_exist=parsed.kind in QUERIES or parsed.kind in _WRAPPERS)
+    if parsed.kind == "variable_set_stmt":
+        _check_setting(parsed.tree.name, [_constant(a) for a in parsed.tree.args])
+    if parsed.kind == "copy_stmt" and (parsed.tree.is_program or parsed.tree.filename):
+        raise Refused("COPY to or from the server's files and programs is closed", "Use COPY ... TO STDOUT.")
+    return touched or parsed.kind in ("execute_stmt", "fetch_stmt")
+
+
+_WRAPPERS = {
+    "explain_stmt": "query",
+    "prepare_stmt": "query",
+    "declare_cursor_stmt": "query",
+    "create_table_as_stmt": "query",
+}
+
+
+def _check_kind(parsed: Parsed) -> None:
+    name = parsed.kind
+    known = (QUERIES, _HARMLESS, _APART, _WRAPPERS, ("variable_set_stmt", "copy_stmt", "index_stmt"))
+    if not any(name in group for group in known):
+        words = name.removesuffix("_stmt").replace("_", " ").upper()
+        raise Refused(
+            f"{words} is closed in a session with masked columns",
+            "Ask for a role without masks if you need it.",
+        )
+    if name == "rename_stmt" and not parsed.tree.HasField("relation"):
+        raise Refused("only tables and their columns may be renamed in a session with masked columns")
+    if name == "alter_object_schema_stmt" and not parsed.tree.HasField("relation"):
+        raise Refused("only tables may be moved in a session with masked columns")
+    if name == "create_schema_stmt" and parsed.tree.schema_elts:
+        raise Refused("CREATE SCHEMA with elements is closed in a session with masked columns")
+    if name in _WRAPPERS:
+        inside = Parsed(kind(parsed.tree.query), inner(parsed.tree.query))
+        if inside.kind not in QUERIES and not (name == "explain_stmt" and inside.kind in _EXPLAINED):
+            raise Refused(
+                f"the gate cannot tell what this {name.removesuffix('_stmt').replace('_', ' ')} returns"
+            )
+        if inside.kind in _WRAPPERS:
+            _check_kind(inside)
+
+
+_EXPLAINED = frozenset({"execute_stmt", "create_table_as_stmt", "declare_cursor_stmt"})
+
+
+def _check_calls(found: Surface, masks: MaskSet, trusted: frozenset[str]) -> None:
+    for call in found.calls:
+        parts = strings(call.funcname)
+        name = parts[-1]
+        if functions.denied(name):
+            raise Refused(f'the function "{name}" reads by name what the gate cannot follow')
+        if masks.catalog.is_foreign_function(parts) and name not in trusted:
+            raise Refused(
+                f'the function "{name}" is not PostgreSQL\'s own: it might read a masked column',
+                "An operator can list it as trusted in access.yaml.",
+            )
+        if name == "set_config":
+            values = [_constant(a) for a in call.args]
+            if len(values) != 3 or values[0] is None:
+                raise Refused("set_config may be called with a constant name only")
+            _check_setting(values[0], [values[1]])
+    for operator in found.operators:
+        if masks.catalog.is_foreign_operator(operator):
+            raise Refused(
+                f'the operator "{operator[-1]}" is not PostgreSQL\'s own: it might read a masked column'
+            )
+
+
+def _touched(found: Surface, masks: MaskSet, must_exist: bool) -> bool:
+    touched = False
+    for ref in found.tables:
+        if ref.relname in functions.DENIED_RELATIONS and ref.schemaname in ("", "pg_catalog"):
+            raise Refused(f"{ref.relname} holds values of other tables' columns or other people's secrets")
+        if ref.schemaname == "pg_toast":
+            raise Refused("TOAST tables hold other tables' values")
+        relations = masks.catalog.find(ref.schemaname, ref.relname)
+        is_with_query = not ref.schemaname and ref.relname in found.with_names
+        if not relations and must_exist and not is_with_query and ref.relname != found.creates:
+            raise unknown_relation(ref)
+        touched = touched or any(r.oid in masks.relations for r in relations)
+    return touched
+
+
+def _constant(node: Message) -> str | None:
+    """The text of a constant in SET or set_config; None for anything else."""
+    if kind(node) == "type_cast":
+        return _constant(node.type_cast.arg)
+    if kind(node) != "a_const":
+        return None
+    value = node.a_const.WhichOneof("val")
+    if value == "sval":
+        return str(node.a_const.sval.sval)
+    if value == "boolval":
+        return "on" if node.a_const.boolval.boolval else "off"
+    return str(getattr(getattr(node.a_const, value), value, 0)) if value else None
+
+
+def _check_setting(name: str, values: list[str | None]) -> None:
+    name = name.lower()
+    if name == "":  # RESET ALL
+        return
+    # SET TRANSACTION and SET SESSION CHARACTERISTICS arrive as these names; a dot marks an application's own.
+    known = name in _SETTINGS or name.startswith(("enable_", "transaction", "session characteristics"))
+    if not (
+        known
+        or name == "session characteristics"
+        or ("." in name and not name.startswith(("plpgsql", "auto_")))
+    ):
+        raise Refused(f'the setting "{name}" is closed in a session with masked columns')
+    for value in values:
+        if name in _ONLY and (value is None or value.lower() not in _ONLY[name]):
+            raise Refused(f'"{name}" may be set to {" or ".join(sorted(_ONLY[name]))} only')
+        if name == "search_path" and value is not None and _names_system_schema(value):
+            raise Refused("search_path may not name pg_catalog or pg_temp: names would mean something else")
+
+
+def _names_system_schema(path: str) -> bool:
+    parts = [part.strip().strip('"').lower() for part in path.split(",")]
+    # pg_catalog at the head is where it stands anyway.
+    return any(part.startswith("pg_") for part in parts[1:]) or parts[0].startswith(("pg_temp", "pg_toast"))
+
+
+def outputs_of(parsed: Parsed, found: Surface, lineage: Lineage, masks: MaskSet) -> Columns:
+    """The result columns of a statement that touches a masked table. None when they are not known here."""
+    name = parsed.kind
+    if name in QUERIES:
+        return lineage.query(parsed.tree, None)
+    if name in _WRAPPERS:
+        inside = Parsed(kind(parsed.tree.query), inner(parsed.tree.query))
+        if name == "create_table_as_stmt":
+            lineage.store(lineage.query(inside.tree, None))
+            return ()
+        columns = outputs_of(inside, found, lineage, masks)
+        return (("QUERY PLAN", CLEAR),) if name == "explain_stmt" else columns
+    if name == "copy_stmt":
+        _copy(parsed.tree, lineage)
+        return ()
+    if name in _APART and any(r.oid in masks.relations for r in _relations_changed(parsed, masks)):
+        raise Refused("a table with masked columns may not be changed, renamed or built upon in this session")
+    if name == "index_stmt":
+        _index(parsed.tree)
+    return None
+
+
+def _relations_changed(parsed: Parsed, masks: MaskSet) -> Iterable[Message]:
+    """The relations a DDL statement mentions, but for the target of a foreign key: that copies nothing."""
+    keys = [m.pktable for m in walk(parsed.tree) if named(m) == "Constraint" and m.HasField("pktable")]
+    for message in walk(parsed.tree):
+        if named(message) == "RangeVar" and not any(message is key or message == key for key in keys):
+            yield from masks.catalog.find(message.schemaname, message.relname)
+
+
+def _index(statement: Message) -> None:
+    if kind(statement.where_clause) or any(kind(p.index_elem.expr) for p in statement.index_params):
+        raise Refused("an index on an expression over a masked column can tell about it by failing")
+
+
+def _copy(statement: Message, lineage: Lineage) -> None:
+    if kind(statement.query):
+        columns = lineage.query(inner(statement.query), None)
+        if any(taint for _, taint in columns or ()):
+            raise Refused(
+                "COPY cannot mask: its query returns a masked column",
+                "Leave it out, or SELECT it to see it masked.",
+            )
+        return
+    if statement.is_from:
+        return
+    columns = tuple(lineage.relation(statement.relation))
+    chosen = set(strings(statement.attlist)) or {name for name, _ in columns}
+    if any(taint for name, taint in columns if name in chosen):
+        clear = ", ".join(name for name, taint in columns if not taint)
+        raise Refused(
+            "COPY cannot mask: the table has a masked column",
+            f"Name the clear columns: COPY {statement.relation.relname} ({clear}) TO STDOUT.",
+        )
+
+
+def literal_matters(parsed: Parsed) -> bool:
+    """Whether the verdict depends on the value of a constant, so that it holds for this very text only."""
+    if parsed.kind == "variable_set_stmt":
+        return True
+    for message in walk(parsed.tree):
+        name = named(message)
+        if name == "SelectStmt" and any(
+            kind(key) == "a_const" for key in (*message.group_clause, *message.distinct_clause)
+        ):
+            return True
+        if name == "SortBy" and kind(message.node) == "a_const":
+            return True
+        if name == "GroupingSet" and any(kind(key) in ("a_const", "row_expr") for key in message.content):
+            return True
+        if name == "FuncCall" and strings(message.funcname)[-1] == "set_config":
+            return True
+    return False

@@ -1,0 +1,47 @@
+"""What a statement mentions, wherever: tables, functions, operators. A walk without any understanding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from proxy.sql.tree import Message, named, strings, walk
+
+_OPERATOR_FIELD = {"A_Expr": "name", "SortBy": "use_op", "SubLink": "oper_name"}
+
+
+@dataclass(frozen=True, slots=True)
+class Surface:
+    """The mentions of one statement.
+
+    `tables` are RangeVar messages, `calls` FuncCall messages, `operators` names with their schema if given,
+    and `with_names` the names of its WITH queries: such a name is no table where the query is in sight.
+    `creates` is the name of a table that the statement itself makes (SELECT INTO, CREATE TABLE AS), else "".
+    """
+
+    tables: tuple[Message, ...]
+    calls: tuple[Message, ...]
+    operators: frozenset[tuple[str, ...]]
+    with_names: frozenset[str]
+    creates: str = ""
+
+
+def surface(tree: Message) -> Surface:
+    """Collect the mentions."""
+    tables: list[Message] = []
+    calls: list[Message] = []
+    operators: set[tuple[str, ...]] = set()
+    with_names: set[str] = set()
+    creates = ""
+    for message in walk(tree):
+        name = named(message)
+        if name == "RangeVar":
+            tables.append(message)
+        elif name == "FuncCall":
+            calls.append(message)
+        elif name == "CommonTableExpr":
+            with_names.add(message.ctename)
+        elif name == "IntoClause":
+            creates = message.rel.relname
+        elif name in _OPERATOR_FIELD:
+            operators.add(strings(getattr(message, _OPERATOR_FIELD[name])))
+    return Surface(tuple(tables), tuple(calls), frozenset(operators - {()}), frozenset(with_names), creates)

@@ -1,0 +1,50 @@
+DROP SCHEMA IF EXISTS public CASCADE;
+DROP SCHEMA IF EXISTS evil CASCADE;
+DROP SCHEMA IF EXISTS audit CASCADE;
+CREATE SCHEMA public;
+CREATE SCHEMA evil;
+CREATE SCHEMA audit;
+CREATE EXTENSION IF NOT EXISTS pg_trgm SCHEMA public;
+CREATE EXTENSION IF NOT EXISTS pgcrypto SCHEMA public;
+CREATE EXTENSION IF NOT EXISTS citext SCHEMA public;
+CREATE EXTENSION IF NOT EXISTS dblink SCHEMA public;
+CREATE EXTENSION IF NOT EXISTS tablefunc SCHEMA public;
+CREATE TABLE users (
+    id int PRIMARY KEY, name text NOT NULL, email text UNIQUE, phone text, salary int, ssn text, profile jsonb,
+    nickname text, active boolean DEFAULT true, created date DEFAULT '2024-01-02', manager int REFERENCES users,
+    initials text GENERATED ALWAYS AS (left(email, 6)) STORED
+);
+INSERT INTO users (id, name, email, phone, salary, ssn, profile, nickname) VALUES
+    (1, 'Ada', 'zqxjkvwp@marker.test', '+1917364825', 73194628, '859-62-4173',
+     '{"city": "Wqzjxkville", "tags": ["plmvoknij"]}', 'ad'),
+    (2, 'Grace', 'bhunyjmk@marker.test', '+1528194637', 91827364, '731-49-8265',
+     '{"city": "Ycmrtbgham", "tags": ["qazwsxedc"]}', 'gr');
+UPDATE users SET manager = 1;
+CREATE TABLE orders (id int PRIMARY KEY, user_id int REFERENCES users, total numeric, note text, emailed boolean);
+INSERT INTO orders VALUES (10, 1, 9.5, 'first', true), (11, 2, 20, 'second', false), (12, 1, 3, NULL, false);
+CREATE TABLE notes (id serial PRIMARY KEY, body text);
+INSERT INTO notes (body) VALUES ('hello');
+CREATE TABLE names (name text);
+INSERT INTO names VALUES ('Ada'), ('Bob');
+CREATE VIEW contacts AS SELECT id, name, email AS mail, nickname FROM users;
+CREATE VIEW contacts_again AS SELECT id, upper(mail) AS shout, name FROM contacts;
+CREATE VIEW headcount AS SELECT count(*) AS n FROM users;
+CREATE VIEW whole AS SELECT u AS person, u.id FROM users u;
+CREATE MATERIALIZED VIEW snapshot AS SELECT id, name, email, length(email) AS width FROM users;
+CREATE FUNCTION mail_of(who int) RETURNS text LANGUAGE sql AS 'SELECT email FROM public.users WHERE id = who';
+CREATE VIEW sneaky AS SELECT id, mail_of(id) AS info FROM users;
+CREATE VIEW sneakier AS SELECT mail_of(1) AS info, 1 AS one;
+CREATE FUNCTION loud(who int) RETURNS int LANGUAGE plpgsql AS
+    $$ BEGIN RAISE NOTICE 'mail %', (SELECT email FROM public.users WHERE id = who); RETURN 1; END $$;
+CREATE FUNCTION evil.initcap(value varchar) RETURNS text LANGUAGE sql AS 'SELECT email FROM public.users LIMIT 1';
+CREATE FUNCTION evil.leak(a int, b int) RETURNS text LANGUAGE sql AS 'SELECT email FROM public.users LIMIT 1';
+CREATE OPERATOR evil.%% (LEFTARG = int, RIGHTARG = int, FUNCTION = evil.leak);
+CREATE TABLE events (id int, payload text, kind text) PARTITION BY LIST (kind);
+CREATE TABLE events_a PARTITION OF events FOR VALUES IN ('a');
+CREATE TABLE events_b (kind text, payload text, id int);
+ALTER TABLE events ATTACH PARTITION events_b FOR VALUES IN ('b');
+INSERT INTO events VALUES (1, 'vfrtgbnhy', 'a'), (2, 'mkoijnbhu', 'b');
+CREATE TABLE people (id int, email text);
+CREATE TABLE staff (badge text) INHERITS (people);
+CREATE TABLE evil.people (email text, id int);
+ANALYZE;
