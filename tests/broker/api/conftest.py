@@ -1,0 +1,154 @@
+"""The HTTP side over a real store and service, reached through ASGI."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+from fastapi import FastAPI
+
+from broker.api.app import create_api
+from broker.api.parts import GateAddress, Parts, RecordedStatement, RecordingView
+from broker.identity.kept import Keep
+from broker.identity.tokens import TokenKind, Tokens
+from broker.identity.web import WebSessions
+from broker.service import Service
+from broker.store.engine import Store
+from workflows.gate import Admission, Closing, GrantMinted, Knock, Notice, Progress, Upstream
+from workflows.model import Refusal, Terms
+
+Caller = Callable[[str], Awaitable[httpx2.AsyncClient]]
+
+
+@pytest.fixture
+def store_url(tmp_path: Path) -> str:
+    return f"sqlite:///{tmp_path / 'portcullis.db'}"
+
+
+class Shelf:
+    """Recordings by session."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, RecordingView | Exception] = {}
+
+    def read(self, session: str, head: str) -> RecordingView:
+        found = self.held.get(session, LookupError(session))
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+
+A_RECORDING = RecordingView(
+    (RecordedStatement(1, 0.5, "select 1", "ok", 0.001, "SELECT 1", 1),), ("select 1",), True
+)
+
+
+@dataclass
+class Door:
+    """What the broker says to a gate, for tests of the way there."""
+
+    answer: Admission | Refusal = Refusal("no-entry", "No.", "Ask first.")
+    notices_to_come: list[Notice] = field(default_factory=list)
+    heard: list[Any] = field(default_factory=list)
+    lost: bool = False
+
+    async def admit(self, knock: Knock) -> Admission | Refusal:
+        self.heard.append(knock)
+        if self.lost:
+            raise ConnectionError("the database is away")
+        return self.answer
+
+    async def renew(self, gate: str, progress: Sequence[Progress]) -> Mapping[str, float]:
+        self.heard.append((gate, progress))
+        return {it.session: 60.0 for it in progress}
+
+    async def hold(self, gate: str, grant: str) -> None:
+        self.heard.append((gate, grant))
+
+    async def close(self, gate: str, closing: Closing) -> None:
+        self.heard.append((gate, closing))
+
+    async def notices(self, gate: str) -> AsyncIterator[Notice]:
+        import asyncio
+
+        for notice in self.notices_to_come:
+            yield notice
+        await asyncio.Event().wait()
+
+
+AN_ADMISSION = Admission(
+    "S-1", "G-1", "ada", "prod-db", "readonly", Terms(), 60.0, 10.0, Upstream("db", 5432, "shop", "u", "pw")
+)
+A_NOTICE = GrantMinted("G-1", 60.0)
+
+
+@pytest.fixture
+def door() -> Door:
+    return Door()
+
+
+@pytest.fixture
+def shelf() -> Shelf:
+    return Shelf()
+
+
+@pytest.fixture
+def parts(service: Service, store: Store, clock: Any, chance: Any, door: Door, shelf: Shelf) -> Parts:
+    keep = Keep(store, clock, chance)
+
+    async def reach() -> None:
+        async with store.read():
+            pass
+
+    return Parts(
+        service=service,
+        tokens=Tokens(store, clock, chance),
+        keep=keep,
+        web=WebSessions(keep),
+        clock=clock,
+        chance=chance,
+        public_url="http://broker.test",
+        door=door,
+        gate=GateAddress("gate.test", 6543, "-----BEGIN CERTIFICATE-----\n"),
+        recordings=shelf,
+        gate_token="the gate's token",
+        ready={"store": reach},
+    )
+
+
+@pytest.fixture
+def app(parts: Parts) -> FastAPI:
+    return create_api(parts)
+
+
+@pytest.fixture
+async def anyone(app: FastAPI) -> AsyncIterator[httpx2.AsyncClient]:
+    """A client that is not logged in."""
+    transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+    async with httpx2.AsyncClient(transport=transport, base_url="http://broker.test") as client:
+        yield client
+
+
+@pytest.fixture
+async def call(app: FastAPI, parts: Parts) -> AsyncIterator[Caller]:
+    """`await call("ada")`: a client with a login token of Ada's."""
+    opened: list[httpx2.AsyncClient] = []
+
+    async def of(person: str) -> httpx2.AsyncClient:
+        issued = await parts.tokens.issue(TokenKind.LOGIN, person, via="cli")
+        transport = httpx2.ASGITransport(app=app, raise_app_exceptions=False)
+        client = httpx2.AsyncClient(
+            transport=transport,
+            base_url="http://broker.test",
+            headers={"Authorization": f"Bearer {issued.token}"},
+        )
+        opened.append(client)
+        return client
+
+    yield of
+    for client in opened:
+        await client.aclose()
