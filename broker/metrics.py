@@ -12,4 +12,5 @@ outbox_done = Counter("portcullis_outbox_done", "Work done from the outbox.", ["
 outbox_failed = Counter("portcullis_outbox_failed", "Attempts at work that failed.", ["kind"])
 sessions_lost = Counter("portcullis_sessions_lost", "Sessions whose gate fell silent.")
 sweep_failures = Counter("portcullis_sweep_failures", "Sweeps of the scheduler that failed.")
+bus_failures = Counter("portcullis_bus_failures", "Times that the bus could not be reached.")
 deadline_lag = Gauge("portcullis_deadline_lag_seconds", "How late the last due story was ended.")

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from typing import TypeVar
+
+T = TypeVar("T")
 
 MOST_WAITING = 10_000
 """Keys that a subscriber may leave unread; older ones are lost then, as a bus may."""
@@ -55,8 +58,8 @@ class Subscription:
         self._queues.discard(self._queue)
 
 
-def push(queue: asyncio.Queue[str | None], key: str | None) -> None:
-    """Add a key, at the cost of the oldest where the queue is full."""
+def push(queue: asyncio.Queue[T], key: T) -> None:
+    """Add an item, at the cost of the oldest where the queue is full."""
     if queue.full():
         queue.get_nowait()
     queue.put_nowait(key)

@@ -59,7 +59,6 @@ async def mark_dropped(tx: AsyncConnection, grant_id: str, now: datetime) -> Non
     await tx.execute(update(t).where(t.c.grant_id == grant_id).values(dropped_at=now, sealed=""))
 
 
-async def logins_of(tx: AsyncConnection, resource: str) -> dict[str, str]:
-    """Login names at a resource that are not dropped, with their grants."""
-    query = select(t.c.login, t.c.grant_id).where(t.c.resource == resource, t.c.dropped_at.is_(None))
-    return {row[0]: row[1] for row in await tx.execute(query)}
+async def standing(tx: AsyncConnection) -> set[str]:
+    """The names of every login that is not dropped, at any target: several resources may share a server."""
+    return set((await tx.execute(select(t.c.login).where(t.c.dropped_at.is_(None)))).scalars())

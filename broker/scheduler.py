@@ -1,0 +1,101 @@
+"""Time: wakes at the next deadline, and sweeps for whatever a lost wake-up left behind.
+
+APScheduler keeps its jobs in memory only and lets none of them be late (no misfire grace): when something is
+due stands in the database, where any number of brokers may look and each row is claimed by one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import structlog
+from apscheduler.schedulers.asyncio import AsyncIOScheduler
+
+from broker import metrics
+from broker.bus import DEADLINES
+from broker.service import Service
+
+log = structlog.get_logger(__name__)
+
+Chore = Callable[[], Awaitable[object]]
+
+
+class Scheduler:
+    """`sweep` and `chores` (name → (seconds, what)) run again and again; deadlines run when they are due."""
+
+    def __init__(
+        self, service: Service, *, sweep_seconds: float, sweep: Chore, chores: dict[str, tuple[float, Chore]]
+    ) -> None:
+        self._service = service
+        self._sweep_seconds = sweep_seconds
+        self._sweep = sweep
+        self._chores = chores
+        self._jobs: Any = AsyncIOScheduler(  # type: ignore[no-untyped-call]
+            timezone="UTC", job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
+        )
+        self._due: datetime | None = None
+        self._listener: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Sweep once, for what fell due while no broker ran, then go on by the clock."""
+        self._jobs.start()
+        await self.look()
+        self._every("sweep", self._sweep_seconds, self.look)
+        for name, (seconds, chore) in self._chores.items():
+            self._every(name, seconds, _guarded(name, chore))
+        self._listener = asyncio.create_task(self._listen(), name="deadlines")
+
+    async def stop(self) -> None:
+        if self._listener:
+            self._listener.cancel()
+            await asyncio.gather(self._listener, return_exceptions=True)
+        if self._jobs.running:
+            self._jobs.shutdown(wait=False)
+
+    async def look(self) -> None:
+        """End what is due, sweep, and set the alarm for the next deadline. What fails waits for the next."""
+        await _guarded("due", self._end_due)()
+        await _guarded("sweep", self._sweep)()
+        await _guarded("alarm", self._set_alarm)()
+
+    async def _alarm(self) -> None:
+        self._due = None
+        await _guarded("due", self._end_due)()
+        await _guarded("alarm", self._set_alarm)()
+
+    async def _end_due(self) -> None:
+        due = await self._service.next_deadline()
+        if await self._service.expire_due() and due:
+            metrics.deadline_lag.set((self._service.clock.now() - due).total_seconds())
+
+    async def _set_alarm(self) -> None:
+        due = await self._service.next_deadline()
+        if due is None or due == self._due:
+            return
+        # The service's clock decides; the scheduler's own is only told how long to wait.
+        wait = max(due - self._service.clock.now(), timedelta())
+        self._due = due
+        self._jobs.add_job(
+            self._alarm, "date", run_date=datetime.now(due.tzinfo) + wait, id="alarm", replace_existing=True
+        )
+
+    async def _listen(self) -> None:
+        async for _ in self._service.bus.subscribe(DEADLINES):
+            await _guarded("alarm", self._set_alarm)()
+
+    def _every(self, name: str, seconds: float, chore: Chore) -> None:
+        self._jobs.add_job(chore, "interval", seconds=seconds, id=name)
+
+
+def _guarded(name: str, chore: Chore) -> Callable[[], Awaitable[None]]:
+    async def run() -> None:
+        try:
+            await chore()
+        except Exception as error:  # a database that is away must not end the clock
+            metrics.sweep_failures.inc()
+            log.error("scheduler: failed", chore=name, problem=f"{type(error).__name__}: {error}"[:300])
+
+    return run
