@@ -7,9 +7,7 @@ the gate then fails closed.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -33,8 +31,7 @@ class RemoteAuthority:
 
     `token` is the gate token that the broker knows. `timeout` is the seconds one answer may take, `silence`
     the seconds without a word on the stream of notices after which the broker counts as lost. Raises
-    ValueError for an address that would carry credentials in the clear over a network. What an answer took to
-    arrive is taken off its remaining seconds, so that a slow way only shortens access.
+    ValueError for an address that would carry credentials in the clear over a network.
     """
 
     def __init__(
@@ -70,20 +67,16 @@ class RemoteAuthority:
         await self._http.aclose()
 
     async def admit(self, knock: Knock) -> Admission | Refusal:
-        asked = time.monotonic()
         answer = await self._ask("/gate/admit", knock, wire.decode_admit_answer)
         if answer.refusal is not None:
             return answer.refusal
         if answer.admission is None:
             raise ConnectionError("The broker answered a knock with neither yes nor no.")
-        spent = time.monotonic() - asked
-        return replace(answer.admission, remaining=answer.admission.remaining - spent)
+        return answer.admission
 
     async def renew(self, gate: str, progress: Sequence[Progress]) -> Mapping[str, float]:
-        asked = time.monotonic()
-        answer = await self._ask("/gate/renew", wire.renew_question(gate, progress), wire.decode_renew_answer)
-        spent = time.monotonic() - asked
-        return {session: remaining - spent for session, remaining in answer.remaining.items()}
+        question = wire.renew_question(gate, progress)
+        return (await self._ask("/gate/renew", question, wire.decode_renew_answer)).remaining
 
     async def hold(self, gate: str, grant: str) -> None:
         await self._ask("/gate/hold", wire.HoldQuestion(gate, grant), _nothing)

@@ -51,7 +51,7 @@ A_RECORDING = RecordingView(
 class Door:
     """What the broker says to a gate, for tests of the way there."""
 
-    answer: Admission | Refusal = Refusal("no-entry", "No.", "Ask first.")
+    answer: Admission | Refusal = field(default_factory=lambda: Refusal("no-entry", "No.", "Ask first."))
     notices_to_come: list[Notice] = field(default_factory=list)
     heard: list[Any] = field(default_factory=list)
     lost: bool = False
