@@ -26,6 +26,8 @@ from proxy.postgres.pipeline import (
     Step,
 )
 
+from proxy.postgres.reading import PASS
+
 if TYPE_CHECKING:
     from proxy.postgres.session import Session
 
@@ -236,8 +238,8 @@ class TargetEnd(asyncio.Protocol):
                 pipeline.copy_in_over()
             return instead
         for skipped in pipeline.failed():
-            if skipped is step and isinstance(step, Execution):
-                self._session.record(step)
+            if skipped is step and isinstance(step, (Execution, BindStep)):
+                self._session.record(step if isinstance(step, Execution) else self._unbound(step, fields))
             elif isinstance(skipped, Execution) and skipped.ruling.refusal is not None:
                 skipped.outcome = "refused"
                 self._session.record(skipped)
@@ -258,6 +260,18 @@ class TargetEnd(asyncio.Protocol):
         step.sqlstate = b"42501"
         step.message = refusal.why.encode()
         return codec.error("ERROR", "42501", refusal.why, hint=refusal.way_out)
+
+    def _unbound(self, step: BindStep, fields: dict[bytes, bytes]) -> Execution:
+        """What to record of a Bind that failed: the attempt, with its statement and values."""
+        session = self._session
+        prepared = self._pipeline.statements.get(step.statement)
+        text, ruling = (UNKNOWN_TEXT, PASS) if prepared is None else (prepared.text, prepared.ruling)
+        attempt = Execution(text, ruling, self._now(), session.origin)
+        attempt.bound = step.body
+        attempt.outcome = "error"
+        attempt.sqlstate = fields.get(b"C", b"")
+        attempt.message = fields.get(b"M", b"")
+        return attempt
 
     def _ready(self, chunk: bytes, at: int, end: int) -> bytes | None:
         pipeline = self._pipeline

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mappin
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
@@ -38,9 +39,9 @@ PASSWORD = "a minted secret"
 TOKEN = "ada-token-1"
 
 
-@pytest.fixture(scope="session")
-def event_loop_policy() -> asyncio.AbstractEventLoopPolicy:
-    return uvloop.EventLoopPolicy()
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> Mapping[str, Any]:
+    """The gate's own tests run on the loop it runs on in production."""
+    return {"uvloop": uvloop.new_event_loop}
 
 
 @dataclass(frozen=True)
@@ -97,9 +98,7 @@ def server() -> Iterator[Server]:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    (data / "pg_hba.conf").write_text(
-        "local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n"
-    )
+    (data / "pg_hba.conf").write_text("local all all trust\nhostssl all all 127.0.0.1/32 scram-sha-256\n")
     (data / "postgresql.auto.conf").write_text(
         f"port = {port}\nlisten_addresses = '127.0.0.1'\nunix_socket_directories = '{root}'\nssl = on\n"
         f"ssl_cert_file = '{identity.certificate}'\nssl_key_file = '{identity.key}'\nfsync = off\n"
@@ -148,7 +147,12 @@ class MemoryAuthority:
     def grant(self, upstream: Upstream, seconds: float = 3600, **terms: object) -> str:
         name = f"G-{next(self._serial)}"
         self.grants[name] = FakeGrant(
-            "ada", "prod-db", "readonly", Terms(**terms), self.clock() + seconds, upstream  # type: ignore[arg-type]
+            "ada",
+            "prod-db",
+            "readonly",
+            Terms(**terms),
+            self.clock() + seconds,
+            upstream,  # type: ignore[arg-type]
         )
         self._tell(GrantMinted(name, seconds))
         return name
@@ -179,13 +183,21 @@ class MemoryAuthority:
         if self.tokens.get(knock.token) != knock.principal:
             return Refusal("wrong-token", "The token is not valid.", "Run: access login")
         for name, it in self.grants.items():
-            if it.principal == knock.principal and it.resource == knock.resource:
+            if it.principal == knock.principal and it.resource == knock.resource:  # noqa: SIM102
                 if knock.role in ("", it.role) and it.until > self.clock():
                     session = f"S-{next(self._serial)}"
                     self.sessions[session] = name
                     left = it.until - self.clock()
                     return Admission(
-                        session, name, it.principal, it.resource, it.role, it.terms, left, self.lease, it.upstream
+                        session,
+                        name,
+                        it.principal,
+                        it.resource,
+                        it.role,
+                        it.terms,
+                        left,
+                        self.lease,
+                        it.upstream,
                     )
         return Refusal("no-grant", "You have no live grant.", f"/access request {knock.resource} 1h")
 
@@ -242,7 +254,9 @@ class House:
     async def connect(self, **more: str) -> psycopg.AsyncConnection:
         return await psycopg.AsyncConnection.connect(self.dsn(**more), autocommit=True)
 
-    async def psql(self, *commands: str, dsn: str = "", stdin: str = "", check: bool = True) -> tuple[str, str]:
+    async def psql(
+        self, *commands: str, dsn: str = "", stdin: str = "", check: bool = True
+    ) -> tuple[str, str]:
         """Run psql -At with these -c commands; returns what it wrote on stdout and stderr."""
         arguments = [part for command in commands for part in ("-c", command)]
         return await self.run("psql", "-XAt", dsn or self.dsn(), *arguments, stdin=stdin, check=check)
@@ -281,9 +295,7 @@ OpenHouse = Callable[..., Awaitable[House]]
 
 
 @pytest.fixture
-async def open_house(
-    server: Server, gate_identity: tls.Identity, tmp_path: Path
-) -> AsyncIterator[OpenHouse]:
+async def open_house(server: Server, gate_identity: tls.Identity, tmp_path: Path) -> AsyncIterator[OpenHouse]:
     """Opens gates; each call takes GateSettings to change."""
     gates: list[Gate] = []
 
