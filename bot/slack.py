@@ -7,14 +7,13 @@ repeats only what Slack said it did not do (429); everything else is the courier
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
 
 import aiohttp
 from slack_sdk.errors import SlackApiError, SlackClientError
 from slack_sdk.http_retry.builtin_async_handlers import AsyncRateLimitErrorRetryHandler
 from slack_sdk.web.async_client import AsyncWebClient
-
-from broker.clock import Clock
 
 TROUBLE = (SlackClientError, aiohttp.ClientError, TimeoutError, OSError)
 """What a call can raise when Slack does not do it, or does not say so."""
@@ -53,9 +52,15 @@ def error_of(trouble: BaseException) -> str:
 
 
 class Pace:
-    """Waits before a call so that Slack's own limits are seldom met. Seconds on the monotonic clock."""
+    """Waits before a call so that Slack's own limits are seldom met. `clock` gives real seconds: Slack's
+    limits do not follow a clock of ours.
+    """
 
-    def __init__(self, clock: Clock, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep) -> None:
+    def __init__(
+        self,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self._clock = clock
         self._sleep = sleep
         self._buckets: dict[str, tuple[float, float]] = {}
@@ -68,7 +73,7 @@ class Pace:
 
     async def _take(self, key: str, burst: float, rate: float) -> None:
         """A bucket may go below nothing; who takes it there waits until it would be refilled."""
-        now = self._clock.monotonic()
+        now = self._clock()
         level, since = self._buckets.get(key, (burst, now))
         level = min(burst, level + (now - since) * rate) - 1
         self._buckets[key] = (level, now)

@@ -1,0 +1,142 @@
+"""The request form: opened at once, filled when it is known who asks, kept when something is wrong in it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from slack_bolt.context.ack.async_ack import AsyncAck
+
+from bot import forms
+from bot.commands import context_of
+from bot.desk import Body, Desk, Moment, log, team_of, user_of
+from bot.markup import plain
+from bot.slack import TROUBLE, error_of
+from broker.service import Service
+from workflows import access
+from workflows.grammar import Context, Mistake, Request, parse
+from workflows.model import Principal, Refusal
+from workflows.policy import Route, spell
+
+
+async def open_form(desk: Desk, body: Body, line: str = "") -> None:
+    """Open the form: first an empty one, because a trigger lives for three seconds, then the real one.
+
+    `line` is a request line, whole or not, to fill it in with.
+    """
+    try:
+        opened = await desk.client.views_open(trigger_id=body["trigger_id"], view=forms.loading())
+    except TROUBLE as trouble:
+        # A repeated delivery brings a trigger that was used; there the form is already open.
+        log.info("form_not_opened", problem=error_of(trouble))
+        return
+    moment = await desk.receive(body)
+    view = _for(moment, line) if moment else forms.notice("Request access", "This is not for your account.")
+    await desk.client.views_update(view_id=opened["view"]["id"], view=view)
+
+
+def _for(moment: Moment, line: str) -> forms.View:
+    context = context_of(moment)
+    answer = parse(line, context) if line else None
+    draft = answer.draft if isinstance(answer, Mistake) else answer
+    if not isinstance(draft, Request):
+        draft = Request(context.offers[0].name if len(context.offers) == 1 else "")
+    return _view(moment.service, moment.person, context, draft)
+
+
+def _view(service: Service, person: Principal, context: Context, draft: Request) -> forms.View:
+    preview = _preview(service, person, draft)
+    return forms.ask_form(context.offers, draft, _titles(service), preview)
+
+
+def _titles(service: Service) -> dict[str, str]:
+    return {name: resource.title for name, resource in service.policy.resources.items()}
+
+
+def _preview(service: Service, person: Principal, draft: Request) -> str:
+    """Who would decide this, and within which bounds."""
+    if not draft.resource:
+        return ""
+    route = service.route(person.id, draft.resource, draft.role)
+    if not isinstance(route, Route):
+        return ""
+    rule, groups = route.rule, service.policy.groups
+    seats = [
+        f"{q.needed} of {plain(groups[q.group].title or q.group, 80) if q.group in groups else q.group}"
+        for q in rule.quorum
+    ]
+    decides = f"{' and '.join(seats)} must say yes" if seats else "No approval is needed"
+    wait = f" · lapses after {spell(rule.lapse_after)}" if seats else ""
+    return f"{decides} · at most {spell(rule.longest)}{wait} · rule {plain(rule.name, 80)}"
+
+
+async def changed(desk: Desk, body: Body) -> None:
+    """A resource or role was chosen: show what goes with it."""
+    person = await desk.people.identify(team_of(body), user_of(body))
+    if isinstance(person, Refusal):
+        return
+    view = body["view"]
+    moment = Moment(desk, body, person, "")
+    draft = forms.draft_of(forms.read(view))
+    try:
+        await desk.client.views_update(
+            view_id=view["id"],
+            hash=view["hash"],
+            view=_view(desk.service, person, context_of(moment), draft),
+        )
+    except TROUBLE as trouble:
+        # A newer choice has overtaken this one (hash_conflict); its own update shows it.
+        log.info("form_not_updated", problem=error_of(trouble))
+
+
+def offered(desk: Desk, body: Body) -> list[dict[str, Any]]:
+    """The options of the resource select for what was typed: only what this person may ask for."""
+    person = desk.service.principal_of_slack(team_of(body), user_of(body))
+    if person is None:
+        return []
+    context = context_of(Moment(desk, body, person, ""))
+    return forms.options(context.offers, _titles(desk.service), str(body.get("value") or ""))
+
+
+async def submitted(desk: Desk, body: Body, ack: AsyncAck) -> None:
+    """The form was sent: what is wrong is shown at its field, from what is in memory; else it is asked."""
+    person = desk.service.principal_of_slack(team_of(body), user_of(body))
+    filled = forms.read(body["view"])
+    wish: Request | None = None
+    if person is not None:
+        wish, errors = _checked(desk, body, person, filled)
+        if errors:
+            await ack(response_action="errors", errors=errors)
+            return
+    await ack()
+    moment = await desk.receive(body)
+    if moment is None or wish is None:
+        return
+    result = await desk.service.submit(moment.actor, wish.wish, via="slack", dedupe=moment.key)
+    if isinstance(result, Refusal):
+        await moment.refuse(result, audited=True)
+
+
+def _checked(
+    desk: Desk, body: Body, person: Principal, filled: forms.Filled
+) -> tuple[Request, dict[str, str]]:
+    """The request that the form asks for, and what is wrong by block."""
+    draft = forms.draft_of(filled)
+    if not draft.resource:
+        return draft, {filled.block("resource"): "Choose one."}
+    span = draft.duration
+    if typed := filled["typed"].strip():
+        context = context_of(Moment(desk, body, person, ""))
+        answer = parse(f"request {draft.resource} {typed} because x", context)
+        said = answer.why if isinstance(answer, Mistake) else ""
+        if not isinstance(answer, Request) or answer.duration is None:
+            return draft, {filled.block("typed"): said or "Say 45m, 1h30, until 18:00 or eod."}
+        span = answer.duration
+    wish = Request(draft.resource, draft.role, span, " ".join(draft.reason.split()))
+    route = desk.service.route(person.id, wish.resource, wish.role)
+    if isinstance(route, Refusal):
+        return wish, {filled.block("role", "resource"): str(route)}
+    refusal = access.submit(route, person, wish.wish, "R-0", "G-0", desk.service.clock.now())
+    if isinstance(refusal, Refusal):
+        where = {"no-reason": ("reason",), "too-long": ("typed", "span"), "too-short": ("typed", "span")}
+        return wish, {filled.block(*where.get(refusal.code, ("resource",))): str(refusal)}
+    return wish, {}

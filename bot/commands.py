@@ -1,0 +1,211 @@
+"""`/access …`: a line through the grammar to the service, and the answer to its writer alone."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+from zoneinfo import ZoneInfo
+
+from bot import texts
+from bot.desk import Moment, refusal_text, team_of
+from bot.faces import faces_of
+from bot.markup import Blocks, code, plain
+from broker.store import stories
+from workflows.grammar import (
+    Approve,
+    Cancel,
+    Command,
+    Context,
+    Deny,
+    Help,
+    Mistake,
+    Release,
+    Request,
+    Revoke,
+    Status,
+    Target,
+    TargetKind,
+    Who,
+    Why,
+    context_for,
+    parse,
+)
+from workflows.model import GrantState, Refusal, RequestState, Story
+from workflows.policy import Rule, decided_by
+
+WHICH = "Say which"
+"""How the refusal begins where a command without a target fits several."""
+
+
+def context_of(moment: Moment) -> Context:
+    """What this person's lines are read against, now."""
+    service = moment.service
+    zone = ZoneInfo(service.timezone(moment.actor))
+    return context_for(service.policy, moment.person, service.clock.now(), zone)
+
+
+async def run_line(moment: Moment, line: str, *, replace: bool = False) -> None:
+    """Do what the line says and answer its writer."""
+    answer = parse(line, context_of(moment))
+    if isinstance(answer, Mistake):
+        said, blocks = texts.mistake(answer)
+        await moment.say(said, blocks, replace=replace)
+        return
+    said, blocks = await _RUN[type(answer)](moment, answer)
+    await moment.say(said, blocks or None, replace=replace)
+
+
+Answer = tuple[str, Blocks]
+
+
+async def _request(moment: Moment, command: Request) -> Answer:
+    result = await moment.service.submit(moment.actor, command.wish, via="slack", dedupe=moment.key)
+    if isinstance(result, Refusal):
+        return texts.mistake(Mistake(str(result), None, command))
+    return texts.asked(result, await faces_of(moment.service, result, "")), []
+
+
+async def _status(moment: Moment, _: Status) -> Answer:
+    return "Your access", await status_blocks(moment)
+
+
+async def status_blocks(moment: Moment) -> Blocks:
+    """What this person has and asked for, and what waits for their decision."""
+    own = await moment.service.stories_of(moment.actor)
+    blocks = texts.listed("Yours", texts.mine(own), "Nothing. Ask with `/access`.")
+    waiting = await moment.service.waiting_for(moment.actor)
+    if waiting:
+        names = {p.id: p.name for p in moment.service.config.directory.everyone().values()}
+        blocks += texts.listed("Waiting for you", texts.waiting(waiting, names), "")
+    return blocks
+
+
+async def _who(moment: Moment, command: Who) -> Answer:
+    found = await moment.service.who(command.resource, moment.actor)
+    if isinstance(found, Refusal):
+        return refusal_text(found), []
+    names = {p.id: p.name for p in moment.service.config.directory.everyone().values()}
+    rows = [
+        (texts.line_of(s, plain(names.get(s.request.requester, s.request.requester), 80)), None)
+        for s in found
+    ]
+    title = f"Who has {code(command.resource)} now"
+    return title, texts.listed(title, rows, "Nobody.")
+
+
+async def _approve(moment: Moment, command: Approve) -> Answer:
+    result = await moment.service.approve(
+        command.id, moment.actor, via="slack", reason=command.reason, dedupe=moment.key
+    )
+    return _moved(result, "approve")
+
+
+async def _deny(moment: Moment, command: Deny) -> Answer:
+    result = await moment.service.deny(
+        command.id, moment.actor, via="slack", reason=command.reason, dedupe=moment.key
+    )
+    return _moved(result, "deny")
+
+
+async def _cancel(moment: Moment, command: Cancel) -> Answer:
+    key = command.id
+    if not key:
+        own = await moment.service.stories_of(moment.actor)
+        pending = [s for s in own if s.request.state is RequestState.PENDING]
+        if len(pending) != 1:
+            return _which("cancel", pending)
+        key = pending[0].request.id
+    return _moved(await moment.service.cancel(key, moment.actor, via="slack", dedupe=moment.key), "cancel")
+
+
+async def _release(moment: Moment, command: Release) -> Answer:
+    target = command.target
+    if target is not None and target.kind is TargetKind.ID:
+        key = target.value
+    else:
+        own = [s for s in await moment.service.stories_of(moment.actor) if _live(s)]
+        live = [s for s in own if target is None or s.request.resource == target.value]
+        if len(live) != 1:
+            return _which("release", live)
+        key = live[0].request.id
+    return _moved(await moment.service.release(key, moment.actor, via="slack", dedupe=moment.key), "release")
+
+
+async def _revoke(moment: Moment, command: Revoke) -> Answer:
+    """End every live grant that the target means and that this person may end; a line for each."""
+    keys = await _meant(moment, command.target)
+    if isinstance(keys, Refusal):
+        return refusal_text(keys), []
+    if not keys:
+        return f"There is nothing to revoke for {code(str(command.target))}.", []
+    lines = []
+    for key in keys:
+        result = await moment.service.revoke(
+            key, moment.actor, via="slack", reason=command.reason, dedupe=f"{moment.key}/{key}"
+        )
+        lines.append(_moved(result, "revoke")[0])
+    return "\n".join(lines), []
+
+
+async def _meant(moment: Moment, target: Target) -> list[str] | Refusal:
+    """The requests whose grants `revoke` is to end."""
+    service = moment.service
+    if target.kind is TargetKind.ID:
+        return [target.value]
+    if target.kind is TargetKind.RESOURCE:
+        found = await service.who(target.value, moment.actor)
+        return found if isinstance(found, Refusal) else [story.request.id for story in found]
+    principal = target.value
+    if target.kind is TargetKind.SLACK_USER:
+        person = service.principal_of_slack(team_of(moment.body), target.value)
+        principal = person.id if person else ""
+    if not principal:
+        return []
+    async with service.store.read() as tx:
+        live = await stories.live(tx, service.clock.now(), principal=principal)
+    return [story.request.id for story in live if service.may_see(story, moment.actor)]
+
+
+async def _why(moment: Moment, command: Why) -> Answer:
+    service = moment.service
+    story = await service.story_for(command.id, moment.actor)
+    if isinstance(story, Refusal):
+        return refusal_text(story), []
+    rule = next((r for r in service.policy.rules if r.name == story.request.rule), None)
+    decided = decided_by(rule) if isinstance(rule, Rule) else "no longer in the policy"
+    admin = service.is_admin(moment.actor)
+    told = service.explain(story.request.requester, story.request.resource) if admin else ()
+    return texts.why(story, decided, told), []
+
+
+async def _help(_: Moment, command: Help) -> Answer:
+    return texts.help_(command.topic)
+
+
+def _moved(result: Story | Refusal, verb: str) -> Answer:
+    return (refusal_text(result) if isinstance(result, Refusal) else texts.moved(result, verb)), []
+
+
+def _which(verb: str, found: list[Story]) -> Answer:
+    if not found:
+        return f"You have nothing to {verb}.", []
+    lines = [f"{code(f'/access {verb} {story.request.id}')} {texts.line_of(story)}" for story in found[:10]]
+    return "\n".join([f"{WHICH}:", *lines]), []
+
+
+def _live(story: Story) -> bool:
+    return story.grant is not None and story.grant.state is not GrantState.ENDED
+
+
+_RUN: dict[type[Command], Callable[[Moment, Any], Awaitable[Answer]]] = {
+    Request: _request,
+    Approve: _approve,
+    Deny: _deny,
+    Cancel: _cancel,
+    Release: _release,
+    Revoke: _revoke,
+    Status: _status,
+    Who: _who,
+    Why: _why,
+    Help: _help,
+}

@@ -1,0 +1,195 @@
+"""The modals: built from what somebody may ask for, and read back. Pure.
+
+A block's id changes when its choices do, so that Slack does not keep a choice that is gone; the reason's
+never does, so that what was typed is kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from bot.markup import MAX_REASON, Block, Blocks, context, section, words
+from workflows.lines import Offer, Request, RoleOffer
+from workflows.policy import spell
+
+ASK, DENY, REVOKE, NOTICE = "ask", "deny", "revoke", "notice"
+_MOST_OPTIONS = 100
+_SPANS = [timedelta(minutes=m) for m in (15, 30, 60, 120, 240, 480, 1440, 4320, 10080)]
+
+View = dict[str, Any]
+
+
+def loading() -> View:
+    return _modal(NOTICE, "Request access", [section("⏳ Loading…")])
+
+
+def notice(title: str, text: str) -> View:
+    return _modal(NOTICE, title, [section(text)])
+
+
+def ask_form(offers: Sequence[Offer], draft: Request, titles: Mapping[str, str], preview: str) -> View:
+    """The form for a request with `draft` filled in. `titles` are what resources are called."""
+    if not offers:
+        return notice("Request access", "No rule opens anything to you. Ask whoever keeps the policy.")
+    offer = next((o for o in offers if o.name == draft.resource), None)
+    blocks: Blocks = [_resource_input(offers, offer, titles)]
+    required = True
+    if offer is not None:
+        role = offer.role(draft.role) or offer.roles[0]
+        required = role.reason_required
+        blocks += [_role_input(offer, role), *_span_inputs(offer, role, draft.duration)]
+    blocks.append(_reason_input(draft.reason, required))
+    if preview:
+        blocks.append(context(preview))
+    return _modal(ASK, "Request access", blocks, submit="Ask")
+
+
+def reason_form(callback: str, pointer: str, channel: str, what: str) -> View:
+    """Ask why: for a denial (`DENY`) or a revocation (`REVOKE`) of the request that `pointer` names."""
+    title = {DENY: "Deny the request", REVOKE: "Revoke the access"}[callback]
+    blocks = [section(what), _reason_input("", callback == DENY)]
+    view = _modal(callback, title, blocks, submit={DENY: "Deny", REVOKE: "Revoke"}[callback])
+    return view | {"private_metadata": f"{pointer} {channel}"}
+
+
+def options(offers: Sequence[Offer], titles: Mapping[str, str], typed: str) -> list[Block]:
+    """What an external select offers for what was typed."""
+    key = typed.casefold().strip()
+    found = [o for o in offers if key in o.name.casefold() or key in titles.get(o.name, "").casefold()]
+    return [_resource_option(offer, titles) for offer in found[:_MOST_OPTIONS]]
+
+
+@dataclass(frozen=True, slots=True)
+class Filled:
+    """What stands in a form: the text of each field, and the id of the block it stands in."""
+
+    values: Mapping[str, str]
+    blocks: Mapping[str, str]
+
+    def __getitem__(self, name: str) -> str:
+        return self.values.get(name, "")
+
+    def block(self, *names: str) -> str:
+        """The block to show an error at: the first of these fields that the form has."""
+        return next((self.blocks[name] for name in names if name in self.blocks), "reason")
+
+
+def read(view: Mapping[str, Any]) -> Filled:
+    """The fields of a view as they were when it was submitted or changed."""
+    values, blocks = {}, {}
+    for block_id, fields in ((view.get("state") or {}).get("values") or {}).items():
+        for action_id, field in fields.items():
+            option = field.get("selected_option") or {}
+            values[action_id] = str(field.get("value") or option.get("value") or "")
+            blocks[action_id] = block_id
+    return Filled(values, blocks)
+
+
+def draft_of(filled: Filled) -> Request:
+    """What a form that is still being filled in asks for so far."""
+    span = filled["span"]
+    return Request(
+        filled["resource"],
+        filled["role"],
+        timedelta(seconds=int(span)) if span.isdigit() else None,
+        filled["reason"],
+    )
+
+
+# ------------------------------------------------------------------ the fields
+
+
+def _resource_input(offers: Sequence[Offer], chosen: Offer | None, titles: Mapping[str, str]) -> Block:
+    element: Block = {"type": "static_select", "action_id": "resource", "placeholder": words("Choose")}
+    if len(offers) > _MOST_OPTIONS:
+        element |= {"type": "external_select", "min_query_length": 0}
+    else:
+        element["options"] = [_resource_option(offer, titles) for offer in offers]
+    if chosen is not None:
+        element["initial_option"] = _resource_option(chosen, titles)
+    return _input("resource", "What", element, dispatch=True)
+
+
+def _resource_option(offer: Offer, titles: Mapping[str, str]) -> Block:
+    title = titles.get(offer.name, "")
+    return _option(f"{title} ({offer.name})" if title else offer.name, offer.name)
+
+
+def _role_input(offer: Offer, role: RoleOffer) -> Block:
+    element = {
+        "type": "static_select",
+        "action_id": "role",
+        "options": [_option(r.name, r.name) for r in offer.roles[:_MOST_OPTIONS]],
+        "initial_option": _option(role.name, role.name),
+    }
+    return _input(f"role:{offer.name}"[:255], "As", element, dispatch=True)
+
+
+def _span_inputs(offer: Offer, role: RoleOffer, wanted: timedelta | None) -> Blocks:
+    """Usual spans to choose from, and a line to type any other into."""
+    spans = {span for span in _SPANS if span <= role.longest} | {role.usual, role.longest}
+    listed = wanted if wanted is not None and timedelta(minutes=1) <= wanted <= role.longest else role.usual
+    element = {
+        "type": "static_select",
+        "action_id": "span",
+        "options": [_span_option(span) for span in sorted(spans | {listed})],
+        "initial_option": _span_option(listed),
+    }
+    typed = {
+        "type": "plain_text_input",
+        "action_id": "typed",
+        "max_length": 40,
+        "placeholder": words("45m, 1h30, until 18:00, eod"),
+    }
+    return [
+        _input(f"span:{offer.name}:{role.name}"[:255], "How long", element),
+        _input("typed", "Or type how long", typed, optional=True),
+    ]
+
+
+def _reason_input(reason: str, required: bool) -> Block:
+    element: Block = {
+        "type": "plain_text_input",
+        "action_id": "reason",
+        "multiline": True,
+        "max_length": MAX_REASON,
+        "placeholder": words("INC-142 checkout is slow"),
+    }
+    if reason:
+        element["initial_value"] = reason[:MAX_REASON]
+    return _input("reason", "Why", element, optional=not required)
+
+
+def _span_option(span: timedelta) -> Block:
+    return _option(spell(span), str(int(span.total_seconds())))
+
+
+def _option(text: str, value: str) -> Block:
+    return {"text": words(text[:75]), "value": value[:150]}
+
+
+def _input(
+    block_id: str, label: str, element: Block, *, optional: bool = False, dispatch: bool = False
+) -> Block:
+    block = {
+        "type": "input",
+        "block_id": block_id,
+        "label": words(label),
+        "element": element,
+        "optional": optional,
+    }
+    return block | ({"dispatch_action": True} if dispatch else {})
+
+
+def _modal(callback: str, title: str, blocks: Blocks, submit: str = "") -> View:
+    view = {
+        "type": "modal",
+        "callback_id": callback,
+        "title": words(title),
+        "close": words("Close"),
+        "blocks": blocks,
+    }
+    return view | ({"submit": words(submit)} if submit else {})

@@ -1,0 +1,126 @@
+"""Which delivery goes to which handler. These tables and app-manifest.yaml name the same things.
+
+Every handler acknowledges first and works after, but for the two that Slack wants an answer from: a
+submitted form and a search in a select.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from slack_bolt.async_app import AsyncApp
+from slack_bolt.context.ack.async_ack import AsyncAck
+
+from bot import actions, asking, forms
+from bot.commands import run_line
+from bot.desk import Body, Desk, user_of
+from bot.home import publish_home
+from workflows.grammar import from_slack
+
+Handler = Callable[[Desk, Body], Awaitable[None]]
+
+
+async def _access(desk: Desk, body: Body) -> None:
+    """`/access`, alone or with a line."""
+    line = from_slack(str(body.get("text") or ""))
+    if not line.strip():
+        await asking.open_form(desk, body)
+    elif (moment := await desk.receive(body)) is not None:
+        await run_line(moment, line)
+
+
+async def _shortcut(desk: Desk, body: Body) -> None:
+    await asking.open_form(desk, body)
+
+
+async def _form(desk: Desk, body: Body) -> None:
+    await asking.open_form(desk, body, str((body.get("actions") or [{}])[0].get("value") or ""))
+
+
+async def _home(desk: Desk, body: Body) -> None:
+    if (body.get("event") or {}).get("tab") == "home" and (moment := await desk.receive(body)) is not None:
+        await publish_home(moment)
+
+
+async def _user_changed(desk: Desk, body: Body) -> None:
+    desk.people.forget(user_of(body))
+
+
+async def _nothing(desk: Desk, body: Body) -> None:
+    """A field whose value is read when the form is sent, or a link that Slack reports as pressed."""
+
+
+def _deciding(verb: str) -> Handler:
+    async def handle(desk: Desk, body: Body) -> None:
+        await actions.decide(desk, body, verb)
+
+    return handle
+
+
+def _asking_why(callback: str) -> Handler:
+    async def handle(desk: Desk, body: Body) -> None:
+        await actions.ask_why(desk, body, callback)
+
+    return handle
+
+
+def _why_given(callback: str) -> Handler:
+    async def handle(desk: Desk, body: Body) -> None:
+        await actions.why_given(desk, body, callback)
+
+    return handle
+
+
+COMMANDS: dict[str, Handler] = {"/access": _access}
+SHORTCUTS: dict[str, Handler] = {"request_access": _shortcut}
+ACTIONS: dict[str, Handler] = {
+    "approve": _deciding("approve"),
+    "cancel": _deciding("cancel"),
+    "release": _deciding("release"),
+    "deny": _asking_why(forms.DENY),
+    "revoke": _asking_why(forms.REVOKE),
+    "mended": actions.run_mended,
+    "form": _form,
+    "enter": _nothing,
+    "resource": asking.changed,
+    "role": asking.changed,
+    "span": _nothing,
+}
+REASONS: dict[str, Handler] = {
+    forms.DENY: _why_given(forms.DENY),
+    forms.REVOKE: _why_given(forms.REVOKE),
+}
+EVENTS: dict[str, Handler] = {"app_home_opened": _home, "user_change": _user_changed}
+OPTIONS = ("resource",)
+
+
+def wire(app: AsyncApp, desk: Desk) -> None:
+    """Register every handler of the tables."""
+
+    def acked(handler: Handler) -> Callable[..., Awaitable[None]]:
+        async def listener(ack: AsyncAck, body: dict[str, Any]) -> None:
+            await ack()
+            await handler(desk, body)
+
+        return listener
+
+    async def ask_submitted(ack: AsyncAck, body: dict[str, Any]) -> None:
+        await asking.submitted(desk, body, ack)
+
+    async def search(ack: AsyncAck, body: dict[str, Any]) -> None:
+        await ack(options=asking.offered(desk, body))
+
+    for name, handler in COMMANDS.items():
+        app.command(name)(acked(handler))
+    for name, handler in SHORTCUTS.items():
+        app.shortcut(name)(acked(handler))
+    for name, handler in ACTIONS.items():
+        app.action(name)(acked(handler))
+    for name, handler in REASONS.items():
+        app.view(name)(acked(handler))
+    for name, handler in EVENTS.items():
+        app.event(name)(acked(handler))
+    for name in OPTIONS:
+        app.options(name)(search)
+    app.view(forms.ASK)(ask_submitted)
