@@ -17,7 +17,7 @@ TROUBLE = "We had some trouble connecting. Try again?"
 def command_answered(core: Core, user: str, channel: str, name: str, delivery: Delivery) -> None:
     """A command's acknowledgement may carry a message; a missing one is told to the person by Slackbot."""
     if delivery.error is not None:
-        core.slackbot_says(user, channel, f"{name} failed with the error “{delivery.error}”")
+        core.slackbot_says(user, channel, f'{name} failed with the error "{delivery.error}"')
         return
     answer = delivery.response
     if isinstance(answer, str) and answer.strip():
@@ -27,7 +27,7 @@ def command_answered(core: Core, user: str, channel: str, name: str, delivery: D
             _post_answer(core, ResponseUrl(user, channel, 0), answer)
         except SlackError as error:
             delivery.error = error.code
-            core.slackbot_says(user, channel, f"{name} failed with the error “{error.code}”")
+            core.slackbot_says(user, channel, f'{name} failed with the error "{error.code}"')
 
 
 def _post_answer(core: Core, place: ResponseUrl, answer: Json) -> Message:

@@ -184,9 +184,8 @@ class Deliverer:
     async def _by_socket(self, delivery: Delivery) -> None:
         assert delivery.envelope is not None
         try:
-            delivery.response = await asyncio.wait_for(
-                self.sockets.send(delivery.envelope), timeout=self.ack_seconds
-            )
+            async with asyncio.timeout(self.ack_seconds):
+                delivery.response = await self.sockets.send(delivery.envelope)
             delivery.status, delivery.error = 200, None
         except TimeoutError:
             delivery.error = "operation_timeout"

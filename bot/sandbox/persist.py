@@ -36,8 +36,8 @@ def dump(state: State) -> dict[str, Any]:
 
 def restore(state: State, document: dict[str, Any]) -> None:
     """Raises ValueError where the document is not one of ours."""
-    if document.get("format") != FORMAT:
-        raise ValueError(f"format {document.get('format')!r}, expected {FORMAT}")
+    if not isinstance(document, dict) or document.get("format") != FORMAT:
+        raise ValueError(f"it is not a state file of format {FORMAT}")
     state.counter = document["counter"]
     state.last_us = document["last_us"]
     state.users = {item["id"]: User(**item) for item in document["users"]}

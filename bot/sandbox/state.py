@@ -211,10 +211,8 @@ class State:
         return found
 
     def in_channel(self, channel: str, viewer: str | None = None) -> Iterator[Message]:
-        """Oldest first. Ephemerals only for their viewer."""
-        stored = self.messages.get(channel, {})
-        for ts in sorted(stored):
-            message = stored[ts]
+        """Oldest first (they are stored in that order). Ephemerals only for their viewer."""
+        for message in list(self.messages.get(channel, {}).values()):
             if message.ephemeral_for is None or message.ephemeral_for == viewer:
                 yield message
 

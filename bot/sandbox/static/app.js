@@ -133,7 +133,7 @@ function draw() {
   drawMessages($("messages"), seen.messages ?? [], false);
   drawThread();
   part("composer", [here.channel], () =>
-    composer($("composer"), { placeholder: `Message ${nameOf(channel)}`, commands: seen.commands, send: (text) => act("type", { channel: here.channel, text }) }));
+    composer($("composer"), { placeholder: `Message ${nameOf(channel)}`, commands: seen.commands, shortcuts: seen.shortcuts, start: (id) => act("shortcut", { callback_id: id }), send: (text) => act("type", { channel: here.channel, text }) }));
   showModals($("overlay"), seen.modals ?? [], world);
   const newest = channel?.latest;
   if (newest && channel.unread && !document.hidden && !onHome) act("read", { channel: here.channel, ts: newest });

@@ -73,8 +73,7 @@ async def serve(app: AsyncApp) -> AsyncIterator[str]:
         uvicorn.Config(asgi, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
     )
     serving = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started:
-        await asyncio.sleep(0.005)
+    await until(lambda: server.started)
     yield f"http://127.0.0.1:{listener.getsockname()[1]}/slack/events"
     server.should_exit = True
     await serving
@@ -110,8 +109,9 @@ async def bolt_over_socket(sandbox: Sandbox) -> AsyncIterator[Bolt]:
 
 
 async def until(true: Callable[[], object], seconds: float = 10.0) -> None:
+    """Wait until something that tells nobody of itself is true."""
     async with asyncio.timeout(seconds):
-        while not true():
+        while not true():  # noqa: ASYNC110
             await asyncio.sleep(0.01)
 
 
@@ -156,3 +156,14 @@ async def api(clock: FakeClock) -> AsyncIterator[Bolt]:
 def workspace_with() -> Callable[..., Workspace]:
     """The usual workspace with another `App`."""
     return workspace
+
+
+@pytest.fixture
+def over_socket() -> Any:
+    """`async with over_socket(sandbox) as bolt` for a sandbox made by the test."""
+    return bolt_over_socket
+
+
+@pytest.fixture(name="until")
+def wait_until() -> Any:
+    return until

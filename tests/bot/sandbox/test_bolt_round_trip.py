@@ -1,4 +1,4 @@
-"""A Bolt app cannot tell the sandbox from Slack: commands, buttons, modals, home, threads, over both transports."""
+"""A Bolt app cannot tell the sandbox from Slack, over HTTP or over Socket Mode."""
 
 from __future__ import annotations
 
@@ -306,7 +306,7 @@ async def test_a_command_without_an_ack_times_out_visibly_and_is_not_retried(bol
     ada = bolt.sandbox.as_user("ada")
     delivery = await ada.commands("/access status")
     assert delivery.error == "operation_timeout"
-    await ada.sees("/access failed with the error “operation_timeout”", ephemeral=True)
+    await ada.sees('/access failed with the error "operation_timeout"', ephemeral=True)
     assert runs == [1]
 
 
