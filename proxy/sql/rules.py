@@ -168,15 +168,16 @@ def _check_setting(name: str, values: list[str | None]) -> None:
         or ("." in name and not name.startswith(("plpgsql", "auto_")))
     ):
         raise Refused(f'the setting "{name}" is closed in a session with masked columns')
+    if name == "search_path" and _names_system_schema(values):
+        raise Refused("search_path may not name pg_catalog or pg_temp: names would mean something else")
     for value in values:
         if name in _ONLY and (value is None or value.lower() not in _ONLY[name]):
             raise Refused(f'"{name}" may be set to {" or ".join(sorted(_ONLY[name]))} only')
-        if name == "search_path" and value is not None and _names_system_schema(value):
-            raise Refused("search_path may not name pg_catalog or pg_temp: names would mean something else")
 
 
-def _names_system_schema(path: str) -> bool:
-    parts = [part.strip().strip('"').lower() for part in path.split(",")]
+def _names_system_schema(path: list[str | None]) -> bool:
+    whole = ",".join(value or "" for value in path)
+    parts = [part.strip().strip('"').lower() for part in whole.split(",")]
     # pg_catalog at the head is where it stands anyway.
     return any(part.startswith("pg_") for part in parts[1:]) or parts[0].startswith(("pg_temp", "pg_toast"))
 

@@ -7,6 +7,7 @@ opaque Command), so there its word says nothing and PostgreSQL's own grammar dec
 
 from __future__ import annotations
 
+import string
 from dataclasses import dataclass
 
 from sqlglot import exp
@@ -76,12 +77,22 @@ def _summary(tree: exp.Expr | None) -> Glance:
 
 
 def _tables(tree: exp.Expr) -> set[str]:
-    ctes = {cte.alias_or_name for cte in tree.find_all(exp.CTE)}
+    ctes = {_folded(cte.args["alias"].this) for cte in tree.find_all(exp.CTE)}
     return {
-        table.name
+        _folded(table.this)
         for table in tree.find_all(exp.Table)
-        if isinstance(table.this, exp.Identifier) and (table.args.get("db") or table.name not in ctes)
+        if isinstance(table.this, exp.Identifier) and (table.args.get("db") or _folded(table.this) not in ctes)
     }
+
+
+# ASCII only: PostgreSQL leaves other letters alone in a multi-byte encoding.
+_FOLD = str.maketrans(string.ascii_uppercase, string.ascii_lowercase)
+
+
+def _folded(identifier: exp.Expr) -> str:
+    """The name as PostgreSQL keeps it: unquoted ones in lower case, all cut to 63 bytes."""
+    name = identifier.name if identifier.args.get("quoted") else identifier.name.translate(_FOLD)
+    return name.encode()[:63].decode("utf-8", "ignore")
 
 
 def _check_nesting(tokens: list[Token]) -> None:
