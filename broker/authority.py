@@ -251,9 +251,10 @@ class LocalAuthority:
         said = {item.session: item for item in progress}
         remaining: dict[str, float] = {}
         renewed: list[Progress] = []
-        for record in await sessions.open_at(tx, gate, list(said)):
-            story = await stories.find(tx, record.grant_id)
-            person = self.service.principal(record.principal)
+        records = await sessions.open_at(tx, gate, list(said))
+        found = await stories.of_grants(tx, list({record.grant_id for record in records}))
+        for record in records:
+            story, person = found.get(record.grant_id), self.service.principal(record.principal)
             grant = story.grant if story else None
             if grant and grant.live(now) and person and person.active:
                 remaining[record.id] = (grant.expiry - now).total_seconds()
@@ -279,11 +280,11 @@ class LocalAuthority:
             found = await stories.live(tx, now)
             grants = {story.grant.id: story.grant for story in found if story.grant}
             ready = await credentials.ready_of(tx, list(grants))
-            gone = [await stories.find(tx, grant_id) for grant_id in told - ready]
+            gone = await stories.of_grants(tx, sorted(told - ready))
         minted = [
             GrantMinted(key, (grants[key].expiry - now).total_seconds()) for key in sorted(ready - told)
         ]
-        ended = [_ended(story.grant) for story in gone if story and story.grant]
+        ended = [_ended(story.grant) for story in gone.values() if story.grant]
         told.clear()
         told.update(ready)
         return [*ended, *minted]

@@ -215,7 +215,11 @@ async def _bus(settings: Settings) -> Bus:
     if not settings.redis_url:
         return InProcessBus()
     redis = RedisBus(settings.redis_url)
-    await redis.start()
+    try:
+        await redis.start()
+    except ConnectionError:
+        await redis.close()
+        raise
     return redis
 
 

@@ -78,6 +78,9 @@ class Outbox:
             ~blocked,
         )
         query = select(t.c.id, t.c.kind, t.c.key, t.c.payload, t.c.attempts).where(due).order_by(t.c.id)
+        async with self._store.read() as tx:  # idle workers look without taking SQLite's write lock
+            if (await tx.execute(query.limit(1))).first() is None:
+                return None
         async with self._store.write() as tx:
             row = (await tx.execute(query.limit(1).with_for_update(skip_locked=True))).first()
             if row is None:

@@ -8,7 +8,7 @@ scheduler and gate all come in here, and none of them writes a story otherwise.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Literal
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -21,6 +21,9 @@ from broker.store import credentials, deliveries, stories
 from workflows import access, policy
 from workflows.access import Command, Event, GrantEnded, RequestApproved, RequestSubmitted, Wish
 from workflows.model import Principal, Refusal, Story
+
+GATE_FIRST = timedelta(seconds=0.5)
+"""The gate is told at once and cuts with a word of explanation; the login at the target falls right after."""
 
 Via = Literal["slack", "api", "cli", "system", "gate"]
 Result = Story | Refusal
@@ -123,11 +126,10 @@ class Service(Reading):
             now, moved = self.clock.now(), []
             async with self.store.write() as tx:
                 for story in await stories.claim_due(tx, now):
-                    commands = (access.Lapse(), access.Expire())
-                    for events in (access.decide(story, command, now) for command in commands):
-                        if not isinstance(events, Refusal) and events:
-                            story = await self._write(tx, story, events, "", "system", now)
-                            moved.append(story)
+                    command = access.Expire() if story.grant else access.Lapse()
+                    events = access.decide(story, command, now)
+                    if events and not isinstance(events, Refusal):
+                        moved.append(await self._write(tx, story, events, "", "system", now))
             for story in moved:
                 await self._wake(story)
             total += len(moved)
@@ -233,7 +235,7 @@ class Service(Reading):
                 await outbox.put(tx, outbox.MINT, event.grant.id, now)
             elif isinstance(event, GrantEnded) and story.grant:
                 await outbox.withdraw(tx, outbox.MINT, story.grant.id, now)
-                await outbox.put(tx, outbox.DROP, story.grant.id, now)
+                await outbox.put(tx, outbox.DROP, story.grant.id, now, delay=GATE_FIRST)
 
     async def _refuse(
         self,

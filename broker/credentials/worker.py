@@ -48,13 +48,19 @@ class CredentialWorker:
             try:
                 await self.drain()
                 with suppress(TimeoutError):
-                    async with asyncio.timeout(_IDLE):
+                    async with asyncio.timeout(await self._pause()):
                         await anext(wake)
             except StopAsyncIteration:
                 return
             except Exception as error:  # the database is away; the work is still there when it is back
                 log.error("credentials: cannot work", problem=type(error).__name__)
                 await asyncio.sleep(_IDLE)
+
+    async def _pause(self) -> float:
+        """Seconds until there may be something to do."""
+        due = await self._outbox.next_due(MINT, DROP)
+        wait = (due - self._service.clock.now()).total_seconds() if due else _IDLE
+        return min(max(wait, 0.1), _IDLE)
 
     async def drain(self) -> int:
         """Do everything that is due now; how much there was."""

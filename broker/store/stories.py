@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +26,12 @@ _live = t.c.grant_state.in_([GrantState.MINTING, GrantState.ACTIVE])
 async def find(tx: AsyncConnection, key: str) -> Story | None:
     """The story of a request id or a grant id."""
     return _one(await tx.execute(select(*_columns).where(_keyed(key))))
+
+
+async def of_grants(tx: AsyncConnection, grant_ids: Sequence[str]) -> dict[str, Story]:
+    """Stories by their grant's id."""
+    found = await _all(tx, select(*_columns).where(t.c.grant_id.in_(grant_ids)))
+    return {story.grant.id: story for story in found if story.grant}
 
 
 async def lock(tx: AsyncConnection, key: str) -> Story | None:
