@@ -31,6 +31,8 @@ from workflows.model import EndReason, Grant, Principal, Refusal, Story
 
 LOOK_EVERY = 0.5
 """Seconds between looks at the database where the bus is silent: half of what a cut may take."""
+_KIND_BEHIND = {"postgresql": "postgres"}
+"""The kind of resource behind a protocol, where the two have different names."""
 ANCHOR_EVERY = 60.0
 """Seconds between two anchors of one session's recording in the trail."""
 
@@ -213,7 +215,7 @@ class LocalAuthority:
             f"You hold no live grant for “{knock.resource}”" + (f" as {knock.role}." if knock.role else "."),
             f"Ask for one: request {knock.resource} 1h because …",
         )
-        if resource is None or resource.kind != knock.protocol:
+        if resource is None or resource.kind != _KIND_BEHIND.get(knock.protocol, knock.protocol):
             return none
         live = await stories.live(tx, now, resource=resource.name, principal=person.id, role=knock.role)
         roles = sorted({story.request.role for story in live})
