@@ -32,6 +32,7 @@ keeps channels, threads, ephemerals, modals and home tabs, and enforces Slack's 
 
     sandbox.deliveries, sandbox.last_delivery, sandbox.calls("chat.postMessage")
     await sandbox.replay(delivery)           # the same bytes and signature; body=…, headers=… to alter them
+    await sandbox.resend(delivery, lambda payload: payload.update(team_id="T0OTHER"))  # genuinely signed
     await sandbox.settled()                  # every event under way was acknowledged or given up
     sandbox.faults.rate_limit("chat.postMessage", times=2, retry_after=1)
     sandbox.faults.duplicate("block_actions"); .late(kind, seconds); .hold(kind) / .release(reverse=True)
@@ -43,7 +44,9 @@ keeps channels, threads, ephemerals, modals and home tabs, and enforces Slack's 
 
 Delivery kinds: command, block_actions, block_suggestion, view_submission, view_closed, shortcut,
 message_action, event. Names are handles; channels are "#name", an id, or "@portcullis" for the app's DMs.
-With a clock that stands still pass `rate_limits` as you like: they follow `rate_clock` (real time).
+Signatures carry the sandbox's clock: with a fake one give the app's verifier the same clock, or start
+the fake one at the real time. Rate limits follow `rate_clock` (real time); `rate_limits=False` suits fast
+tests.
 """
 
 from .config import App, Group, Person, Room, Workspace

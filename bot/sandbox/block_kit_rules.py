@@ -24,16 +24,15 @@ from .block_kit import (
     typed,
     unique,
 )
+from .block_kit_rich import CELL, COLUMN, ID, RICH_TEXT, URL
 
 MESSAGE_BLOCKS = 50
 VIEW_BLOCKS = 100
 MESSAGE_CHARACTERS = 13_200  # the sum over all blocks; undocumented, slackapi/bolt-js issue 2509
 MESSAGE_TEXT = 40_000
 
-_ID = string(255)
 _DATE = pattern(re.compile(r"\d{4}-\d\d-\d\d").fullmatch, "a date as YYYY-MM-DD")
 _TIME = pattern(re.compile(r"([01]\d|2[0-3]):[0-5]\d").fullmatch, "a time as HH:mm")
-_URL = all_of(string(3000), pattern(re.compile(r"[a-z][a-z0-9+.-]*:\S+", re.I).fullmatch, "a URL"))
 
 CONFIRM = Shape(
     {"title": text(100, plain_only=True), "text": text(300)},
@@ -49,7 +48,7 @@ _DISPATCH = Shape({}, {"trigger_actions_on": items(choice("on_enter_pressed", "o
 def _option(label: Check, value_maximum: int, *, url: bool = False) -> Shape:
     optional: dict[str, Check] = {"description": text(75)}
     if url:
-        optional["url"] = _URL
+        optional["url"] = URL
     return Shape({"text": label, "value": string(value_maximum)}, optional)
 
 
@@ -71,7 +70,7 @@ def _interactive(
     placeholder: bool = True,
     focus: bool = True,
 ) -> Shape:
-    common: dict[str, Check] = {"action_id": _ID}
+    common: dict[str, Check] = {"action_id": ID}
     if confirm:
         common["confirm"] = CONFIRM
     if placeholder:
@@ -98,7 +97,7 @@ def _initial_among_options(value: Any, at: str, report: Report) -> None:
 _BUTTON = _interactive(
     {"text": text(75, plain_only=True)},
     {
-        "url": _URL,
+        "url": URL,
         "value": string(2000),
         "style": choice("primary", "danger"),
         "accessibility_label": string(75),
@@ -144,20 +143,20 @@ ELEMENTS: dict[str, Check] = {
             "max_selected_items": integer(1, 100),
         },
     ),
-    "users_select": _interactive({}, {"initial_user": _ID}),
+    "users_select": _interactive({}, {"initial_user": ID}),
     "multi_users_select": _interactive(
-        {}, {"initial_users": items(_ID, 1, 100), "max_selected_items": integer(1, 100)}
+        {}, {"initial_users": items(ID, 1, 100), "max_selected_items": integer(1, 100)}
     ),
     "conversations_select": _interactive(
         {},
         {
-            "initial_conversation": _ID,
+            "initial_conversation": ID,
             "default_to_current_conversation": boolean,
             "response_url_enabled": boolean,
             "filter": _CONVERSATION_FILTER,
         },
     ),
-    "channels_select": _interactive({}, {"initial_channel": _ID, "response_url_enabled": boolean}),
+    "channels_select": _interactive({}, {"initial_channel": ID, "response_url_enabled": boolean}),
     "overflow": _interactive({"options": items(_OVERFLOW_OPTION, 1, 5)}, placeholder=False, focus=False),
     "radio_buttons": _interactive(
         {"options": items(_RICH_OPTION, 1, 10)},
@@ -189,7 +188,7 @@ ELEMENTS: dict[str, Check] = {
         max_value=string(64),
     ),
 }
-_IMAGE_ELEMENT = Shape({"alt_text": string(2000)}, {"image_url": _URL, "slack_file": anything})
+_IMAGE_ELEMENT = Shape({"alt_text": string(2000)}, {"image_url": URL, "slack_file": anything})
 
 
 def _elements(*names: str) -> dict[str, Check]:
@@ -214,53 +213,6 @@ _ACCESSORY = typed(
 _INPUT_ELEMENT = typed(_elements("datetimepicker", *_TEXT_INPUTS, *_SELECTS, *_MULTI, *_PICKERS), "element")
 _CONTEXT_ELEMENT = typed({"mrkdwn": text(3000), "plain_text": text(3000), "image": _IMAGE_ELEMENT}, "element")
 
-_STYLE = Shape({}, dict.fromkeys(("bold", "italic", "strike", "code", "underline", "highlight"), boolean))
-_RICH_PART = typed(
-    {
-        "text": Shape({"text": string(12_000)}, {"style": _STYLE}),
-        "link": Shape({"url": _URL}, {"text": string(3000), "style": _STYLE, "unsafe": boolean}),
-        "user": Shape({"user_id": _ID}, {"style": _STYLE}),
-        "usergroup": Shape({"usergroup_id": _ID}, {"style": _STYLE}),
-        "channel": Shape({"channel_id": _ID}, {"style": _STYLE}),
-        "broadcast": Shape({"range": choice("here", "channel", "everyone")}, {"style": _STYLE}),
-        "emoji": Shape({"name": string(100)}, {"unicode": string(64), "style": _STYLE}),
-        "date": Shape(
-            {"timestamp": integer(0, 9_999_999_999), "format": string(255)},
-            {"fallback": string(255), "url": _URL, "style": _STYLE},
-        ),
-        "color": Shape({"value": string(32)}),
-    },
-    "rich text",
-)
-_RICH_SECTION = Shape({"elements": items(_RICH_PART, 0, 1000)})
-_RICH_ELEMENT = typed(
-    {
-        "rich_text_section": _RICH_SECTION,
-        "rich_text_list": Shape(
-            {
-                "elements": items(typed({"rich_text_section": _RICH_SECTION}, "list item"), 1, 1000),
-                "style": choice("bullet", "ordered"),
-            },
-            {"indent": integer(0, 8), "offset": integer(0, 1000), "border": integer(0, 1)},
-        ),
-        "rich_text_preformatted": Shape(
-            {"elements": items(_RICH_PART, 0, 1000)}, {"border": integer(0, 1), "language": string(64)}
-        ),
-        "rich_text_quote": Shape({"elements": items(_RICH_PART, 0, 1000)}, {"border": integer(0, 1)}),
-    },
-    "rich text element",
-)
-_RICH_TEXT = Shape({"elements": items(_RICH_ELEMENT, 0, 100)}, {"block_id": _ID})
-_CELL = typed(
-    {
-        "raw_text": Shape({"text": string(3000, 0)}),
-        "raw_number": Shape({"value": anything}, {"text": string(255)}),
-        "rich_text": _RICH_TEXT,
-    },
-    "table cell",
-)
-_COLUMN = Shape({}, {"align": choice("left", "center", "right"), "is_wrapped": boolean})
-
 
 def _input_dispatch(value: Any, at: str, report: Report) -> None:
     element = value.get("element")
@@ -273,8 +225,8 @@ def _parts(key: str) -> Check:
 
 
 BLOCKS: dict[str, Check] = {
-    "header": Shape({"text": text(150, plain_only=True)}, {"block_id": _ID}),
-    "divider": Shape({}, {"block_id": _ID}),
+    "header": Shape({"text": text(150, plain_only=True)}, {"block_id": ID}),
+    "divider": Shape({}, {"block_id": ID}),
     "section": Shape(
         {},
         {
@@ -282,36 +234,36 @@ BLOCKS: dict[str, Check] = {
             "fields": items(text(2000), 1, 10),
             "accessory": _ACCESSORY,
             "expand": boolean,
-            "block_id": _ID,
+            "block_id": ID,
         },
         one_of("text", "fields"),
     ),
-    "context": Shape({"elements": items(_CONTEXT_ELEMENT, 1, 10)}, {"block_id": _ID}),
-    "actions": Shape({"elements": items(_ACTION_ELEMENT, 1, 25)}, {"block_id": _ID}, _parts("elements")),
+    "context": Shape({"elements": items(_CONTEXT_ELEMENT, 1, 10)}, {"block_id": ID}),
+    "actions": Shape({"elements": items(_ACTION_ELEMENT, 1, 25)}, {"block_id": ID}, _parts("elements")),
     "input": Shape(
         {"label": text(2000, plain_only=True), "element": _INPUT_ELEMENT},
         {
             "hint": text(2000, plain_only=True),
             "optional": boolean,
             "dispatch_action": boolean,
-            "block_id": _ID,
+            "block_id": ID,
         },
         _input_dispatch,
     ),
     "image": Shape(
         {"alt_text": string(2000)},
-        {"image_url": _URL, "slack_file": anything, "title": text(2000, plain_only=True), "block_id": _ID},
+        {"image_url": URL, "slack_file": anything, "title": text(2000, plain_only=True), "block_id": ID},
         one_of("image_url", "slack_file"),
     ),
-    "rich_text": _RICH_TEXT,
-    "markdown": Shape({"text": string(12_000)}, {"block_id": _ID}),
+    "rich_text": RICH_TEXT,
+    "markdown": Shape({"text": string(12_000)}, {"block_id": ID}),
     "table": Shape(
-        {"rows": items(items(_CELL, 1, 20), 1, 100)},
-        {"column_settings": items(_COLUMN, 0, 20), "block_id": _ID},
+        {"rows": items(items(CELL, 1, 20), 1, 100)},
+        {"column_settings": items(COLUMN, 0, 20), "block_id": ID},
     ),
     "alert": Shape(
         {"text": text(3000)},
-        {"level": choice("default", "info", "warning", "error", "success"), "block_id": _ID},
+        {"level": choice("default", "info", "warning", "error", "success"), "block_id": ID},
     ),
 }
 _NOT_IN_VIEWS = {"markdown", "table"}

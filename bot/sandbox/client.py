@@ -213,7 +213,7 @@ class Client:
     def _element(
         self, user: User, surface: Surface, seen: Surface, name: str, block_id: str | None, force: bool
     ) -> tuple[Json, Json]:
-        can_see = isinstance(surface, View) or surface.ephemeral_for in (None, user.id)
+        can_see = isinstance(surface, View) or self._can_see(user, surface)
         for block, element in elements(blocks_of(surface)):
             if can_see and _is(block, element, name, block_id) and visible_to(element, user.id):
                 return block, element
@@ -225,6 +225,10 @@ class Client:
                 return copy.deepcopy(block), copy.deepcopy(element)
         invented = {"type": "button", "action_id": name, "text": {"type": "plain_text", "text": name}}
         return {"type": "actions", "block_id": block_id or "gone", "elements": [invented]}, invented
+
+    def _can_see(self, user: User, message: Message) -> bool:
+        in_channel = user.id in self.core.state.channels[message.channel].members
+        return in_channel and message.ephemeral_for in (None, user.id)
 
     def _input(self, surface: Surface, name: str) -> tuple[Json, Json]:
         for block, element in elements(blocks_of(surface)):

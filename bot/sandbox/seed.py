@@ -25,7 +25,9 @@ def bot_id(app: App) -> str:
 
 
 def seed(state: State, workspace: Workspace) -> None:
-    """Idempotent: what exists already (by id) is kept with its messages; what is new is added."""
+    """Idempotent: what exists already (by id) is kept with its messages; people and channels that are
+    new are added."""
+    known = set(state.users)
     ids = _seed_users(state, workspace)
     for group in workspace.groups:
         gid = group.id or derived_id("S", group.handle)
@@ -33,11 +35,12 @@ def seed(state: State, workspace: Workspace) -> None:
         state.groups[gid] = UserGroup(gid, group.handle, group.name or group.handle, members)
     for room in workspace.channels:
         cid = room.id or derived_id("C", room.name)
-        if cid in state.channels:
-            continue
         members = [ids[handle] for handle in room.members] or [
             user.id for user in state.users.values() if _is_full_member(user)
         ]
+        if cid in state.channels:
+            state.channels[cid].members += [member for member in members if member not in known]
+            continue
         if room.with_app:
             members.append(bot_user_id(workspace.app))
         state.channels[cid] = Channel(

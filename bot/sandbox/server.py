@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import copy
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import uvicorn
@@ -28,10 +30,31 @@ from .methods_files import receive_upload
 from .page import page_routes
 from .seed import seed
 from .socket_mode import Sockets
-from .state import Clock, State
+from .state import Clock, Json, State
 from .web_api import WebApi
 
 SAVE_AFTER_SECONDS = 0.2
+
+
+class _Server(uvicorn.Server):
+    """Leaves SIGINT and SIGTERM to whoever runs the process."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    """A bound socket; OSError, saying what to do, where the address is taken."""
+    listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except OSError as error:
+        listener.close()
+        reason = f"the Slack page cannot be served on {host}:{port} ({error.strerror}); choose another port"
+        raise OSError(error.errno, reason) from error
+    return listener
 
 
 class Sandbox:
@@ -75,16 +98,13 @@ class Sandbox:
 
     async def start(self, host: str = "127.0.0.1", port: int = 0) -> str:
         """Serve on host and port (0 picks a free one). The base URL, also in `base_url` from now on."""
-        listener = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind((host, port))
+        listener = _listen(host, port)
         shown = f"[{host}]" if ":" in host else host
         self.core.base_url = f"http://{shown}:{listener.getsockname()[1]}"
         config = uvicorn.Config(
             self.asgi, log_level="error", lifespan="off", ws="wsproto", timeout_graceful_shutdown=1
         )
-        self._server = uvicorn.Server(config)
-        self._server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+        self._server = _Server(config)
         self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
         while not self._server.started:
             if self._serving.done():
@@ -175,6 +195,13 @@ class Sandbox:
     ) -> Delivery:
         """Send a delivery's very bytes again, or with the body or headers changed (the signature is not)."""
         return await self.deliverer.replay(delivery, body=body, headers=headers)
+
+    async def resend(self, delivery: Delivery, alter: Callable[[Json], None]) -> Delivery:
+        """Send a delivery anew with its payload altered in place, genuinely signed now: what another
+        workspace, or an attacker inside Slack's client, could send."""
+        payload = copy.deepcopy(delivery.payload)
+        alter(payload)
+        return await self.deliverer.send(delivery.kind, payload)
 
     async def settled(self) -> None:
         """Wait until every event under way was acknowledged or given up."""

@@ -316,3 +316,53 @@ async def test_a_command_in_a_thread_is_refused_by_slack_itself(bolt):
     assert await ada.types("#general", "/access status", thread=parent) is None
     await ada.sees("/access is not supported in threads", ephemeral=True)
     assert [d.kind for d in bolt.sandbox.deliveries if d.kind == "command"] == []
+
+
+async def test_an_ephemeral_is_replaced_and_deleted_through_its_response_url(bolt):
+    @bolt.app.command("/access")
+    async def access(ack):
+        await ack(text="Sure?", blocks=card(button("yes", "Yes"), button("no", "No"), text="Sure?"))
+
+    @bolt.app.action("yes")
+    async def yes(ack, respond, body):
+        await ack()
+        assert body["container"]["is_ephemeral"]
+        await respond(replace_original=True, text="Done", blocks=card(button("no", "Close"), text="Done"))
+
+    @bolt.app.action("no")
+    async def no(ack, respond):
+        await ack()
+        await respond(delete_original=True)
+
+    ada = bolt.sandbox.as_user("ada")
+    await ada.commands("/access")
+    asked = await ada.sees("Sure?", ephemeral=True)
+    with pytest.raises(NotPossible):
+        await bolt.sandbox.as_user("grace").clicks(asked, "yes")
+    await ada.clicks(asked, "yes")
+    done = await ada.sees_change(asked, "Done")
+    await ada.clicks(done, "Close")
+    assert ada.ephemerals() == []
+
+
+async def test_a_person_outside_the_channel_can_press_nothing_there(bolt):
+    channel = bolt.sandbox.state.channel_named("approvers").id
+    await bolt.client.chat_postMessage(channel=channel, text="x", blocks=card(button("approve", "Approve")))
+    seen = bolt.sandbox.as_user("grace").messages("#approvers")[-1]
+    for outsider in ("ada", "gus"):
+        with pytest.raises(NotPossible):
+            await bolt.sandbox.as_user(outsider).clicks(seen, "approve")
+
+
+async def test_a_resent_delivery_is_altered_yet_genuinely_signed(bolt):
+    teams = []
+
+    @bolt.app.command("/access")
+    async def access(ack, command):
+        teams.append(command["team_id"])
+        await ack()
+
+    delivery = await bolt.sandbox.as_user("ada").commands("/access status")
+    again = await bolt.sandbox.resend(delivery, lambda payload: payload.update(team_id="T0OTHER"))
+    assert again.acked
+    assert teams == [bolt.sandbox.workspace.team_id, "T0OTHER"]

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import pytest
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.sandbox import create_sandbox
+from bot.sandbox import Person, create_sandbox
 
 
 async def test_channels_messages_and_homes_are_found_again(tmp_path, clock, workspace_with):
@@ -50,11 +51,21 @@ def test_a_damaged_file_is_said_to_be_damaged_and_left_alone(tmp_path, clock, wo
 
 
 def test_two_people_with_one_id_are_refused(clock, workspace_with):
-    from dataclasses import replace
-
-    from bot.sandbox import Person
-
     workspace = workspace_with()
     twice = replace(workspace, people=(*workspace.people, Person("a.da", "Another Ada")))
     with pytest.raises(ValueError, match="give one of them an `id`"):
         create_sandbox(twice, clock)
+
+
+async def test_a_person_added_to_the_configuration_joins_the_channels_that_are_there(
+    tmp_path, clock, workspace_with
+):
+    path = tmp_path / "slack.json"
+    workspace = workspace_with()
+    async with create_sandbox(workspace, clock, state_file=path) as sandbox:
+        await sandbox.as_user("ada").types("#general", "hello")
+        sandbox.admin.leaves("#general", "linus")
+    grown = replace(workspace, people=(*workspace.people, Person("olive", "Olive Oncall")))
+    async with create_sandbox(grown, clock, state_file=path) as again:
+        assert [m.text for m in again.as_user("olive").messages("#general")] == ["hello"]
+        assert again.as_user("linus").messages("#general") == []
