@@ -71,5 +71,5 @@ def configure(level: str = "INFO", stream: IO[str] | None = None) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    for noisy in ("apscheduler", "alembic", "aiosqlite", "httpx", "slack_bolt", "slack_sdk"):
+    for noisy in ("apscheduler", "alembic", "aiosqlite", "httpx2", "slack_bolt", "slack_sdk"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
