@@ -11,6 +11,8 @@ import base64
 import hashlib
 import hmac
 import logging
+import re
+import secrets
 import threading
 import warnings
 from collections.abc import Iterable
@@ -30,6 +32,7 @@ with warnings.catch_warnings():
     from oidc_provider_mock._storage import Client, Storage
 
 CLIENT_ID = "portcullis"
+_LOOPBACK_CALLBACK = re.compile(r"http://(127\.0\.0\.1|localhost):\d{1,5}/auth/callback")
 
 _PAGE = """<!doctype html>
 <html lang="en"><meta charset="utf-8"><meta name="viewport" content="width=device-width">
@@ -76,12 +79,13 @@ def start_dev_idp(
     host: str = "127.0.0.1",
     port: int = 0,
     *,
-    client_secret: str,
-    redirect_uris: Iterable[str],
+    client_secret: str = "",
+    redirect_uris: Iterable[str] | None = None,
 ) -> DevIdp:
     """Serve the identity provider in a thread of this process, with `people` as those who can log in.
 
-    `redirect_uris` are where the broker may be answered. Raises OSError when the port is taken.
+    `client_secret` is made where none is given. `redirect_uris` are where the broker may be answered; without
+    them, the callback of any broker on this machine. Raises OSError when the port is taken.
     """
     known = list(people)
     users = [oidc_provider_mock.User(sub=p.id, claims=_claims(p)) for p in known]
@@ -94,7 +98,8 @@ def start_dev_idp(
     app.jinja_env.globals["names"] = {p.id: p.name or p.id for p in known}
     _only_these_people(app, {p.id for p in known})
     _check_pkce(app)
-    _register(app, client_secret, tuple(redirect_uris))
+    client_secret = client_secret or secrets.token_urlsafe(24)
+    _register(app, client_secret, _Loopback() if redirect_uris is None else tuple(redirect_uris))
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server = werkzeug.serving.make_server(host, port, app, threaded=True)
     thread = threading.Thread(target=server.serve_forever, args=(0.1,), name="dev-idp", daemon=True)
@@ -117,6 +122,13 @@ def _loader(app: flask.Flask) -> jinja2.BaseLoader:
     loader = app.jinja_loader
     assert loader is not None
     return loader
+
+
+class _Loopback(tuple[str, ...]):
+    """Contains the callback of a broker at any port of this machine."""
+
+    def __contains__(self, address: object) -> bool:
+        return isinstance(address, str) and bool(_LOOPBACK_CALLBACK.fullmatch(address))
 
 
 def _register(app: flask.Flask, secret: str, redirect_uris: tuple[str, ...]) -> None:

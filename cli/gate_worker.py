@@ -1,0 +1,112 @@
+"""One gate worker process: `python -m cli.gate_worker`, started by cli/gates.py and by nobody else.
+
+Its orders come as one line of JSON on standard input. When that input ends, because the parent says so or is
+no more, the worker cuts its sessions and ends too. It writes one line when it listens.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import socket
+import struct
+import sys
+from contextlib import suppress
+from pathlib import Path
+
+import uvloop
+
+from broker import logs
+from cli.gates import WorkerOrder
+from proxy import tls
+from proxy.gate import Gate, GateSettings
+from proxy.remote import RemoteAuthority
+
+_CANCEL = struct.Struct("!i")
+
+
+def main() -> None:
+    # Ctrl-C goes to the whole process group; the parent tells us when it is our turn.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    order = WorkerOrder(**json.loads(sys.stdin.buffer.readline()))
+    logs.configure(order.log_level)
+    uvloop.run(work(order))
+
+
+async def work(order: WorkerOrder) -> None:
+    """Serve until standard input ends or SIGTERM comes."""
+    hub = Hub(Path(order.hub), order.worker)
+    broker = Path(order.broker_socket) if order.broker_socket else None
+    address = order.broker_url or "http://broker"
+    async with RemoteAuthority(address, order.token, socket=broker) as authority:
+        settings = GateSettings(
+            name=f"{order.name}/{order.worker}",
+            recordings=Path(order.recordings),
+            tls=tls.server_context(Path(order.certificate), Path(order.key)),
+            host=order.host,
+            port=order.port,
+            reuse_port=True,
+            worker=order.worker,
+            cancel_elsewhere=hub.send,
+        )
+        gate = Gate(authority, settings)
+        await gate.start()
+        hub.listen(gate)
+        print("listening", flush=True)
+        try:
+            await _end()
+        finally:
+            await gate.stop()
+            hub.close()
+
+
+async def _end() -> None:
+    loop, over = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_signal_handler(signal.SIGTERM, over.set)
+    reader = asyncio.StreamReader()
+    await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
+    parent = asyncio.create_task(reader.read())
+    ended = asyncio.create_task(over.wait())
+    await asyncio.wait({parent, ended}, return_when=asyncio.FIRST_COMPLETED)
+    for task in (parent, ended):
+        task.cancel()
+
+
+class Hub:
+    """Hands cancel requests to the worker that gave out the key. What gets lost is a cancel not done, which
+    PostgreSQL promises no more than we do.
+    """
+
+    def __init__(self, directory: Path, worker: int) -> None:
+        self._directory = directory
+        self._mine = directory / f"cancel-{worker}.sock"
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        self._socket.setblocking(False)
+        self._mine.unlink(missing_ok=True)
+        self._socket.bind(str(self._mine))
+
+    def send(self, worker: int, pid: int, secret: bytes) -> None:
+        with suppress(OSError):
+            self._socket.sendto(_CANCEL.pack(pid) + secret, str(self._directory / f"cancel-{worker}.sock"))
+
+    def listen(self, gate: Gate) -> None:
+        asyncio.get_running_loop().add_reader(self._socket.fileno(), self._take, gate)
+
+    def _take(self, gate: Gate) -> None:
+        with suppress(OSError):
+            while datagram := self._socket.recv(64):
+                if len(datagram) > _CANCEL.size:
+                    (pid,) = _CANCEL.unpack_from(datagram)
+                    gate.cancel(pid, datagram[_CANCEL.size :])
+
+    def close(self) -> None:
+        with suppress(OSError):
+            asyncio.get_running_loop().remove_reader(self._socket.fileno())
+            self._socket.close()
+            os.unlink(self._mine)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,295 @@
+"""The house put together: broker, bot, HTTP and gates of one process, or those of them that are asked for."""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+import shutil
+import socket
+import tempfile
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
+from pathlib import Path
+
+import structlog
+import uvicorn
+from pydantic import SecretStr
+from sqlalchemy import text
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from bot.app import EVENTS_PATH, Bot, NotConfigured, create_bot
+from broker.api.app import create_api
+from broker.api.parts import GateAddress, Parts
+from broker.clock import SystemClock
+from broker.identity.kept import Keep
+from broker.identity.oidc import OidcProvider
+from broker.identity.web import WebSessions
+from broker.keeper import Broker, create_broker
+from cli.gates import GateFiles, WorkerOrder, Workers, gate_files, reserve
+from cli.recordings import Shelf
+from cli.settings import ALL_PARTS, ServeSettings
+from proxy.authority import Authority
+from proxy.gate import Gate, GateSettings
+from proxy.remote import RemoteAuthority
+
+log = structlog.get_logger(__name__)
+
+
+class House:
+    """Start it, and it serves until it is stopped: `async with House(settings) as house`.
+
+    `only` names the parts: broker (truth, time, API and pages), bot (Slack), proxy (the gate). With more than
+    one of `workers` the gate runs in processes of their own. After the start `public_url`, `gate` (host, port
+    and CA) and `broker` say what there is; a house of the proxy alone has no broker and no URL.
+
+    Raises what broker.keeper.create_broker raises; OSError where an address is taken; ValueError or
+    bot.app.NotConfigured for settings that do not suffice.
+    """
+
+    def __init__(
+        self, settings: ServeSettings, *, only: frozenset[str] = ALL_PARTS, workers: int = 1
+    ) -> None:
+        if unknown := only - ALL_PARTS:
+            raise ValueError(f"There is no part {', '.join(sorted(unknown))}; there are: broker, bot, proxy.")
+        if not 1 <= workers <= 128:
+            raise ValueError("There can be 1 to 128 workers.")
+        self.settings = settings
+        self.only = only
+        self.public_url = ""
+        self.gate: GateAddress | None = None
+        self.broker: Broker | None = None
+        self.bot: Bot | None = None
+        self.workers: Workers | None = None
+        self._count = workers
+        self._stack = AsyncExitStack()
+
+    async def __aenter__(self) -> House:
+        await self.start()
+        return self
+
+    async def __aexit__(self, *_failure: object) -> None:
+        await self.stop()
+
+    async def start(self) -> None:
+        """Start the parts in their order. Where one fails, what was started is stopped again."""
+        try:
+            await self._start()
+        except BaseException:
+            await self.stop()
+            raise
+
+    async def stop(self) -> None:
+        """Stop in reverse: gates first, so that sessions are cut and reported while the broker hears."""
+        await self._stack.aclose()
+
+    async def _start(self) -> None:
+        files, held = self._gate_files(), None
+        if "proxy" in self.only:
+            held = reserve(self.settings.gate_host, self.settings.gate_port)
+            self._stack.callback(held.close)
+        port = held.getsockname()[1] if held else self.settings.gate_port
+        self.gate = GateAddress(self.settings.gate_reached_at, port, files.ca.read_text())
+        run = Path(tempfile.mkdtemp(prefix="portcullis-"))  # short: a Unix socket's path has 107 bytes
+        self._stack.callback(shutil.rmtree, run, ignore_errors=True)
+        if self.only & {"broker", "bot"}:
+            await self._start_broker(run / "broker.sock")
+        if "proxy" in self.only:
+            await self._start_gates(files, held, run)
+
+    def _gate_files(self) -> GateFiles:
+        return gate_files(self.settings, SystemClock().now())
+
+    # ----------------------------------------------------- broker and bot
+
+    async def _start_broker(self, door: Path) -> None:
+        listener = _listen(self.settings.http_host, self.settings.http_port)
+        self._stack.callback(listener.close)
+        self.public_url = self.settings.public_url.rstrip("/") or _address(listener)
+        token = self.settings.gate_token.get_secret_value() or secrets.token_urlsafe(32)
+        self.settings = self.settings.model_copy(
+            update={"public_url": self.public_url, "gate_token": SecretStr(token)}
+        )
+        self.broker = await create_broker(self.settings)
+        self._stack.push_async_callback(self.broker.stop)
+        await self._start_bot()
+        app: ASGIApp = create_api(await self._parts(self.broker))
+        listeners = [listener]
+        if self._count > 1:
+            inside = socket.socket(socket.AF_UNIX)
+            inside.bind(str(door))
+            listeners.append(inside)
+        server = _Server(_front(app, self.bot), listeners)
+        await server.start()
+        self._stack.push_async_callback(server.stop)
+
+    async def _start_bot(self) -> None:
+        assert self.broker is not None
+        if "bot" not in self.only:
+            return
+        try:
+            self.bot = create_bot(self.broker.service, self.settings, outbox=self.broker.outbox)
+        except NotConfigured as error:
+            if self.only != ALL_PARTS:
+                raise
+            log.warning("no chat", why=str(error))
+            return
+        await self.bot.start()
+        self._stack.push_async_callback(self.bot.stop)
+
+    async def _parts(self, broker: Broker) -> Parts:
+        keep = Keep(broker.store, broker.clock, broker.chance)
+        assert self.gate is not None
+        return Parts(
+            service=broker.service,
+            tokens=broker.tokens,
+            keep=keep,
+            web=WebSessions(keep),
+            clock=broker.clock,
+            chance=broker.chance,
+            public_url=self.public_url,
+            door=broker.authority,
+            gate=self.gate,
+            recordings=Shelf(self.settings.recordings),
+            provider=self._provider(broker),
+            principal_claim=self.settings.oidc_claim,
+            gate_token=self.settings.gate_token.get_secret_value(),
+            ready={"database": self._database, "chat": self._chat, "gate": self._gates},
+        )
+
+    def _provider(self, broker: Broker) -> OidcProvider | None:
+        it = self.settings
+        if not it.oidc_issuer:
+            log.warning("no identity provider", why="PORTCULLIS_OIDC_ISSUER is not set: nobody can log in")
+            return None
+        provider = OidcProvider(
+            it.oidc_issuer,
+            it.oidc_client_id,
+            it.oidc_client_secret.get_secret_value(),
+            clock=broker.clock,
+            chance=broker.chance,
+        )
+        self._stack.push_async_callback(provider.aclose)
+        return provider
+
+    async def _database(self) -> None:
+        assert self.broker is not None
+        async with self.broker.store.read() as tx:
+            await tx.execute(text("select 1"))
+
+    async def _chat(self) -> None:
+        if self.bot is not None and (troubles := self.bot.troubles()):
+            raise RuntimeError("; ".join(troubles))
+
+    async def _gates(self) -> None:
+        if self.workers is not None and (troubles := self.workers.troubles()):
+            raise RuntimeError("; ".join(troubles))
+
+    # --------------------------------------------------------------- gates
+
+    async def _start_gates(self, files: GateFiles, held: socket.socket | None, run: Path) -> None:
+        assert self.gate is not None
+        if self._count > 1:
+            self.workers = Workers([self._order(files, worker, run) for worker in range(self._count)])
+            await self.workers.start()
+            self._stack.push_async_callback(self.workers.stop)
+            return
+        settings = GateSettings(
+            name=self.settings.gate_name,
+            recordings=self.settings.recordings,
+            tls=files.context(),
+            host=self.settings.gate_host,
+            port=self.gate.port,
+            reuse_port=True,  # the port is held by a socket of ours that never listens
+        )
+        gate = Gate(await self._authority(), settings)
+        await gate.start()
+        self._stack.push_async_callback(gate.stop)
+
+    async def _authority(self) -> Authority:
+        if self.broker is not None:
+            return self.broker.authority
+        token = self.settings.gate_token.get_secret_value()
+        if not self.settings.broker_url or not token:
+            raise ValueError("Gates alone need PORTCULLIS_BROKER_URL and PORTCULLIS_GATE_TOKEN.")
+        return await self._stack.enter_async_context(RemoteAuthority(self.settings.broker_url, token))
+
+    def _order(self, files: GateFiles, worker: int, run: Path) -> WorkerOrder:
+        assert self.gate is not None
+        it = self.settings
+        here = self.broker is not None
+        if not here and not (it.broker_url and it.gate_token.get_secret_value()):
+            raise ValueError("Gates alone need PORTCULLIS_BROKER_URL and PORTCULLIS_GATE_TOKEN.")
+        return WorkerOrder(
+            name=it.gate_name,
+            worker=worker,
+            host=it.gate_host,
+            port=self.gate.port,
+            certificate=str(files.certificate),
+            key=str(files.key),
+            recordings=str(it.recordings),
+            token=it.gate_token.get_secret_value(),
+            broker_socket=str(run / "broker.sock") if here else "",
+            broker_url="" if here else it.broker_url,
+            hub=str(run),
+            log_level=it.log_level,
+        )
+
+
+class _Server:
+    """uvicorn over sockets that are bound already, without its own handling of signals."""
+
+    def __init__(self, app: ASGIApp, listeners: list[socket.socket]) -> None:
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            access_log=False,
+            lifespan="off",
+            server_header=False,
+            proxy_headers=False,
+            timeout_graceful_shutdown=2,
+        )
+        self._server = _Quiet(config)
+        self._listeners = listeners
+        self._task: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        self._task = asyncio.create_task(self._server.serve(self._listeners), name="http")
+        while not self._server.started:
+            if self._task.done():
+                self._task.result()
+                raise OSError("The HTTP server ended as it began.")
+            await asyncio.sleep(0.01)
+
+    async def stop(self) -> None:
+        self._server.should_exit = True
+        if self._task is not None:
+            await self._task
+
+
+class _Quiet(uvicorn.Server):
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _front(api: ASGIApp, bot: Bot | None) -> ASGIApp:
+    """Slack's deliveries go to the bot, everything else to the API."""
+    if bot is None:
+        return api
+
+    async def front(scope: Scope, receive: Receive, send: Send) -> None:
+        chosen = bot.asgi if scope.get("path") == EVENTS_PATH else api
+        await chosen(scope, receive, send)
+
+    return front
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    return socket.create_server((host, port), family=family, backlog=512)
+
+
+def _address(listener: socket.socket) -> str:
+    host, port = listener.getsockname()[:2]
+    host = "127.0.0.1" if host in {"0.0.0.0", "::"} else host  # noqa: S104
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"

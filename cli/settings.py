@@ -1,0 +1,53 @@
+"""Everything that `access serve` reads from the environment."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+from pydantic import Field
+
+from broker.settings import Settings
+
+ALL_PARTS = frozenset({"broker", "bot", "proxy"})
+
+
+class ServeSettings(Settings):
+    """The broker's settings, and those of the gate and of logins. All are read from `PORTCULLIS_…`."""
+
+    oidc_claim: str = "email"
+    """The claim that says who somebody is: `email` (verified, against people's addresses) or one that holds
+    their id, such as `preferred_username`."""
+
+    gate_host: str = "127.0.0.1"
+    """Where the gate listens."""
+    gate_port: int = Field(6543, ge=0, le=65535)
+    gate_public_host: str = ""
+    """The name by which people reach the gate; it is in the gate's certificate. Empty: as `gate_host`."""
+    gate_name: str = Field(default_factory=socket.gethostname)
+    """How the trail names this gate. Each gate needs a name of its own."""
+    gate_certificate: Path | None = None
+    """PEM chain of the gate. Empty, with `gate_key` and `gate_ca`: a CA of its own in the data directory."""
+    gate_key: Path | None = None
+    gate_ca: Path | None = None
+    """PEM of the CA that clients verify the gate by."""
+    broker_url: str = ""
+    """Where a gate that is served alone (`--only proxy`) finds its broker: https, or loopback."""
+    recordings_dir: Path | None = None
+    """Where sessions are recorded. Empty: `recordings` in the data directory."""
+
+    @property
+    def recordings(self) -> Path:
+        return self.recordings_dir or self.data_dir / "recordings"
+
+    @property
+    def gate_names(self) -> tuple[str, ...]:
+        """What the gate's certificate must name."""
+        listens = self.gate_host if self.gate_host not in {"0.0.0.0", "::", ""} else "127.0.0.1"  # noqa: S104
+        names = (self.gate_public_host, listens, "localhost", "127.0.0.1")
+        return tuple(dict.fromkeys(name for name in names if name))
+
+    @property
+    def gate_reached_at(self) -> str:
+        """The host in the line that people paste."""
+        return self.gate_names[0]
