@@ -17,19 +17,22 @@ _KEPT = frozenset("SVCPstcdnFLR")
 _NAMING_CLASSES = frozenset(
     {"0A", "25", "28", "2D", "34", "3B", "3D", "3F", "40", "42", "53", "55", "57", "58"}
 )
-_MESSAGE = "message withheld: it may hold a masked value"
+# The server's routines behind RAISE (pl_exec.c) and other languages' messages.
+_RAISED = frozenset({"exec_stmt_raise", "plperl_util_elog", "PLy_output_kw", "pltcl_elog"})
+_MESSAGE = "the message is withheld: it may hold a masked value"
 _HINT = "This statement touches a table with masked columns; the SQLSTATE and the names of objects are kept."
 
 
 def scrub(fields: Mapping[str, str]) -> dict[str, str]:
     """The fields of an ErrorResponse or NoticeResponse that may go to the client."""
-    kept = {letter: text for letter, text in fields.items() if letter in _KEPT}
     state = fields.get("C", "")
+    if fields.get("R") in _RAISED:  # a trigger's own words, in any field it likes
+        return {**{k: v for k, v in fields.items() if k in "SVC"}, "M": _MESSAGE, "H": _HINT}
+    kept = {letter: text for letter, text in fields.items() if letter in _KEPT}
     if state[:2] in _NAMING_CLASSES:
-        kept["M"] = fields.get("M", "")
-        if "H" in fields:
-            kept["H"] = fields["H"]
+        kept.update({k: v for k, v in fields.items() if k in "MH"})
         return kept
-    kept["M"] = _MESSAGE
+    constraint, table = fields.get("n"), fields.get("t")
+    kept["M"] = f'violates constraint "{constraint}" of "{table}"; {_MESSAGE}' if constraint else _MESSAGE
     kept["H"] = _HINT
     return kept

@@ -12,7 +12,7 @@ from dataclasses import replace
 from typing import Protocol
 
 from proxy.sql import functions
-from proxy.sql.scope import CLEAR, Columns, Refused, Scope, Taint, merge
+from proxy.sql.scope import CLEAR, COMPARABLE, Columns, Refused, Scope, Taint, merge
 from proxy.sql.tree import Message, inner, kind, strings, words
 
 _LEAVES = words(
@@ -125,7 +125,7 @@ class Expressions:
                 f"a cast of a masked column to {parts[-1]} may fail with its value in the message",
                 "Cast it to text, or leave the cast out.",
             )
-        return taint if taint.shape == "plain" else replace(taint, shape="mixed")
+        return taint if taint.shape in COMPARABLE else replace(taint, shape="mixed")
 
     def _collate_clause(self, clause: Message, scope: Scope) -> Taint:
         return replace(self.value(clause.arg, scope), shape="mixed")
@@ -170,7 +170,7 @@ class Expressions:
     def _operand(self, node: Message, scope: Scope) -> Operand:
         """The taints of one side of a comparison, element by element for a row, each evaluated once."""
         parts = node.row_expr.args if kind(node) == "row_expr" else [node]
-        return [(self.value(part, scope), _constant(part)) for part in parts]
+        return [(self.value(part, scope), constant(part)) for part in parts]
 
     def _bool_expr(self, expression: Message, scope: Scope) -> Taint:
         # AND and OR stop early: a masked operand would decide whether the next one is evaluated, and fails.
@@ -188,7 +188,7 @@ class Expressions:
 
     def _boolean_test(self, test: Message, scope: Scope) -> Taint:
         taint = self.value(test.arg, scope)
-        if taint and taint.shape != "plain":
+        if taint and taint.shape not in COMPARABLE:
             raise Refused("a test of something computed from a masked column can tell its value", _SHIELD)
         return CLEAR
 
@@ -240,13 +240,15 @@ class Expressions:
         name = parts[-1]
         if self.queries.is_foreign_function(parts):
             raise Refused(f'the gate does not know what the function "{name}" does with a masked column')
-        if name == "count" and all(t.shape in ("plain", "row") for t in taints if t):
+        if name == "count" and all(t.shape != "mixed" for t in taints if t):
             return CLEAR
+        if name in functions.FOLDS and len(taints) == 1 and taints[0].shape in COMPARABLE:
+            return replace(taint, shape="folded")
         if name in functions.TOTAL:
             return taint
-        constant = [_constant(argument) for argument in call.args]
+        fixed = [constant(argument) for argument in call.args]
         if (
-            (name in functions.CONST_TAIL and all(constant[1:]))
+            (name in functions.CONST_TAIL and all(fixed[1:]))
             or (name in functions.CONST_HEAD and not taints[0])
             or (name in functions.CONST_KEYS and not any(taints[::2]) and not call.func_variadic)
         ):
@@ -285,7 +287,7 @@ class Expressions:
                 self.grouping(part, scope)
             return
         taint = self.value(node, scope)
-        if taint and taint.shape != "plain":
+        if taint and taint.shape not in COMPARABLE:
             raise Refused("rows may be grouped by a masked column itself, not by something computed from it")
 
     # --- conditions ---------------------------------------------------------------------------------------
@@ -314,14 +316,14 @@ def _fair(left: Operand, right: Operand) -> bool:
     """Whether comparing the two for equality tells no more than a guess."""
     return len(left) == len(right) and all(
         (not one and not other)
-        or (bool(one) and bool(other) and one.shape == other.shape == "plain")
-        or (bool(one) and not other and one.shape == "plain" and other_constant)
-        or (bool(other) and not one and other.shape == "plain" and one_constant)
+        or (bool(one) and bool(other) and {one.shape, other.shape} <= COMPARABLE)
+        or (bool(one) and not other and one.shape in COMPARABLE and other_constant)
+        or (bool(other) and not one and other.shape in COMPARABLE and one_constant)
         for (one, one_constant), (other, other_constant) in zip(left, right, strict=True)
     )
 
 
-def _constant(node: Message) -> bool:
+def constant(node: Message) -> bool:
     """A value the client wrote down: a constant, a parameter, a cast of one to a built-in type, a list of
     them."""
     name = kind(node)
@@ -330,7 +332,10 @@ def _constant(node: Message) -> bool:
     if name == "type_cast":
         parts = strings(node.type_cast.type_name.names)
         built_in = len(parts) == 1 or parts[0] == "pg_catalog"
-        return built_in and _constant(node.type_cast.arg)
+        return built_in and constant(node.type_cast.arg)
     if name == "a_array_expr":
-        return all(_constant(element) for element in node.a_array_expr.elements)
+        return all(constant(element) for element in node.a_array_expr.elements)
+    if name == "func_call":
+        parts = strings(node.func_call.funcname)
+        return parts[-1] in functions.FOLDS and all(constant(a) for a in node.func_call.args)
     return False

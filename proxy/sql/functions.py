@@ -32,11 +32,17 @@ _DENIED_PATTERN = re.compile(
 DENIED_RELATIONS = words(
     """
     pg_statistic pg_stats pg_statistic_ext_data pg_stats_ext pg_stats_ext_exprs pg_largeobject
-    pg_subscription pg_user_mappings pg_user_mapping pg_foreign_server
     """
 )
 # System columns that show other sessions' statements: masked as if a rule had named them.
+# And passwords and connection strings: no secret of the target leaves.
 SYSTEM_MASKS = (
+    ("pg_catalog", "pg_authid", "rolpassword"),
+    ("pg_catalog", "pg_shadow", "passwd"),
+    ("pg_catalog", "pg_subscription", "subconninfo"),
+    ("pg_catalog", "pg_user_mapping", "umoptions"),
+    ("pg_catalog", "pg_user_mappings", "umoptions"),
+    ("pg_catalog", "pg_foreign_server", "srvoptions"),
     ("pg_catalog", "pg_stat_activity", "query"),
     ("public", "pg_stat_statements", "query"),
 )
@@ -61,6 +67,8 @@ TOTAL = words(
     translate pg_typeof pg_column_size coalesce
     """
 )
+# They keep equality up to case, so their result may be compared like the column itself.
+FOLDS = frozenset({"lower", "upper"})
 CONST_TAIL = words("left right substr lpad rpad split_part lag lead nth_value to_char")
 CONST_HEAD = words("date_part extract date_trunc json_object_agg jsonb_object_agg format")
 CONST_KEYS = words("json_build_object jsonb_build_object")

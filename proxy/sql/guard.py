@@ -116,6 +116,8 @@ def read(text: bytes | str, masks: MaskSet, settings: Settings | None = None) ->
         return _read(raw.decode("utf-8"), masks, settings)
     except RecursionError:
         return _unread("the statement nests deeper than the gate reads", "54001")
+    except Exception as error:  # a shape nobody thought of: unread means refused
+        return _unread(f"the gate failed to read the statement ({type(error).__name__})", "42501")
 
 
 def _unread(reason: str, sqlstate: str, hint: str = "") -> Verdict:

@@ -9,12 +9,23 @@ from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
 
+from proxy.sql import changes
 from proxy.sql.catalog import Catalog, Relation
 from proxy.sql.expressions import Expressions
-from proxy.sql.scope import CLEAR, Columns, Item, Origin, Refused, Scope, Taint, alternatives, merge
+from proxy.sql.names import output_name
+from proxy.sql.scope import (
+    CLEAR,
+    COMPARABLE,
+    Columns,
+    Item,
+    Origin,
+    Refused,
+    Scope,
+    Taint,
+    alternatives,
+    merge,
+)
 from proxy.sql.tree import Message, inner, kind, named, strings, walk
-
-_STORE = "Nothing masked may be stored where it could be read in clear."
 
 
 class Lineage:
@@ -80,17 +91,17 @@ class Lineage:
         if name == "SelectStmt":
             return self._select(node, outer)
         if name == "InsertStmt":
-            return self._insert(node, outer)
+            return changes.insert(self, node, outer)
         if name == "UpdateStmt":
-            return self._update(node, outer)
+            return changes.update(self, node, outer)
         if name == "DeleteStmt":
-            return self._delete(node, outer)
+            return changes.delete(self, node, outer)
         if name == "MergeStmt":
-            return self._merge(node, outer)
+            return changes.merge(self, node, outer)
         raise Refused(f"the gate cannot follow masked columns through {name}")
 
     def _select(self, select: Message, outer: Scope | None) -> Columns:
-        scope = Scope(outer, self._with(select, outer))
+        scope = Scope(outer, self.with_queries(select, outer))
         if select.HasField("larg"):
             columns = self._set_operation(select, scope)
         elif select.values_lists:
@@ -108,15 +119,15 @@ class Lineage:
         """Require that no masked column is among those that are written somewhere."""
         for name, taint in columns or ():
             if taint:
-                raise Refused(f'a masked column (as "{name}") may not be copied into a table', _STORE)
+                raise Refused(f'a masked column (as "{name}") may not be copied into a table', changes.STORE)
 
     def _plain_select(self, select: Message, scope: Scope) -> Columns:
-        self._from(select.from_clause, scope)
+        self.from_clause(select.from_clause, scope)
         self.condition(select.where_clause, scope)
-        columns = self._targets(select.target_list, scope)
+        columns = self.targets(select.target_list, scope)
         for node in select.group_clause:
             for taint in self._by_position_or_name(node, columns, scope):
-                if taint and taint.shape != "plain":
+                if taint and taint.shape not in COMPARABLE:
                     raise Refused(
                         "rows may be grouped by a masked column itself, not by what is computed from it"
                     )
@@ -134,7 +145,7 @@ class Lineage:
             self._require_plain(taint for _, taint in columns or ())
 
     def _require_plain(self, taints: Iterable[Taint]) -> None:
-        if any(t and t.shape != "plain" for t in taints):
+        if any(t and t.shape not in COMPARABLE for t in taints):
             raise Refused("DISTINCT may see a masked column itself, not something computed from it")
 
     def _by_position_or_name(self, node: Message, columns: Columns, scope: Scope) -> list[Taint]:
@@ -195,7 +206,7 @@ class Lineage:
         width = max(len(row) for row in rows)
         return tuple((f"column{i + 1}", merge(r[i] for r in rows if i < len(r))) for i in range(width))
 
-    def _targets(self, targets: Sequence[Message], scope: Scope) -> Columns:
+    def targets(self, targets: Sequence[Message], scope: Scope) -> Columns:
         columns: list[tuple[str, Taint]] = []
         countable = True
         for target in targets:
@@ -228,7 +239,7 @@ class Lineage:
 
     # --- WITH ---------------------------------------------------------------------------------------------
 
-    def _with(self, statement: Message, outer: Scope | None) -> dict[str, Columns]:
+    def with_queries(self, statement: Message, outer: Scope | None) -> dict[str, Columns]:
         ctes = dict(outer.ctes) if outer else {}
         if not statement.HasField("with_clause"):
             return ctes
@@ -250,7 +261,7 @@ class Lineage:
         self, query: Message, name: str, names: tuple[str, ...], outer: Scope | None, ctes: dict[str, Columns]
     ) -> Columns:
         """A recursive query: what flows in grows until nothing changes."""
-        inside = Scope(outer, {**ctes, **self._with(query, Scope(outer, ctes))})
+        inside = Scope(outer, {**ctes, **self.with_queries(query, Scope(outer, ctes))})
         columns = _renamed(self._select(query.larg, inside), names)
         while True:
             inside = Scope(outer, {**inside.ctes, name: columns})
@@ -268,7 +279,7 @@ class Lineage:
 
     # --- FROM ---------------------------------------------------------------------------------------------
 
-    def _from(self, clause: Sequence[Message], scope: Scope) -> None:
+    def from_clause(self, clause: Sequence[Message], scope: Scope) -> None:
         for node in clause:
             scope.add(*self._from_item(node, scope))
 
@@ -350,73 +361,9 @@ class Lineage:
         ours = [t for n, t in left if n == name] or [CLEAR]
         theirs = [t for n, t in right if n == name] or [CLEAR]
         both = [*ours, *theirs]
-        if any(both) and not all(t and t.shape == "plain" for t in both):
+        if any(both) and not all(t and t.shape in COMPARABLE for t in both):
             raise Refused(f'joining on "{name}" compares a masked column with one that is not')
         return alternatives(both)
-
-    # --- statements that change data ------------------------------------------------------------------------
-
-    def _target(self, ref: Message) -> Item:
-        return Item(ref.alias.aliasname or ref.relname, self.relation(ref))
-
-    def _insert(self, insert: Message, outer: Scope | None) -> Columns:
-        scope = Scope(outer, self._with(insert, outer))
-        if kind(insert.select_stmt):
-            self.store(self.query(inner(insert.select_stmt), scope))
-        target = self._target(insert.relation)
-        scope.add([target], target.columns)
-        if insert.HasField("on_conflict_clause"):
-            clause = insert.on_conflict_clause
-            # The row that was to be inserted: the client's own values.
-            excluded = Item("excluded", [(name, CLEAR) for name, _ in target.columns])
-            inside = Scope(scope.outer, scope.ctes, [*scope.items, excluded], scope.star)
-            for element in clause.infer.index_elems:
-                if kind(element.index_elem.expr):
-                    self.clear(element.index_elem.expr, scope, "ON CONFLICT")
-            self.condition(clause.infer.where_clause, scope)
-            self._assign(clause.target_list, target, inside)
-            self.condition(clause.where_clause, inside)
-        return self._targets(insert.returning_list, scope)
-
-    def _update(self, update: Message, outer: Scope | None) -> Columns:
-        scope = Scope(outer, self._with(update, outer))
-        target = self._target(update.relation)
-        scope.add([target], target.columns)
-        self._from(update.from_clause, scope)
-        self._assign(update.target_list, target, scope)
-        self.condition(update.where_clause, scope)
-        return self._targets(update.returning_list, scope)
-
-    def _delete(self, delete: Message, outer: Scope | None) -> Columns:
-        scope = Scope(outer, self._with(delete, outer))
-        target = self._target(delete.relation)
-        scope.add([target], target.columns)
-        self._from(delete.using_clause, scope)
-        self.condition(delete.where_clause, scope)
-        return self._targets(delete.returning_list, scope)
-
-    def _merge(self, statement: Message, outer: Scope | None) -> Columns:
-        scope = Scope(outer, self._with(statement, outer))
-        target = self._target(statement.relation)
-        scope.add([target], target.columns)
-        self._from([statement.source_relation], scope)
-        self.condition(statement.join_condition, scope)
-        for node in statement.merge_when_clauses:
-            when = node.merge_when_clause
-            self.condition(when.condition, scope)
-            self._assign(when.target_list, target, scope)
-            for value in when.values:
-                self.clear(value, scope, "a value that is stored")
-        return self._targets(statement.returning_list, scope) if _has(statement, "returning_list") else ()
-
-    def _assign(self, targets: Sequence[Message], table: Item, scope: Scope) -> None:
-        """SET clauses: a masked value may move only as it is, and only into a masked column."""
-        for node in targets:
-            target = node.res_target
-            taint = self.value(target.val, scope) if kind(target.val) else CLEAR
-            into = merge(table.named(target.name))
-            if taint and not (taint.shape == "plain" and into and kind(target.val) != "multi_assign_ref"):
-                raise Refused(f'a masked column may not be copied into "{target.name}"', _STORE)
 
 
 def unknown_relation(ref: Message) -> Refused:
@@ -444,67 +391,7 @@ def _no_forward_reference(clause: Message, cte: Message) -> None:
             )
 
 
-def _has(message: Message, field: str) -> bool:
-    return field in message.DESCRIPTOR.fields_by_name
-
-
 def _renamed(columns: Columns, names: tuple[str, ...]) -> Columns:
     if columns is None:
         return None
     return tuple((names[i] if i < len(names) else name, taint) for i, (name, taint) in enumerate(columns))
-
-
-_FIXED_NAMES = {
-    "coalesce_expr": "coalesce",
-    "a_array_expr": "array",
-    "row_expr": "row",
-    "xml_expr": "xml",
-    "grouping_func": "grouping",
-    "json_object_constructor": "json_object",
-    "json_array_constructor": "json_array",
-}
-
-
-def output_name(node: Message) -> str:
-    """The name PostgreSQL gives an output column without AS (FigureColname in parse_target.c)."""
-    name = kind(node)
-    if name in ("column_ref", "func_call"):
-        parts = strings(node.column_ref.fields if name == "column_ref" else node.func_call.funcname)
-        return parts[-1] if parts else "?column?"
-    if name == "type_cast":
-        inside = output_name(node.type_cast.arg)
-        return inside if inside != "?column?" else strings(node.type_cast.type_name.names)[-1]
-    if name == "a_indirection":
-        fields = strings(node.a_indirection.indirection)
-        return fields[-1] if fields else output_name(node.a_indirection.arg)
-    if name == "collate_clause":
-        return output_name(node.collate_clause.arg)
-    if name == "case_expr":
-        inside = output_name(node.case_expr.defresult) if kind(node.case_expr.defresult) else "?column?"
-        return inside if inside != "?column?" else "case"
-    if name == "sub_link":
-        return _sublink_name(node.sub_link)
-    if name == "min_max_expr":
-        return "greatest" if node.min_max_expr.op == 1 else "least"
-    if name == "sqlvalue_function":
-        function = node.sqlvalue_function
-        ops = function.DESCRIPTOR.fields_by_name["op"].enum_type.values_by_number
-        return str(ops[function.op].name).removeprefix("SVFOP_").removesuffix("_N").lower()
-    return _FIXED_NAMES.get(name, "?column?")
-
-
-def _sublink_name(link: Message) -> str:
-    how = link.DESCRIPTOR.fields_by_name["sub_link_type"].enum_type.values_by_number[link.sub_link_type].name
-    if how == "EXISTS_SUBLINK":
-        return "exists"
-    if how == "ARRAY_SUBLINK":
-        return "array"
-    select = inner(link.subselect)
-    if how == "EXPR_SUBLINK" and named(select) == "SelectStmt":
-        while select.HasField("larg"):
-            select = select.larg
-        if select.target_list:
-            target = select.target_list[0].res_target
-            return target.name or output_name(target.val)
-        return "column1"
-    return "?column?"

@@ -4,7 +4,7 @@ Methods: full ("***"), null, last4 ("***" and the last four characters of a valu
 ("a***@***"), hash (16 hexadecimal digits of HMAC-SHA256 under a key of the resource: equal values stay
 equal). Only text has a place for such a text; a value of any other type becomes NULL, right in both wire
 formats. A value computed from masked columns is always masked in full: `left(email, 1)` under last4 or hash
-would give the value away piece by piece.
+would give the value away piece by piece. Nor does it stay NULL: `nullif(left(email, 1), 'a')` would tell.
 """
 
 from __future__ import annotations
@@ -53,11 +53,14 @@ def plan_columns(
         return MaskPlan(width)
     verdicts = _verdicts(statement, width)
     replacements = []
+    whatever = set()
     for index, (described, verdict) in enumerate(zip(fields, verdicts, strict=True)):
         method = _method(described, verdict, masks)
         if method is not None:
             replacements.append((index, _replacement(method, described, masks, key)))
-    return MaskPlan(width, tuple(replacements))
+            if verdict is None or not (verdict.clear or verdict.plain):
+                whatever.add(index)
+    return MaskPlan(width, tuple(replacements), frozenset(whatever))
 
 
 _UNPROVED = ColumnVerdict(False)

@@ -7,7 +7,7 @@ bytes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from struct import Struct
 
@@ -22,11 +22,14 @@ _NULL = b"\xff\xff\xff\xff"
 
 @dataclass(frozen=True, slots=True)
 class MaskPlan:
-    """How the rows under one RowDescription change: the number of columns, and (index, replacement)
-    ascending."""
+    """How the rows under one RowDescription change: number of columns, and (index, replacement) ascending.
+
+    NULL stays NULL in those columns but for the ones in `whatever`, where it is replaced like a value.
+    """
 
     width: int
     replacements: tuple[tuple[int, Replacement], ...] = ()
+    whatever: frozenset[int] = frozenset()
 
     @property
     def idle(self) -> bool:
@@ -39,34 +42,32 @@ class BrokenRow(ValueError):
 
 
 def rewrite_data_rows(chunk: bytes | memoryview, plan: MaskPlan) -> bytes:
-    """Mask a run of complete DataRow messages. NULL stays NULL. Raises BrokenRow."""
+    """Mask a run of complete DataRow messages. See MaskPlan for NULL. Raises BrokenRow."""
     data = bytes(chunk)
     out: list[bytes] = []
     position = 0
     try:
         while position < len(data):
-            end = _row(data, position, plan.width, plan.replacements, out)
+            end = _row(data, position, plan, out)
             position = end
     except (IndexError, ValueError) as error:
         raise BrokenRow("a row does not have the shape its description promised") from error
     return b"".join(out)
 
 
-def _row(
-    data: bytes, start: int, width: int, replacements: Sequence[tuple[int, Replacement]], out: list[bytes]
-) -> int:
+def _row(data: bytes, start: int, plan: MaskPlan, out: list[bytes]) -> int:
     """Append one rewritten row to `out` and return where it ended in `data`."""
     if len(data) < start + 7:
         raise ValueError
     tag, length, columns = _HEAD.unpack_from(data, start)
     end: int = start + 1 + length
-    if tag != b"D" or columns != width or end > len(data) or length < 6:
+    if tag != b"D" or columns != plan.width or end > len(data) or length < 6:
         raise ValueError
     pieces: list[bytes] = []
     column = 0
     kept = place = start + 7  # data[kept:place] is unchanged and not yet in pieces
     unpack = _LENGTH.unpack_from
-    for index, replacement in replacements:
+    for index, replacement in plan.replacements:
         while column < index:
             size = unpack(data, _within(place, end))[0]
             place += 4 + max(size, 0)
@@ -75,7 +76,7 @@ def _row(
         value_end = place + 4 + max(size, 0)
         if value_end > end:
             raise ValueError
-        if size >= 0:
+        if size >= 0 or index in plan.whatever:
             pieces.append(data[kept:place])
             pieces.append(_replaced(replacement, data[place + 4 : value_end]))
             kept = value_end

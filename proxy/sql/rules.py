@@ -48,6 +48,9 @@ _SETTINGS = words(
     gin_fuzzy_search_limit ssl_renegotiation_limit
     """
 )
+# pg_dump sets `restrict_nonsystem_relation_kind` to this by way of pg_settings; harmless to any other
+# setting.
+_PG_DUMP = "view, foreign-table"
 _ONLY = {
     "client_encoding": frozenset({"utf8", "utf-8", "unicode"}),
     "standard_conforming_strings": frozenset({"on", "true", "yes", "1"}),
@@ -117,6 +120,8 @@ def _check_calls(found: Surface, masks: MaskSet, trusted: frozenset[str]) -> Non
             )
         if name == "set_config":
             values = [_constant(a) for a in call.args]
+            if values[1:2] == [_PG_DUMP]:
+                continue
             if len(values) != 3 or values[0] is None:
                 raise Refused("set_config may be called with a constant name only")
             _check_setting(values[0], [values[1]])
@@ -199,6 +204,8 @@ def outputs_of(parsed: Parsed, found: Surface, lineage: Lineage, masks: MaskSet)
         return ()
     if name in _APART and any(r.oid in masks.relations for r in _relations_changed(parsed, masks)):
         raise Refused("a table with masked columns may not be changed, renamed or built upon in this session")
+    if name == "cluster_stmt":
+        raise Refused("CLUSTER on a table with masked columns may put its rows in the order of their values")
     if name == "index_stmt":
         _index(parsed.tree)
     return None

@@ -3,6 +3,7 @@
 A Taint says which masked columns a value derives from. Its shape says what may be done with it:
 - plain: the value is exactly one masked base column's value. It may be compared for equality with a constant
   (the client already holds its guess) or with another plain one.
+- folded: a plain value in another case (lower, upper). Compared like a plain one; never partly shown.
 - row: a whole row of a relation with masked columns. It may be tested for NULL and counted.
 - mixed: anything computed. It may only reach the output, where it is masked in full.
 """
@@ -40,6 +41,8 @@ class Taint:
 
 
 CLEAR = Taint()
+# Shapes that may be compared for equality, grouped by and joined on.
+COMPARABLE = frozenset({"plain", "folded"})
 
 
 def merge(taints: Iterable[Taint]) -> Taint:
@@ -51,7 +54,10 @@ def alternatives(taints: Iterable[Taint]) -> Taint:
     """The taint of a value that is one of several: plain only when each of them is."""
     listed = list(taints)
     merged = merge(listed)
-    return replace(merged, shape="plain") if merged and all(t.shape == "plain" for t in listed) else merged
+    shapes = {t.shape for t in listed}
+    if not merged or not shapes <= COMPARABLE:
+        return merged
+    return replace(merged, shape="plain" if shapes == {"plain"} else "folded")
 
 
 # Output columns of a query, or None when their number is not known; then nothing in them is masked.

@@ -81,7 +81,8 @@ def _tables(tree: exp.Expr) -> set[str]:
     return {
         _folded(table.this)
         for table in tree.find_all(exp.Table)
-        if isinstance(table.this, exp.Identifier) and (table.args.get("db") or _folded(table.this) not in ctes)
+        if isinstance(table.this, exp.Identifier)
+        and (table.args.get("db") or _folded(table.this) not in ctes)
     }
 
 

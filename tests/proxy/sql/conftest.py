@@ -1,4 +1,5 @@
-"""A real PostgreSQL of its own for the SQL reading tests, with a table whose masked values are easy to spot."""
+"""A real PostgreSQL of its own for the SQL reading tests, with a table whose masked values are easy to
+spot."""
 
 from __future__ import annotations
 

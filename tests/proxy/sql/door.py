@@ -1,4 +1,5 @@
-"""A client's way through the reading code to a real PostgreSQL: what would come out of the gate's other side."""
+"""A client's way through the reading code to a real PostgreSQL: what would come out of the gate's other
+side."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A real PostgreSQL for the SQL reading tests: where it is, its sample data and its catalog as the gate reads it."""
+"""A real PostgreSQL for the SQL reading tests: where it is, its sample data and its catalog as the gate
+reads it."""
 
 from __future__ import annotations
 
