@@ -34,6 +34,7 @@ class Sockets:
         self.clock = clock
         self.open: list[Socket] = []
         self.refusing = False
+        self._draining: list[Socket] = []
         self._tickets: dict[str, float] = {}
         self._waiting: dict[str, list[asyncio.Future[Any]]] = {}
         self._turn = itertools.count()
@@ -62,8 +63,12 @@ class Sockets:
         except (WebSocketDisconnect, ValueError, KeyError, RuntimeError):
             pass
         finally:
-            if socket in self.open:
-                self.open.remove(socket)
+            self._forget(socket)
+
+    def _forget(self, socket: Socket) -> None:
+        for sockets in (self.open, self._draining):
+            if socket in sockets:
+                sockets.remove(socket)
 
     def _hello(self) -> Json:
         return {
@@ -104,22 +109,24 @@ class Sockets:
                 self._waiting.pop(envelope["envelope_id"], None)
 
     async def disconnect(self, reason: str = "refresh_requested") -> None:
-        """Send every socket a disconnect frame: `warning`, `refresh_requested` or `link_disabled`. All but a
-        warning close it."""
+        """Send every socket a disconnect frame. `warning`: it stays in use; `refresh_requested`: it gets
+        nothing more, and is the app's to close; `link_disabled`: it is closed."""
         for socket in list(self.open):
             frame = {"type": "disconnect", "reason": reason, "debug_info": {"host": "sandbox"}}
-            await socket.web.send_json(frame)
             if reason != "warning":
+                self.open.remove(socket)
+                self._draining.append(socket)
+            await socket.web.send_json(frame)
+            if reason == "link_disabled":
                 await self._close(socket)
 
     async def drop(self) -> None:
         """Close every socket without a word."""
-        for socket in list(self.open):
+        for socket in [*self.open, *self._draining]:
             await self._close(socket)
 
     async def _close(self, socket: Socket) -> None:
-        if socket in self.open:
-            self.open.remove(socket)
+        self._forget(socket)
         try:
             await socket.web.close(code=1001)
         except RuntimeError:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -172,6 +174,82 @@ async def test_the_home_tab_is_published_when_it_is_opened(http_bolt, browser_pa
     await page.locator("#channels").get_by_role("button", name="Portcullis").click()
     await page.get_by_role("button", name="Home").click()
     await expect(page.get_by_text("Your access, @Grace Hopper")).to_be_visible()
+
+
+def option(name: str) -> dict[str, Any]:
+    return {"text": {"type": "plain_text", "text": name}, "value": name.lower()}
+
+
+async def test_every_interactive_element_tells_the_app_what_was_chosen(http_bolt, browser_page):
+    heard: list[tuple[str, Any]] = []
+
+    @http_bolt.app.action(re.compile(".*"))
+    async def any_action(ack, action):
+        await ack()
+        value = next((v for k, v in action.items() if k.startswith("selected") or k == "value"), None)
+        value = [one["value"] for one in value] if isinstance(value, list) else value
+        heard.append((action["action_id"], value["value"] if isinstance(value, dict) else value))
+
+    choices = [option("Reader"), option("Writer")]
+    confirm = {
+        "title": {"type": "plain_text", "text": "Sure?"},
+        "text": {"type": "mrkdwn", "text": "*Really*?"},
+    }
+    elements = [
+        {"type": "static_select", "action_id": "role", "options": choices},
+        {"type": "users_select", "action_id": "person"},
+        {"type": "datepicker", "action_id": "day"},
+        {"type": "timepicker", "action_id": "time"},
+        {"type": "radio_buttons", "action_id": "one", "options": choices},
+        {"type": "checkboxes", "action_id": "many", "options": choices},
+        {"type": "overflow", "action_id": "more", "options": choices},
+        button("revoke", "Revoke", value="g1", style="danger", confirm=confirm),
+    ]
+    general = http_bolt.sandbox.state.channel_named("general").id
+    blocks = [{"type": "actions", "block_id": "all", "elements": elements}]
+    await http_bolt.client.chat_postMessage(channel=general, text="all", blocks=blocks)
+    ada = http_bolt.sandbox.as_user("ada").id
+    page = browser_page
+    await page.goto(http_bolt.sandbox.base_url)
+    block = page.locator("#messages .b-actions")
+    await block.locator("select").nth(0).select_option("writer")
+    await block.locator("select").nth(1).select_option(ada)
+    await block.locator("input[type=date]").fill("2026-11-24")
+    await block.locator("input[type=time]").fill("18:00")
+    await block.locator("input[type=radio]").nth(1).check()
+    await block.locator("input[type=checkbox]").nth(0).check()
+    await block.get_by_label("More actions").click()
+    await block.locator(".menu button").nth(0).click()
+    await block.get_by_role("button", name="Revoke").click()
+    await page.get_by_role("alertdialog").get_by_role("button", name="Cancel").click()
+    await block.get_by_role("button", name="Revoke").click()
+    await page.get_by_role("alertdialog").get_by_role("button", name="Yes").click()
+    await expect(page.get_by_role("alertdialog")).to_have_count(0)
+    await expect(block.locator(".busy")).to_have_count(0)
+    assert heard == [
+        ("role", "writer"),
+        ("person", ada),
+        ("day", "2026-11-24"),
+        ("time", "18:00"),
+        ("one", "writer"),
+        ("many", ["reader"]),
+        ("more", "reader"),
+        ("revoke", "g1"),
+    ]
+
+
+async def test_an_app_that_does_not_answer_is_said_so(http_bolt, browser_page):
+    @http_bolt.app.action("slow")
+    async def slow(ack):
+        await asyncio.sleep(1.3)
+
+    general = http_bolt.sandbox.state.channel_named("general").id
+    blocks = [{"type": "actions", "elements": [button("slow", "Slow")]}]
+    await http_bolt.client.chat_postMessage(channel=general, text="slow", blocks=blocks)
+    page = browser_page
+    await page.goto(http_bolt.sandbox.base_url)
+    await page.get_by_role("button", name="Slow").click()
+    await expect(page.get_by_text("Portcullis did not answer in time.")).to_be_visible()
 
 
 async def ask(bolt: Any, body: Any, **headers: str) -> tuple[int, str]:
