@@ -27,6 +27,8 @@ import werkzeug.serving
 from workflows.model import Principal
 
 with warnings.catch_warnings():
+    import authlib.deprecate  # noqa: F401 - it switches its warnings on as it is imported
+
     warnings.simplefilter("ignore")
     import oidc_provider_mock
     from oidc_provider_mock._storage import Client, Storage

@@ -303,6 +303,14 @@ def free_port() -> int:
         return port
 
 
+def next_free(port: int) -> int:
+    """This port of 127.0.0.1 if it is free, else the next one that is; 0 stays 0."""
+    if port == 0:
+        return 0
+    nearby = range(port, min(port + 100, 65536))
+    return next((candidate for candidate in nearby if _free(candidate)), 0)
+
+
 def _free(port: int) -> bool:
     with socket.socket() as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)

@@ -6,6 +6,8 @@ import fcntl
 import os
 import re
 import secrets
+import shlex
+from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import IO
@@ -27,7 +29,7 @@ class DemoFolder:
         self.postgres = self.path / "postgres"
         self.broker = self.path / "broker"
         self.slack_state = self.path / "slack.json"
-        self.logs = self.path / "portcullis.log"
+        self.log = self.path / "portcullis.log"
         self._lock: IO[str] | None = None
 
     def lock(self) -> None:
@@ -73,6 +75,16 @@ class DemoFolder:
             part = self.policy.with_suffix(".part")
             part.write_text(text, encoding="utf-8")
             part.replace(self.policy)
+
+    def write_environment(self, values: Mapping[str, str]) -> None:
+        """Leave the addresses for ./access, as lines that a shell reads."""
+        known = {"PORTCULLIS_POLICY": str(self.policy), "PORTCULLIS_DATA_DIR": str(self.broker), **values}
+        lines = [f"export {name}=${{{name}:-{shlex.quote(value)}}}\n" for name, value in known.items()]
+        (self.path / "environment.sh").write_text("".join(lines), encoding="utf-8")
+
+    def postgres_version(self) -> str:
+        """The major version of the target's data."""
+        return (self.postgres / "data" / "PG_VERSION").read_text().strip()
 
     def _policy_text(self) -> str:
         sample = files("cli.sample") / "access.yaml"

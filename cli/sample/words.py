@@ -28,10 +28,13 @@ class Told:
     notes: Sequence[str] = ()
 
 
-def tell(console: Console, config: Config, told: Told) -> None:
-    """Print the whole page."""
+def tell(console: Console, config: Config, told: Told, seconds: float) -> None:
+    """Print the whole page; `seconds` is how long the start took."""
     console.print()
-    console.print(Text("Portcullis is up.", style="bold green"), Text("Ctrl-C stops it.", style="dim"))
+    console.print(
+        Text("Portcullis is up.", style="bold green"),
+        Text(f"({seconds:.1f} s) Ctrl-C stops it.", style="dim"),
+    )
     for part in (_places(told), _people(config), _steps(config, told)):
         console.print()
         console.print(part)
