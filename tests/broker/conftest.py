@@ -124,14 +124,20 @@ def config() -> Config:
 
 
 @pytest.fixture
-def make_service(store: Store, clock: FakeClock, chance: CountingChance) -> Callable[..., Service]:
-    """Another broker on the same database: `make_service(config)`."""
+async def make_service(
+    store: Store, store_url: str, clock: FakeClock, chance: CountingChance
+) -> AsyncIterator[Callable[..., Service]]:
+    """Another broker on the same database, with connections of its own: `make_service(config)`."""
+    opened: list[Store] = []
 
     def make(config: Config | None = None, bus: InProcessBus | None = None) -> Service:
         chosen = config or sample_config()
-        return Service(store, lambda: chosen, clock, chance, bus or InProcessBus())
+        opened.append(Store(store_url))
+        return Service(opened[-1], lambda: chosen, clock, chance, bus or InProcessBus())
 
-    return make
+    yield make
+    for one in opened:
+        await one.close()
 
 
 @pytest.fixture
