@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import ssl
 from collections.abc import Callable, Coroutine
 from contextlib import suppress
@@ -14,6 +15,7 @@ import structlog
 
 from proxy.authority import Admission, Authority, Closing, GrantEnded, GrantMinted, Knock
 from proxy.postgres.door import PostgresDoor
+from proxy.postgres.picture import Pictures
 from proxy.recorder import Recorder
 from proxy.recording import Footer
 from proxy.sessions import Clock, CutReason, OpenSession, Registry, SystemClock
@@ -36,7 +38,8 @@ class GateSettings:
     """How a gate listens and keeps. Spans are seconds, sizes bytes.
 
     `worker` (0 to 127) tells the worker processes behind one port apart; a cancel request that arrives at
-    another worker than its session's is given to `cancel_elsewhere(worker, pid, secret)`.
+    another worker than its session's is given to `cancel_elsewhere(worker, pid, secret)`. `mask_key` makes
+    the pseudonyms of the hash mask; they stay equal between gates and starts when it does.
     """
 
     name: str
@@ -44,7 +47,7 @@ class GateSettings:
     tls: ssl.SSLContext = field(repr=False)
     host: str = "127.0.0.1"
     port: int = 0
-    protocol: str = "postgresql"
+    protocol: str = "postgres"
     reuse_port: bool = False
     worker: int = 0
     cancel_elsewhere: Callable[[int, int, bytes], None] | None = None
@@ -53,6 +56,7 @@ class GateSettings:
     greeting_timeout: float = 60.0
     max_greetings: int = 1000
     max_message: int = 64 << 20
+    mask_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
 
 @dataclass(slots=True)
@@ -70,6 +74,25 @@ class Metrics:
     bytes_out: int = 0
 
 
+class Log:
+    """structlog, except that a log that cannot be written (its disk is full) never stops a cut."""
+
+    def __init__(self, **bound: object) -> None:
+        self._log = structlog.get_logger("gate").bind(**bound)
+
+    def info(self, event: str, **fields: object) -> None:
+        with suppress(OSError):
+            self._log.info(event, **fields)
+
+    def warning(self, event: str, **fields: object) -> None:
+        with suppress(OSError):
+            self._log.warning(event, **fields)
+
+    def error(self, event: str, **fields: object) -> None:
+        with suppress(OSError):
+            self._log.error(event, **fields)
+
+
 class Gate:
     """One gate process. It lets in what the authority admits and holds every deadline itself."""
 
@@ -79,7 +102,8 @@ class Gate:
         self.clock: Clock = clock or SystemClock()
         self.recorder = Recorder(settings.recordings)
         self.registry = Registry(self.clock)
-        self.log = structlog.get_logger("gate").bind(gate=settings.name, worker=settings.worker)
+        self.pictures = Pictures()
+        self.log = Log(gate=settings.name, worker=settings.worker)
         self.port = settings.port
         self._door = DOORS[settings.protocol](self)
         self._totals = Metrics()
@@ -295,4 +319,4 @@ def _add(total: Metrics, session: OpenSession) -> None:
     total.bytes_out += session.bytes_out
 
 
-DOORS["postgresql"] = PostgresDoor
+DOORS["postgres"] = PostgresDoor

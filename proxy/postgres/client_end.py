@@ -19,6 +19,7 @@ from proxy.postgres.pipeline import (
     ParseStep,
     QueryStep,
 )
+from proxy.postgres.reading import NO_FUNCTION_CALL, PASS
 
 if TYPE_CHECKING:
     from proxy.postgres.session import Session
@@ -34,6 +35,10 @@ POISON_QUERY = codec.query(_POISON)
 POISON_PARSE = codec.parse(b"portcullis_refused", _POISON)
 
 
+class Wait(Exception):
+    """A message cannot be decided on yet; it is read again at `ClientEnd.resume`."""
+
+
 class ClientEnd(asyncio.Protocol):
     """Receives from the client. Frames that need reading wait until they are whole; others in pieces."""
 
@@ -47,12 +52,31 @@ class ClientEnd(asyncio.Protocol):
         self._have = 0
         self._need = 0  # bytes until the frame that is waited for is whole
         self._skip = 0  # bytes of a frame that go on unread
+        self._waiting = False
+        self._target_full = False
         self._described: set[bytes] = set()
 
     # --- asyncio.Protocol
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._session.client_gone()
+
+    def resume(self) -> None:
+        """Read on from the message that had to wait."""
+        self._waiting = False
+        chunk = b"".join(self._parts)
+        self._parts.clear()
+        self.flow(self._target_full)
+        self._guard(chunk)
+
+    def flow(self, target_full: bool) -> None:
+        """Read from the client only when the target takes more and nothing waits for a decision."""
+        self._target_full = target_full
+        transport = self._session.client.transport
+        if target_full or self._waiting:
+            transport.pause_reading()
+        else:
+            transport.resume_reading()
 
     def pause_writing(self) -> None:
         self._session.target.greeter.transport.pause_reading()
@@ -68,10 +92,14 @@ class ClientEnd(asyncio.Protocol):
         if self._parts:
             self._parts.append(chunk)
             self._have += len(chunk)
-            if self._have < self._need:
+            if self._have < self._need or self._waiting:
                 return
             chunk = b"".join(self._parts)
             self._parts.clear()
+        self._guard(chunk)
+
+    def _guard(self, chunk: bytes) -> None:
+        session = self._session
         try:
             self._read(chunk)
         except WireError as error:
@@ -99,7 +127,12 @@ class ClientEnd(asyncio.Protocol):
                 reader = _READERS.get(kind)
                 if reader is None:
                     raise WireError(f"message type {kind:#04x} is not one a client sends")
-                instead = reader(self, chunk, at + 5, end)
+                try:
+                    instead = reader(self, chunk, at + 5, end)
+                except Wait:
+                    self._waiting = True
+                    self.flow(self._target_full)
+                    break
                 if instead is not None:
                     self._write(chunk[start:at] + instead)
                     start = end
@@ -111,6 +144,8 @@ class ClientEnd(asyncio.Protocol):
             self._write(chunk[start:at])
         if at < size:
             self._keep(chunk[at:])
+        if self._waiting:
+            self._session.refresh_when_idle()
 
     def _keep(self, rest: bytes) -> None:
         """Wait for the rest of a frame. Raises WireError when it would be longer than allowed."""
@@ -131,9 +166,9 @@ class ClientEnd(asyncio.Protocol):
             return None
         self._no_copy()
         session = self._session
-        ruling = session.judge(text)
-        pipeline.steps.append(QueryStep(text, ruling, self._now(), session.origin))
-        return None if ruling.refusal is None else POISON_QUERY
+        verdict = PASS if session.reading is None else session.verdict(text)
+        pipeline.steps.append(QueryStep(text, verdict, self._now(), session.origin))
+        return None if verdict.action == "allow" else POISON_QUERY
 
     def _parse(self, chunk: bytes, at: int, end: int) -> bytes | None:
         name, at = codec.cstring(chunk, at)
@@ -145,9 +180,9 @@ class ClientEnd(asyncio.Protocol):
             return None
         self._no_copy()
         session = self._session
-        ruling = session.judge(text)
-        pipeline.steps.append(ParseStep(name, text, ruling, self._now(), session.origin))
-        return None if ruling.refusal is None else POISON_PARSE
+        verdict = PASS if session.reading is None else session.verdict(text)
+        pipeline.steps.append(ParseStep(name, text, verdict, self._now(), session.origin))
+        return None if verdict.action == "allow" else POISON_PARSE
 
     def _bind(self, chunk: bytes, at: int, end: int) -> bytes | None:
         portal, after = codec.cstring(chunk, at)
@@ -178,7 +213,7 @@ class ClientEnd(asyncio.Protocol):
             raise WireError("an Execute has a wrong size")
         session = self._session
         step = ExecuteStep(portal, self._now(), session.origin)
-        if not session.guarded or portal in self._described:
+        if session.reading is None or portal in self._described:
             self._pipeline.steps.append(step)
             return None
         # Masking needs the row description of this very portal, so the gate asks for it where the client
@@ -216,10 +251,8 @@ class ClientEnd(asyncio.Protocol):
             return None
         self._no_copy()
         session = self._session
-        ruling = session.no_function_call
-        self._pipeline.steps.append(
-            QueryStep(b"(a FunctionCall message)", ruling, self._now(), session.origin)
-        )
+        step = QueryStep(b"(a FunctionCall message)", NO_FUNCTION_CALL, self._now(), session.origin)
+        self._pipeline.steps.append(step)
         return POISON_QUERY
 
     def _terminate(self, chunk: bytes, at: int, end: int) -> bytes | None:

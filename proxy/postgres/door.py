@@ -22,6 +22,7 @@ from proxy.postgres.auth import (
     split_user,
 )
 from proxy.postgres.codec import WireError
+from proxy.postgres.reading import Reading
 from proxy.postgres.session import Session
 from proxy.postgres.wire import Greeter, Lost
 from proxy.recorder import RecordingError
@@ -153,7 +154,7 @@ class PostgresDoor:
             raise WireError("a password message was due")
         knock = Knock(
             gate=self._gate.settings.name,
-            protocol="postgresql",
+            protocol="postgres",
             principal=principal,
             token=body[:-1].decode("utf-8", "replace"),
             resource=startup.parameters.get("database", user),
@@ -189,12 +190,27 @@ class PostgresDoor:
                         "Set client_encoding to UTF8.",
                     )
                 )
+            if session.guarded:
+                session.reading = await self._reading(session, reached)
             key = self._new_key(session)
             session.begin(reached, WELCOME + reached.greeting + key + _READY)
         except BaseException:
             if not session.begun:
                 reached.greeter.transport.abort()
             raise
+
+    async def _reading(self, session: Session, reached: target.Target) -> Reading:
+        try:
+            picture = await self._gate.pictures.load(reached)
+        except (LoginError, ValueError) as error:
+            raise Turned(
+                fatal("08006", "The gate could not read the target's catalog.", "Tell the gate's keepers.")
+            ) from error
+        if session.over:
+            raise Turned
+        it = session.admission
+        key = hmac.digest(self._gate.settings.mask_key, it.resource.encode(), "sha256")
+        return Reading(self._gate.pictures, picture, it.terms, key, self._gate.clock.monotonic())
 
     async def _record(self, session: Session) -> None:
         it = session.admission
@@ -205,7 +221,7 @@ class PostgresDoor:
             resource=it.resource,
             role=it.role,
             client=session.client.peer,
-            protocol="postgresql",
+            protocol="postgres",
             started=self._gate.clock.now().isoformat(),
         )
         try:

@@ -10,12 +10,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
-from typing import Any
 
 from proxy.postgres import codec
-from proxy.postgres.reading import PASS, Ruling
+from proxy.postgres.reading import PASS
 from proxy.recorder import kept_text
 from proxy.recording import Statement
+from proxy.sql.guard import Verdict
+from proxy.sql.rows import MaskPlan
 
 
 class Step:
@@ -67,24 +68,25 @@ class Execution(Step):
 
     __slots__ = (
         "bound",
+        "described",
         "message",
         "origin",
         "outcome",
         "plan",
         "result",
         "rows",
-        "ruling",
         "sqlstate",
         "started",
         "tag",
         "text",
         "took",
+        "verdict",
     )
 
-    def __init__(self, text: bytes, ruling: Ruling, started: float, origin: float) -> None:
+    def __init__(self, text: bytes, verdict: Verdict, started: float, origin: float) -> None:
         self.own = False
         self.text = text
-        self.ruling = ruling
+        self.verdict = verdict
         self.started = started
         self.origin = origin
         self.took = 0.0
@@ -94,7 +96,8 @@ class Execution(Step):
         self.rows = 0
         self.sqlstate = b""
         self.message = b""
-        self.plan: Any = None
+        self.plan: MaskPlan | None = None
+        self.described = False
         self.result = 0  # how many results of a simple query came before
 
     def entry(self, n: int) -> Statement:
@@ -108,10 +111,10 @@ class Execution(Step):
             took=round(self.took, 6),
             tag=self.tag.decode("utf-8", "replace"),
             rows=self.rows,
-            parameters=_parameters(self.bound, self.ruling),
+            parameters=_parameters(self.bound, self.verdict.scrub_errors),
             sqlstate=self.sqlstate.decode("ascii", "replace"),
             message=self.message.decode("utf-8", "replace"),
-            verdict=self.ruling.label,
+            verdict="" if self.verdict is PASS else self.verdict.statement_class.value,
             sha256=digest,
             length=length,
         )
@@ -128,8 +131,8 @@ class ParseStep(Execution):
 
     __slots__ = ("name",)
 
-    def __init__(self, name: bytes, text: bytes, ruling: Ruling, started: float, origin: float) -> None:
-        super().__init__(text, ruling, started, origin)
+    def __init__(self, name: bytes, text: bytes, verdict: Verdict, started: float, origin: float) -> None:
+        super().__init__(text, verdict, started, origin)
         self.name = name
 
 
@@ -145,11 +148,11 @@ class BindStep(Step):
         self.body = body
         self.prepared: ParseStep | None = None
         self.described = False
-        self.plan: Any = None
+        self.plan: MaskPlan | None = None
 
 
 class ExecuteStep(Execution):
-    """An Execute of a portal; text and ruling are filled in from the portal when its answer comes."""
+    """An Execute of a portal; text and verdict are filled in from the portal when its answer comes."""
 
     __slots__ = ("portal",)
 
@@ -189,6 +192,11 @@ class Pipeline:
         return steps[0]
 
     @property
+    def comes_to_rest(self) -> bool:
+        """Whether ReadyForQuery will come without anything more from the client (or has come)."""
+        return not self.steps or self.steps[-1] is SYNC or isinstance(self.steps[-1], QueryStep)
+
+    @property
     def busy(self) -> bool:
         return bool(self.steps) or self.status != ord("I")
 
@@ -226,7 +234,7 @@ class Pipeline:
         return skipped
 
 
-def _parameters(bound: bytes, ruling: Ruling) -> list[str | None]:
+def _parameters(bound: bytes, scrub: bool) -> list[str | None]:
     """A Bind's values for the recording: text as it came, binary as `\\x` and hex; nothing when scrubbed."""
     if not bound:
         return []
@@ -234,7 +242,7 @@ def _parameters(bound: bytes, ruling: Ruling) -> list[str | None]:
         it = codec.read_bind(bound)
     except codec.WireError:
         return []
-    if ruling.scrub:
+    if scrub:
         return ["(masked)" if value is not None else None for value in it.values]
     return [
         None if value is None else ("\\x" + value[:4096].hex() if it.format(index) else kept_text(value)[0])

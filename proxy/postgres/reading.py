@@ -1,19 +1,135 @@
-"""How the gate reads a statement: the ruling on it."""
+"""How one session's statements are read: the verdict on each text, and the mask plan of each result."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import fnmatch
+from collections.abc import Sequence
+from dataclasses import replace
 
-from workflows.model import Refusal
+from proxy.postgres.codec import Column
+from proxy.postgres.picture import Picture, Pictures
+from proxy.sql import errors
+from proxy.sql.guard import SessionNames, StatementVerdict, Verdict, VerdictCache
+from proxy.sql.mask import FieldDescription, plan_columns
+from proxy.sql.rows import MaskPlan
+from workflows.model import Action, StatementClass, Terms
+
+PASS = Verdict("allow", StatementClass.UNKNOWN)
+"""The verdict of a session whose terms ask for no reading."""
+
+NO_FUNCTION_CALL = Verdict(
+    "refuse",
+    StatementClass.UNKNOWN,
+    reason="FunctionCall messages do not pass the gate, it cannot read them",
+    hint="Call the function in a SELECT.",
+    sqlstate="42501",
+)
+
+CATALOG_MOVED = Verdict(
+    "refuse",
+    StatementClass.UNKNOWN,
+    reason="an earlier statement of this pipeline changes the catalog, which the gate has to read first",
+    hint="Send a Sync behind a statement that creates, alters or drops something.",
+    sqlstate="42501",
+)
+
+CHECK_EVERY = 5.0
+"""Seconds after which a changed catalog is noticed, when it was changed by somebody else."""
+
+_KEPT = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Ruling:
-    """What the gate does with a statement. `scrub` takes values out of errors, notices and the recording."""
+class Reading:
+    """A guarded session's reader. `changed` says that a statement changed the catalog since the picture."""
 
-    refusal: Refusal | None = None
-    scrub: bool = False
-    label: str = ""
+    def __init__(self, pictures: Pictures, picture: Picture, terms: Terms, key: bytes, now: float) -> None:
+        self._pictures = pictures
+        self._terms = terms
+        self.masks = bool(terms.masks)
+        self._key = key
+        self._names = SessionNames()
+        self._cache: VerdictCache
+        self._exact: dict[bytes, Verdict] = {}
+        self.stamp = ""
+        self.checked = now
+        self.changed = False
+        self.take(picture, now)
+
+    def take(self, picture: Picture, now: float) -> None:
+        """Read by this picture from now on."""
+        self.checked = now
+        self.changed = False
+        if picture.stamp == self.stamp:
+            return
+        self.stamp = picture.stamp
+        self._cache = self._pictures.verdicts(picture, self._terms.masks)
+        self._exact = {}
+        # A statement prepared by SQL is planned anew by the new catalog, a cursor's plan stays what it was.
+        known = self._names.known
+        self._names = SessionNames({name: it for name, it in known.items() if name[0] == "cursor"})
+
+    def verdict(self, text: bytes) -> Verdict:
+        """The verdict on a text; the same text is looked up, not read, the second time."""
+        found = self._exact.get(text)
+        if found is None:
+            found = self._guardrails(self._cache.read(text))
+            if len(self._exact) >= _KEPT:
+                self._exact.clear()
+            if len(text) <= _KEPT:
+                self._exact[text] = found
+        return found
+
+    def _guardrails(self, verdict: Verdict) -> Verdict:
+        """Apply the first guardrail that fits. Holding is not done on the wire yet: it refuses."""
+        if not verdict.allowed:
+            return verdict
+        for rail in self._terms.guardrails:
+            if rail.classes and verdict.statement_class not in rail.classes:
+                continue
+            if rail.tables and not any(
+                fnmatch.fnmatchcase(table, pattern) for table in verdict.tables for pattern in rail.tables
+            ):
+                continue
+            if rail.action is Action.ALLOW:
+                return verdict
+            why = rail.message or f"a {verdict.statement_class.value} statement is not allowed here"
+            return replace(
+                verdict,
+                action="refuse",
+                reason=f"{why} (guardrail {rail.name})",
+                hint="Ask for a role that may do this."
+                if rail.action is Action.REFUSE
+                else "It needs an approval: submit it with /access run.",
+                sqlstate="42501",
+            )
+        return verdict
+
+    def ran(self, statement: StatementVerdict) -> None:
+        """A statement went through: remember what its name gives back."""
+        self._names.note(statement)
+
+    def plan(
+        self, columns: Sequence[Column], statement: StatementVerdict | None, *, hide: bool = False
+    ) -> MaskPlan | None:
+        """How the rows under this description change; None when they go as they come. `hide` masks all."""
+        if statement is not None:
+            statement = self._names.resolve(statement)
+        masks = self._cache.masks
+        fields = [
+            FieldDescription(
+                c.name.decode("utf-8", "replace"), c.table, c.attribute, c.type, c.size, c.modifier, c.format
+            )
+            for c in columns
+        ]
+        if (hide or self.changed) and masks.active:
+            # The catalog moved under the statements on their way: nothing about these columns is proved.
+            fields = [replace(field, table_oid=0, attnum=0) for field in fields]
+            statement = None
+        plan = plan_columns(fields, statement, masks, self._key)
+        return None if plan.idle else plan
 
 
-PASS = Ruling()
+def scrub(fields: dict[bytes, bytes]) -> dict[bytes, bytes]:
+    """An error's or notice's fields without the values that may stand in them."""
+    texts = {key.decode("ascii", "replace"): text.decode("utf-8", "replace") for key, text in fields.items()}
+    return {key.encode(): text.encode() for key, text in errors.scrub(texts).items()}

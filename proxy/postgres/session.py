@@ -9,18 +9,21 @@ from typing import TYPE_CHECKING
 from proxy.authority import Admission
 from proxy.postgres import codec
 from proxy.postgres.auth import LoginError, fatal, known_encoding
-from proxy.postgres.client_end import ClientEnd
+from proxy.postgres.client_end import ClientEnd, Wait
+from proxy.postgres.picture import Picture, full_query, read_picture, read_stamp, stamp_query
 from proxy.postgres.pipeline import Execution, ParseStep, Pipeline
-from proxy.postgres.reading import PASS, Ruling
-from proxy.postgres.target import Target, cancel
+from proxy.postgres.reading import CATALOG_MOVED, CHECK_EVERY, Reading
+from proxy.postgres.target import Answer, Target, cancel
 from proxy.postgres.target_end import TargetEnd
 from proxy.postgres.wire import Greeter
 from proxy.sessions import CutReason, OpenSession
-from workflows.model import Refusal
+from proxy.sql.guard import Verdict
 
 if TYPE_CHECKING:
     from proxy.gate import Gate
 
+_OPEN = ord("T")
+_FAILED = ord("E")
 _FLUSH = 0.3
 """Seconds that a client's last message may take to leave before its connection is dropped."""
 
@@ -33,20 +36,18 @@ class Session(OpenSession):
         self.gate = gate
         self.settings = gate.settings
         self.client = client
-        self.guarded = bool(admission.terms.masks)
+        self.guarded = bool(admission.terms.masks or admission.terms.guardrails)
         self.target: Target
         self.pipeline = Pipeline(ord("I"))
-        self.no_function_call = Ruling(
-            Refusal(
-                "function-call",
-                "The gate does not let FunctionCall messages through, it cannot read them.",
-                "Call the function in a SELECT.",
-            ),
-            label="refused",
-        )
+        self.reading: Reading | None = None
         self._target_end: TargetEnd | None = None
+        self._client_end: ClientEnd | None = None
         self._leaving = False
         self._farewell = ""
+        self._catalog_moves = False  # a statement that changes the catalog is on its way
+        self._wants_refresh = False
+        self._fresh = False  # the catalog has just been read for the statement that waited
+        self._asked = ""
         self._on_end: list[Callable[[], object]] = []
 
     # --- beginning
@@ -55,7 +56,8 @@ class Session(OpenSession):
         """Let the client in, over `target`. Raises Lost when the client went away meanwhile."""
         self.target = target
         self.pipeline.status = target.status
-        client_end, self._target_end = ClientEnd(self), TargetEnd(self)
+        client_end = self._client_end = ClientEnd(self)
+        self._target_end = TargetEnd(self)
         early = self.client.hand_over(client_end)
         self.client.send(welcome)
         late = target.greeter.hand_over(self._target_end)
@@ -73,8 +75,76 @@ class Session(OpenSession):
 
     # --- what the two ends ask
 
-    def judge(self, text: bytes) -> Ruling:
-        return PASS
+    def verdict(self, text: bytes) -> Verdict:
+        """The verdict on a text in a guarded session. Raises Wait when the catalog has to be read first."""
+        reading = self.reading
+        assert reading is not None
+        fresh, self._fresh = self._fresh, False
+        if not fresh and self.pipeline.status != _FAILED:  # in a failed transaction nothing runs anyway
+            moved = self._catalog_moves or reading.changed
+            if moved or self.clock.monotonic() - reading.checked > CHECK_EVERY:
+                if self.pipeline.comes_to_rest:
+                    raise Wait
+                if moved:
+                    return CATALOG_MOVED
+        verdict = reading.verdict(text)
+        if verdict.stale and not fresh and self.pipeline.status != _FAILED and self.pipeline.comes_to_rest:
+            raise Wait
+        if verdict.changes_catalog and verdict.action == "allow":
+            self._catalog_moves = True
+        return verdict
+
+    def flow(self, target_full: bool) -> None:
+        if self._client_end is not None and not self.over:
+            self._client_end.flow(target_full)
+
+    # --- the catalog, asked for over the session's own connection while nothing else is under way
+
+    def refresh_when_idle(self) -> None:
+        self._wants_refresh = True
+        if not self.pipeline.steps:
+            self.idle()
+
+    def idle(self) -> None:
+        """Everything is answered: the place for a question of the gate's own."""
+        if self._wants_refresh:
+            self._wants_refresh = False
+            self._catalog_moves = False
+            self._ask(stamp_query(self.pipeline.status == _OPEN))
+
+    def _ask(self, text: str) -> None:
+        assert self._target_end is not None
+        self._asked = text
+        self._target_end.expect(Answer())
+        self.target.greeter.transport.write(codec.query(text.encode()))
+
+    def answered(self, answer: Answer) -> None:
+        """The target answered the gate's own question about its catalog."""
+        assert self.reading is not None
+        self.pipeline.status = answer.status
+        pictures, upstream = self.gate.pictures, self.admission.upstream
+        full = full_query(self.pipeline.status == _OPEN)
+        try:
+            if self._asked == full:
+                picture: Picture | None = read_picture(answer.results())
+                assert picture is not None
+                pictures.keep(upstream, picture)
+            else:
+                picture = pictures.known(upstream, read_stamp(answer.results()))
+        except (LoginError, ValueError) as error:
+            self.breach(f"the catalog could not be read ({error})")
+            return
+        if picture is None:
+            self._ask(full)
+            return
+        self.reading.take(picture, self.clock.monotonic())
+        self._fresh = True
+        assert self._client_end is not None
+        asyncio.get_running_loop().call_soon(self._resume)
+
+    def _resume(self) -> None:
+        if not self.over and self._client_end is not None:
+            self._client_end.resume()
 
     def record(self, step: Execution) -> None:
         self.statements += 1

@@ -19,6 +19,34 @@ _LIMIT = 64 << 20
 Rows = list[tuple[bytes | None, ...]]
 
 
+class Answer:
+    """The answer to a query of the gate's own, as it comes in."""
+
+    def __init__(self) -> None:
+        self._results: list[Rows] = []
+        self._failure = ""
+        self.status = ord("I")
+
+    def take(self, kind: bytes, body: bytes) -> bool:
+        """Take the next message; True when it was the last, ReadyForQuery."""
+        if kind == b"T":
+            self._results.append([])
+        elif kind == b"D":
+            self._results[-1].append(codec.read_data_row(body))
+        elif kind == b"E":
+            self._failure = codec.read_report(body).get(b"M", b"unknown").decode("utf-8", "replace")
+        elif kind == b"Z":
+            self.status = body[0]
+            return True
+        return False
+
+    def results(self) -> list[Rows]:
+        """The rows of each result. Raises LoginError when the query failed."""
+        if self._failure:
+            raise LoginError(f"the target refused a query of the gate: {self._failure}")
+        return self._results
+
+
 @dataclass(slots=True)
 class Target:
     """A connection that is logged in and idle. `greeting` is the ParameterStatus messages for the client."""
@@ -31,21 +59,16 @@ class Target:
     parameters: dict[str, str] = field(default_factory=dict)
     status: int = ord("I")
 
-    async def ask(self, text: str) -> Rows:
-        """Run one query of the gate's own and return its rows as text. Raises LoginError when it fails."""
+    async def ask(self, text: str) -> list[Rows]:
+        """Run a query of the gate's own; returns the rows, as text, of each of its results.
+
+        Raises LoginError when the target refuses it.
+        """
         self.greeter.send(codec.query(text.encode()))
-        rows: Rows = []
-        failure = ""
-        while True:
-            kind, body = await self.greeter.message(_LIMIT)
-            if kind == b"D":
-                rows.append(codec.read_data_row(body))
-            elif kind == b"E":
-                failure = codec.read_report(body).get(b"M", b"").decode("utf-8", "replace")
-            elif kind == b"Z":
-                if failure:
-                    raise LoginError(f"the target refused a query of the gate: {failure}")
-                return rows
+        answer = Answer()
+        while not answer.take(*await self.greeter.message(_LIMIT)):
+            pass
+        return answer.results()
 
     def close(self) -> None:
         self.greeter.send(codec.message(b"X"))

@@ -25,8 +25,9 @@ from proxy.postgres.pipeline import (
     QueryStep,
     Step,
 )
-
-from proxy.postgres.reading import PASS
+from proxy.postgres.reading import PASS, Reading, scrub
+from proxy.postgres.target import Answer
+from proxy.sql.rows import BrokenRow, rewrite_data_rows
 
 if TYPE_CHECKING:
     from proxy.postgres.session import Session
@@ -49,18 +50,21 @@ class TargetEnd(asyncio.Protocol):
         self._pipeline = session.pipeline
         self._write = session.client.transport.write
         self._now = session.clock.monotonic
-        self._guarded = session.guarded
+        self._reading = session.reading
+        self._own: Answer | None = None
         self._parts: list[bytes] = []
         self._have = 0
         self._need = 0
         self._skip = 0
-        self._plan: object | None = None  # how to mask the rows that come now
-        self._swallow = False  # the answers to the gate's own Describe
 
     @property
     def between_frames(self) -> bool:
         """Whether the client has had whole frames only."""
         return self._skip == 0
+
+    def expect(self, answer: Answer) -> None:
+        """The gate asks something itself, nothing else being under way: the answer is not for the client."""
+        self._own = answer
 
     # --- asyncio.Protocol
 
@@ -68,10 +72,10 @@ class TargetEnd(asyncio.Protocol):
         self._session.target_gone()
 
     def pause_writing(self) -> None:
-        self._session.client.transport.pause_reading()
+        self._session.flow(target_full=True)
 
     def resume_writing(self) -> None:
-        self._session.client.transport.resume_reading()
+        self._session.flow(target_full=False)
 
     def data_received(self, chunk: bytes) -> None:
         session = self._session
@@ -91,6 +95,9 @@ class TargetEnd(asyncio.Protocol):
                 return
             chunk = b"".join(self._parts)
             self._parts.clear()
+        if self._own is not None:
+            self._receive_own(chunk, self._own)
+            return
         size = len(chunk)
         if self._skip >= size:
             self._skip -= size
@@ -98,13 +105,22 @@ class TargetEnd(asyncio.Protocol):
             return
         start, at = 0, self._skip
         self._skip = 0
-        guarded = self._guarded
+        guarded = self._reading is not None
         while size - at >= 5:
             kind, length = _HEAD(chunk, at)
             end = at + 1 + length
             if end > size:
                 break
             if kind == _COPY_DATA or (kind == _DATA_ROW and not guarded):
+                at = end
+                continue
+            if kind == _DATA_ROW:
+                end, rows = self._data_rows(chunk, at, end)
+                if rows is not None:
+                    if at > start:
+                        self._write(chunk[start:at])
+                    self._write(rows)
+                    start = end
                 at = end
                 continue
             reader = _READERS.get(kind)
@@ -126,11 +142,33 @@ class TargetEnd(asyncio.Protocol):
         if at < size:
             self._keep(chunk, at, size)
 
+    def _receive_own(self, chunk: bytes, answer: Answer) -> None:
+        size, at = len(chunk), 0
+        while size - at >= 5:
+            kind, length = _HEAD(chunk, at)
+            end = at + 1 + length
+            if end > size:
+                break
+            if kind in b"NA":
+                self._write(chunk[at:end])
+            elif kind == ord("E") and codec.read_report(chunk[at + 5 : end]).get(b"V") != b"ERROR":
+                self._error(chunk, at + 5, end)
+                self._write(chunk[at:end])
+            elif answer.take(bytes((kind,)), chunk[at + 5 : end]):
+                self._own = None
+                self._session.answered(answer)
+                if end < size:
+                    self._receive(chunk[end:])
+                return
+            at = end
+        if at < size:
+            self._keep(chunk, at, size)
+
     def _keep(self, chunk: bytes, at: int, size: int) -> None:
         """A frame is not whole: hold it, or let it go on in pieces when it is big and need not be read."""
         if size - at >= 5:
             kind, length = _HEAD(chunk, at)
-            if length >= HOLD and (kind == _COPY_DATA or (kind == _DATA_ROW and not self._guarded)):
+            if length >= HOLD and (kind == _COPY_DATA or (kind == _DATA_ROW and self._reading is None)):
                 self._skip = at + 1 + length - size
                 self._write(chunk[at:])
                 return
@@ -146,7 +184,7 @@ class TargetEnd(asyncio.Protocol):
 
     def _parse_complete(self, chunk: bytes, at: int, end: int) -> bytes | None:
         step = self._take(ParseStep)
-        if step.ruling.refusal is not None:
+        if step.verdict.action != "allow":
             raise WireError("the target accepted a statement that the gate refused")
         self._pipeline.statements[step.name] = step
         return None
@@ -174,23 +212,52 @@ class TargetEnd(asyncio.Protocol):
         step = self._pipeline.head()
         if isinstance(step, DescribeStep):
             self._pipeline.steps.popleft()
-            if self._guarded and step.of != _STATEMENT:
-                self._describe_portal(step, chunk[at:end])
+            if self._reading is not None and step.of != _STATEMENT:
+                self._plan_portal(step.name, chunk[at:end], self._reading)
             return b"" if step.own else None
         if not isinstance(step, QueryStep):
             raise WireError("a RowDescription came to something else than a Query or a Describe")
+        if self._reading is not None:
+            statements = step.verdict.statements
+            statement = statements[step.result] if step.result < len(statements) else None
+            step.plan = self._reading.plan(codec.read_row_description(chunk[at:end]), statement)
+            step.described = True
         return None
 
-    def _describe_portal(self, step: DescribeStep, body: bytes) -> None:
-        portal = self._pipeline.portals.get(step.name)
-        if portal is not None:
-            portal.described = True
+    def _plan_portal(self, name: bytes, body: bytes, reading: Reading) -> None:
+        portal = self._pipeline.portals.get(name)
+        if portal is None:  # a cursor declared by SQL: the origins of its columns decide
+            portal = self._pipeline.portals[name] = BindStep(name, b"", b"")
+        statement, hide = None, False
+        if portal.prepared is not None:
+            # Read again, from memory when nothing changed: the catalog may be another than at the Parse.
+            verdict = reading.verdict(portal.prepared.text)
+            hide = verdict.action != "allow"
+            statement = verdict.statements[0] if len(verdict.statements) == 1 else None
+        portal.plan = reading.plan(codec.read_row_description(body), statement, hide=hide)
+        portal.described = True
 
     def _no_data(self, chunk: bytes, at: int, end: int) -> bytes | None:
         return b"" if self._take(DescribeStep).own else None
 
-    def _data_row(self, chunk: bytes, at: int, end: int) -> bytes | None:
-        return None
+    def _data_rows(self, chunk: bytes, at: int, end: int) -> tuple[int, bytes | None]:
+        """The run of whole rows from `at`: where it ends, and its bytes when they change."""
+        step = self._execution()
+        holder = step if isinstance(step, QueryStep) else self._pipeline.portals.get(step.portal)
+        if holder is None or not holder.described:
+            raise WireError("rows came whose columns were not described")
+        size = len(chunk)
+        while size - end >= 5:
+            kind, length = _HEAD(chunk, end)
+            if kind != _DATA_ROW or end + 1 + length > size:
+                break
+            end += 1 + length
+        if holder.plan is None:
+            return end, None
+        try:
+            return end, rewrite_data_rows(chunk[at:end], holder.plan)
+        except BrokenRow as error:
+            raise WireError(str(error)) from error
 
     def _command_complete(self, chunk: bytes, at: int, end: int) -> bytes | None:
         step = self._execution()
@@ -205,8 +272,27 @@ class TargetEnd(asyncio.Protocol):
         else:
             step.tag = step.tag + b"; " + tag if step.tag else tag
             step.rows += rows
+            if self._reading is not None:
+                self._ran(step, step.result, self._reading)
             step.result += 1
+            step.described = False
         return None
+
+    def _ran(self, step: Execution, index: int, reading: Reading) -> None:
+        """A statement went through: what it named, and what it changed in the catalog."""
+        verdict = step.verdict
+        if verdict.changes_catalog:
+            reading.changed = True
+        if index >= len(verdict.statements):
+            return
+        statement = verdict.statements[index]
+        reading.ran(statement)
+        if statement.defines is not None:  # by SQL: what we knew under that name is gone
+            kind, name = statement.defines
+            if kind == "prepared":
+                self._pipeline.statements.pop(name.encode(), None)
+            else:
+                self._pipeline.portals.pop(name.encode(), None)
 
     def _empty(self, chunk: bytes, at: int, end: int) -> bytes | None:
         step = self._execution()
@@ -231,8 +317,11 @@ class TargetEnd(asyncio.Protocol):
         pipeline = self._pipeline
         step = pipeline.head()
         instead: bytes | None = None
+        if self._scrubs(step):
+            fields = scrub(fields)
+            instead = codec.report(b"E", fields)
         if isinstance(step, Execution):
-            instead = self._failed(step, fields)
+            instead = self._failed(step, fields) or instead
         if isinstance(step, QueryStep):
             if pipeline.in_copy:
                 pipeline.copy_in_over()
@@ -240,33 +329,48 @@ class TargetEnd(asyncio.Protocol):
         for skipped in pipeline.failed():
             if skipped is step and isinstance(step, (Execution, BindStep)):
                 self._session.record(step if isinstance(step, Execution) else self._unbound(step, fields))
-            elif isinstance(skipped, Execution) and skipped.ruling.refusal is not None:
+            elif isinstance(skipped, Execution) and skipped.verdict.action != "allow":
                 skipped.outcome = "refused"
                 self._session.record(skipped)
         return instead
 
     def _failed(self, step: Execution, fields: dict[bytes, bytes]) -> bytes | None:
         """Note how `step` failed, and put a refusal into the gate's own words."""
-        refusal = step.ruling.refusal
+        verdict = step.verdict
         step.took = self._now() - step.started
         step.outcome = "error"
         step.sqlstate = fields.get(b"C", b"")
         step.message = fields.get(b"M", b"")
         if isinstance(step, ExecuteStep):
             self._fill(step)
-        if refusal is None:
+        if verdict.action == "allow":
             return None
+        state = verdict.sqlstate or "42501"
         step.outcome = "refused"
-        step.sqlstate = b"42501"
-        step.message = refusal.why.encode()
-        return codec.error("ERROR", "42501", refusal.why, hint=refusal.way_out)
+        step.sqlstate = state.encode()
+        step.message = verdict.reason.encode()
+        return codec.error("ERROR", state, verdict.reason, hint=verdict.hint)
+
+    def _scrubs(self, step: Step) -> bool:
+        """Whether errors and notices of `step` may hold masked values. In doubt they may."""
+        reading = self._reading
+        if reading is None or not reading.masks:
+            return False
+        if isinstance(step, BindStep):
+            prepared = self._pipeline.statements.get(step.statement)
+        elif isinstance(step, ExecuteStep):
+            portal = self._pipeline.portals.get(step.portal)
+            prepared = portal.prepared if portal is not None else None
+        else:
+            prepared = step if isinstance(step, (QueryStep, ParseStep)) else None  # type: ignore[assignment]
+        return prepared is None or reading.changed or prepared.verdict.scrub_errors
 
     def _unbound(self, step: BindStep, fields: dict[bytes, bytes]) -> Execution:
         """What to record of a Bind that failed: the attempt, with its statement and values."""
         session = self._session
         prepared = self._pipeline.statements.get(step.statement)
-        text, ruling = (UNKNOWN_TEXT, PASS) if prepared is None else (prepared.text, prepared.ruling)
-        attempt = Execution(text, ruling, self._now(), session.origin)
+        text, verdict = (UNKNOWN_TEXT, PASS) if prepared is None else (prepared.text, prepared.verdict)
+        attempt = Execution(text, verdict, self._now(), session.origin)
         attempt.bound = step.body
         attempt.outcome = "error"
         attempt.sqlstate = fields.get(b"C", b"")
@@ -290,6 +394,8 @@ class TargetEnd(asyncio.Protocol):
         pipeline.status = chunk[at]
         if pipeline.portals and chunk[at] == _IDLE:
             pipeline.portals.clear()
+        if not pipeline.steps:
+            self._session.idle()
         return None
 
     def _copy_in(self, chunk: bytes, at: int, end: int) -> bytes | None:
@@ -298,7 +404,19 @@ class TargetEnd(asyncio.Protocol):
         return None
 
     def _copy_out(self, chunk: bytes, at: int, end: int) -> bytes | None:
-        self._execution()
+        step = self._execution()
+        if isinstance(step, ExecuteStep):
+            self._fill(step)
+        if self._reading is not None and self._reading.masks:
+            verdict = self._reading.verdict(step.text)
+            if self._reading.changed or verdict.action != "allow":
+                raise WireError("COPY began to send what the gate cannot mask")
+        return None
+
+    def _notice(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        steps = self._pipeline.steps
+        if steps and self._scrubs(steps[0]):
+            return codec.report(b"N", scrub(codec.read_report(chunk[at:end])))
         return None
 
     def _pass(self, chunk: bytes, at: int, end: int) -> bytes | None:
@@ -332,13 +450,15 @@ class TargetEnd(asyncio.Protocol):
             step.text = UNKNOWN_TEXT
             return
         step.text = prepared.text
-        step.ruling = prepared.ruling
+        step.verdict = prepared.verdict
         step.bound = portal.body
 
     def _executed(self, step: ExecuteStep) -> None:
         self._pipeline.steps.popleft()
         step.took = self._now() - step.started
         self._fill(step)
+        if self._reading is not None and step.outcome == "ok":
+            self._ran(step, 0, self._reading)
         self._session.record(step)
 
 
@@ -350,7 +470,6 @@ _READERS: dict[int, _Reader] = {
     ord("t"): TargetEnd._parameter_description,
     ord("T"): TargetEnd._row_description,
     ord("n"): TargetEnd._no_data,
-    ord("D"): TargetEnd._data_row,
     ord("C"): TargetEnd._command_complete,
     ord("I"): TargetEnd._empty,
     ord("s"): TargetEnd._suspended,
@@ -360,6 +479,6 @@ _READERS: dict[int, _Reader] = {
     ord("H"): TargetEnd._copy_out,
     ord("c"): TargetEnd._pass,
     ord("A"): TargetEnd._pass,
-    ord("N"): TargetEnd._pass,
+    ord("N"): TargetEnd._notice,
     ord("S"): TargetEnd._parameter_status,
 }

@@ -69,7 +69,7 @@ class Server:
 _SAMPLE = """
 create role app_read; create role minted login password 'a minted secret' in role app_read;
 create table users (id int primary key, name text, email text unique, card text, age int);
-insert into users select n, 'name' || n, 'user' || n || '@secret.example', '4111-' || n, 20 + n % 50
+insert into users select n, 'name' || n, 'user' || n || '@secret.example', '4111-0000-' || n, 20 + n % 50
   from generate_series(1, 50) n;
 create table notes (id serial primary key, body text);
 grant select, insert, update, delete on all tables in schema public to app_read;
@@ -271,7 +271,7 @@ class House:
     async def closed(self, count: int = 1) -> list[Closing]:
         """The sessions' ends, once `count` of them are reported."""
         async with asyncio.timeout(10):
-            while len(self.authority.closings) < count:
+            while len(self.authority.closings) < count:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         return self.authority.closings
 

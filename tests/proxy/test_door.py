@@ -150,5 +150,5 @@ async def test_what_is_not_postgresql_is_turned_away(house: House, garbage: byte
 async def test_the_gate_tells_the_broker_that_it_holds_a_grant(house: House) -> None:
     late = house.authority.grant(house.server.upstream())
     async with asyncio.timeout(5):
-        while late not in house.authority.held:
+        while late not in house.authority.held:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
