@@ -1,0 +1,191 @@
+"""The whole house for a story: sandbox, bot, broker and gate in this process, before a real PostgreSQL.
+
+Time is real but can be moved forward, so that an hour's grant can be near its end.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+import subprocess
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import pytest
+import uvicorn
+import yaml
+
+from bot.app import create_bot
+from bot.sandbox import App, Driver, Message, Sandbox, create_sandbox
+from broker.config import load
+from broker.identity.tokens import TokenKind
+from broker.keeper import Broker, create_broker
+from broker.settings import Settings
+from cli.sample.workspace import workspace_of
+from proxy.gate import Gate, GateSettings
+from proxy.tls import self_made, server_context
+
+ROOT = Path(__file__).parents[2]
+APPROVALS = "#dba-approvals"
+
+
+class MovableClock:
+    """The system's clock, and as much ahead of it as a test says."""
+
+    def __init__(self) -> None:
+        self.ahead = timedelta()
+
+    def now(self) -> datetime:
+        return datetime.now(UTC) + self.ahead
+
+    def monotonic(self) -> float:
+        return time.monotonic() + self.ahead.total_seconds()
+
+
+@dataclass
+class House:
+    """`psql` runs the real psql through the gate; `entry(person)` is that person's password there."""
+
+    sandbox: Sandbox
+    broker: Broker
+    gate: Gate
+    gate_ca: Path
+    clock: MovableClock
+    shop: Any
+    run_psql: Callable[..., subprocess.CompletedProcess[str]]
+
+    def be(self, name: str) -> Driver:
+        return self.sandbox.as_user(name)
+
+    async def entry(self, person: str) -> str:
+        return (await self.broker.tokens.issue(TokenKind.ENTRY, person, via="cli")).token
+
+    async def env(self, person: str = "ada", token: str = "") -> dict[str, str]:
+        return {
+            "PGHOST": "localhost",
+            "PGPORT": str(self.gate.port),
+            "PGUSER": person,
+            "PGDATABASE": "prod-db",
+            "PGPASSWORD": token or await self.entry(person),
+            "PGSSLMODE": "verify-full",
+            "PGSSLROOTCERT": str(self.gate_ca),
+        }
+
+    async def psql(
+        self, sql: str, *options: str, person: str = "ada", token: str = "", timeout: float = 30
+    ) -> subprocess.CompletedProcess[str]:
+        env = await self.env(person, token)
+        return await asyncio.to_thread(self.run_psql, env, sql, "-At", *options, timeout=timeout)
+
+    def logins(self) -> set[str]:
+        """The logins at the target that were made for grants of this house."""
+        found = self.shop.query("select rolname from pg_roles where rolname like 'pc\\_%' and rolcanlogin")
+        return {str(name) for (name,) in found}
+
+    async def granted(self, line: str = "/access request prod-db 1h because INC-142") -> Message:
+        """Ada asks, Grace approves; the card once it says that Ada has it."""
+        ada, grace = self.be("ada"), self.be("grace")
+        assert (await ada.commands(line)).acked
+        card = await grace.sees("INC-142", channel=APPROVALS)
+        await grace.clicks(card, "approve")
+        return await grace.sees_change(card, "has `prod-db`", timeout=15)
+
+
+def write_policy(path: Path, shop: Any) -> None:
+    """The sample's access.yaml, with this test's database as the target."""
+    policy = yaml.safe_load((files("cli.sample") / "access.yaml").read_text(encoding="utf-8"))
+    target = policy["resources"]["prod-db"]
+    target["address"] = f"127.0.0.1:{shop.server.port}"
+    target["database"] = shop.name
+    target["ca"] = str(shop.server.ca)
+    target["admin"]["password"] = f"file:{path.parent / 'admin.secret'}"
+    (path.parent / "admin.secret").write_text(shop.admin_password)
+    path.write_text(yaml.safe_dump(policy))
+
+
+@asynccontextmanager
+async def open_house(
+    folder: Path, shop: Any, run_psql: Callable[..., subprocess.CompletedProcess[str]], *, mode: str
+) -> AsyncIterator[House]:
+    """A house in `folder`; `mode` is http or sockets. Opened again there, it goes on where it was."""
+    policy = folder / "access.yaml"
+    if not policy.exists():
+        write_policy(policy, shop)
+    clock = MovableClock()
+    async with AsyncExitStack() as stack:
+        manifest = yaml.safe_load((ROOT / "app-manifest.yaml").read_text(encoding="utf-8"))
+        workspace = workspace_of(load(policy), App(manifest=manifest), clock.now())
+        sandbox = create_sandbox(workspace, state_file=folder / "slack.json")
+        await stack.enter_async_context(sandbox)
+        settings = Settings(
+            policy=policy,
+            data_dir=folder / "broker",
+            slack_bot_token=workspace.app.bot_token,
+            slack_signing_secret=workspace.app.signing_secret if mode == "http" else "",
+            slack_app_token=workspace.app.app_token if mode == "sockets" else "",
+            slack_api_url=sandbox.api_url,
+            public_url="http://127.0.0.1:1",
+            sweep_seconds=0.5,
+            lease_seconds=5,
+        )
+        broker = await create_broker(settings, clock=clock)
+        stack.push_async_callback(broker.stop)
+        identity = self_made(folder / "gate-tls", ["localhost", "127.0.0.1"], datetime.now(UTC))
+        gate = Gate(
+            broker.authority,
+            GateSettings(
+                name="gate-1",
+                recordings=folder / "recordings",
+                tls=server_context(identity.certificate, identity.key),
+                renew_every=1.0,
+            ),
+        )
+        (folder / "recordings").mkdir(exist_ok=True)
+        await gate.start()
+        stack.push_async_callback(gate.stop)
+        bot = create_bot(broker.service, settings, outbox=broker.outbox, sweep_seconds=1.0)
+        if mode == "http":
+            sandbox.request_url = await stack.enter_async_context(serving(bot.asgi)) + "/slack/events"
+        await bot.start()
+        stack.push_async_callback(bot.stop)
+        while bot.troubles():  # until Socket Mode is connected  # noqa: ASYNC110
+            await asyncio.sleep(0.02)
+        yield House(sandbox, broker, gate, identity.ca, clock, shop, run_psql)
+
+
+@asynccontextmanager
+async def serving(asgi: Any, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
+    """Serve an ASGI application on a free port of loopback; its address."""
+    server = uvicorn.Server(uvicorn.Config(asgi, port=0, log_level="error", lifespan="off"))
+    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
+    task = asyncio.create_task(server.serve())
+    while not server.started:
+        assert not task.done(), task
+        await asyncio.sleep(0.01)
+    port = server.servers[0].sockets[0].getsockname()[1]
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        await task
+
+
+@pytest.fixture(params=["http", "sockets"])
+async def house(
+    request: pytest.FixtureRequest,
+    tmp_path: Path,
+    shop: Any,
+    run_psql: Callable[..., subprocess.CompletedProcess[str]],
+) -> AsyncIterator[House]:
+    """Each story runs over signed HTTP and over Socket Mode."""
+    async with open_house(tmp_path, shop, run_psql, mode=request.param) as opened:
+        yield opened
+    for login in opened.logins():  # logins belong to the server, which the next test shares
+        shop.query(f'DROP OWNED BY "{login}"')
+        shop.query(f'DROP ROLE "{login}"')
