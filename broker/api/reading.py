@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from dataclasses import asdict
 from typing import Annotated
 
-import msgspec
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
+from sqlalchemy import select
 
 from broker import audit
 from broker.api.auth import P, Person
@@ -26,6 +26,9 @@ from broker.api.models import (
 )
 from broker.api.parts import Parts
 from broker.api.problems import documented, refused
+from broker.codec import encode
+from broker.store.tables import audit_checkpoints
+from broker.trail import Checkpoint
 from workflows.model import Principal, Refusal
 
 router = APIRouter(prefix="/api/v1", tags=["reading"], responses=documented(401, 422))
@@ -154,14 +157,19 @@ def _may_explain(parts: Parts, person: Principal, about: str, resource: str) -> 
     },
 )
 async def audit_export(person: Person, parts: P) -> StreamingResponse:
-    """The whole trail as lines of JSON, oldest first, for administrators."""
+    """The whole trail as lines of JSON, oldest first, then its signed checkpoints; for administrators."""
     if not parts.service.is_admin(person.id):
         raise refused(Refusal("not-an-admin", "Only administrators read the whole trail."))
     await parts.service.note("audit.exported", person.id, {}, actor=person.id, via="api")
     return StreamingResponse(_lines(parts), media_type="application/x-ndjson")
 
 
-async def _lines(parts: Parts) -> AsyncIterator[bytes]:
+async def _lines(parts: Parts) -> AsyncIterator[str]:
+    """As broker.trail.export writes it: entries, then the checkpoints that sign them."""
     async with parts.service.store.read() as tx:
+        rows = await tx.execute(select(audit_checkpoints).order_by(audit_checkpoints.c.seq))
+        checkpoints = [Checkpoint(*row) for row in rows]
         async for entry in audit.all_entries(tx):
-            yield msgspec.json.encode(entry) + b"\n"
+            yield encode({"entry": entry}) + "\n"
+    for checkpoint in checkpoints:
+        yield encode({"checkpoint": checkpoint}) + "\n"

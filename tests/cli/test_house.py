@@ -20,7 +20,7 @@ from cli.house import House
 from workflows.model import Principal
 
 sys.path.insert(0, str(Path(__file__).parent))
-from house_kit import Browser, csrf_of, settings_for  # noqa: E402
+from house_kit import Browser, csrf_of, settings_for
 
 PEOPLE = [
     Principal(name, name.title(), f"{name}@example.com") for name in ("ada", "bob", "grace", "sam", "eve")
@@ -304,6 +304,6 @@ async def test_a_port_that_is_taken_is_told_and_leaves_nothing_behind(
     async with House(settings_for(tmp_path / "one", shop, **oidc(idp))) as house:
         taken = int(house.public_url.rpartition(":")[2])
         second = settings_for(tmp_path / "two", shop).model_copy(update={"http_port": taken})
-        with pytest.raises(OSError, match="[Aa]ddress already in use"):
+        with pytest.raises(OSError, match=r"[Aa]ddress already in use"):
             async with House(second):
                 pass

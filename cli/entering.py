@@ -1,0 +1,87 @@
+"""`access psql` and `access token`: through the gate with a password of one's own for a few minutes."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from typing import Annotated, Any
+
+import typer
+
+from cli import saved
+from cli.client import Api
+from cli.say import say_plain, whisper
+from cli.trouble import Exit, Trouble
+
+Resource = Annotated[str, typer.Argument(help="A resource or its alias.")]
+RoleOption = Annotated[str, typer.Option(help="Which role, where you hold several.")]
+
+_OURS_TO_SET = ("PGSERVICE", "PGSERVICEFILE", "PGHOSTADDR", "PGPASSFILE", "PGSSLCERT", "PGSSLKEY", "PGSSLCRL")
+
+
+def psql(
+    resource: Resource,
+    arguments: Annotated[list[str] | None, typer.Argument(help="For psql itself, after --.")] = None,
+    role: RoleOption = "",
+) -> None:
+    """Open psql on a resource that you hold a grant on: access psql prod-db -- -c 'select 1'"""
+    program = shutil.which("psql")
+    if program is None:
+        raise Trouble("psql is not installed here.", "Debian: apt install postgresql-client")
+    environment = {name: value for name, value in os.environ.items() if name not in _OURS_TO_SET}
+    environment |= libpq(Api.mine(), resource, role)
+    os.execve(program, ["psql", *(arguments or [])], environment)  # noqa: S606  # psql takes our place
+
+
+def token(resource: Resource, role: RoleOption = "") -> None:
+    """Print a password for the gate, for any PostgreSQL client; how to use it goes to standard error."""
+    found = libpq(Api.mine(), resource, role)
+    whisper(
+        f"host={found['PGHOST']} port={found['PGPORT']} dbname={found['PGDATABASE']} user={found['PGUSER']} "
+        f"sslmode=verify-full sslrootcert={found['PGSSLROOTCERT']}"
+    )
+    whisper("The password, good to log in with for 10 minutes:")
+    say_plain(found["PGPASSWORD"])
+
+
+def libpq(api: Api, resource: str, role: str = "") -> dict[str, str]:
+    """What libpq needs to enter, as environment variables: the password is in no argument list.
+
+    Raises Trouble where the caller holds no live grant there.
+    """
+    story = _held(api, resource, role)
+    gate = api.get("/api/v1/gate")
+    issued = api.post("/api/v1/tokens")
+    ca = saved.write_file("gate-ca.pem", gate["ca"])
+    return {
+        "PGHOST": gate["host"],
+        "PGPORT": str(gate["port"]),
+        "PGDATABASE": story["resource"],
+        "PGUSER": f"{issued['user']}/{story['role']}",
+        "PGPASSWORD": issued["token"],
+        "PGSSLMODE": "verify-full",
+        "PGSSLROOTCERT": str(ca),
+        "PGAPPNAME": "access psql",
+    }
+
+
+def _held(api: Api, resource: str, role: str) -> Any:
+    names = {it["name"] for it in api.get("/api/v1/resources") if resource in (it["name"], *it["aliases"])}
+    names.add(resource)
+    held = [
+        story
+        for story in api.get("/api/v1/me")["grants"]
+        if story["resource"] in names and role in ("", story["role"])
+    ]
+    if not held:
+        what = f"{resource} as {role}" if role else resource
+        raise Trouble(
+            f"You hold no live grant on {what}.", f"Ask: access request {resource} 1h because …", Exit.REFUSED
+        )
+    roles = sorted({story["role"] for story in held})
+    if len(roles) > 1:
+        raise Trouble(
+            f"You hold {' and '.join(roles)} on {resource}.",
+            f"Say which: access psql {resource} --role {roles[0]}",
+        )
+    return held[0]

@@ -1,0 +1,75 @@
+"""The `access` command. A command imports its heavy parts itself, so that the others are quick."""
+
+from __future__ import annotations
+
+import os
+import sys
+import traceback
+
+import typer
+
+from cli import entering, login, policy, serve, sessions, trail, verbs
+from cli.say import warn
+from cli.trouble import Exit, Trouble
+
+typer_app = typer.Typer(
+    name="access",
+    help="Ask for access, decide, enter through the gate, and see who did what.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode=None,
+)
+for command in (login.login, login.logout, login.whoami):
+    typer_app.command()(command)
+verbs.register(typer_app)
+typer_app.command("help", help=verbs.help_.__doc__)(verbs.help_)
+typer_app.command()(entering.psql)
+typer_app.command()(entering.token)
+typer_app.add_typer(sessions.app, name="sessions")
+typer_app.add_typer(trail.app, name="audit")
+typer_app.command()(policy.check)
+typer_app.command()(policy.explain)
+typer_app.command()(serve.serve)
+
+_OWN_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_option_names": []}
+
+
+@typer_app.command(context_settings=_OWN_OPTIONS)
+def demo(context: typer.Context) -> None:
+    """Run everything on this machine, with a sample database and a Slack look-alike: ./run"""
+    demo_app()(context.args, prog_name="access demo", standalone_mode=False)
+
+
+def demo_app() -> typer.Typer:
+    """The demo with its own options; importing it takes a while."""
+    from cli.demo import demo as run
+
+    alone = typer.Typer(pretty_exceptions_enable=False, add_completion=False, rich_markup_mode=None)
+    alone.command()(run)
+    return alone
+
+
+def app() -> None:
+    """The entry point: whatever goes wrong ends in a sentence and an exit code."""
+    try:
+        typer_app()
+    except Trouble as trouble:
+        warn(trouble.why, trouble.way_out)
+        sys.exit(trouble.exit_code)
+    except BrokenPipeError:
+        # Whoever read our output has left: nothing more to say, also not while Python shuts down.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(Exit.REFUSED)
+    except Exception as error:
+        if os.environ.get("PORTCULLIS_DEBUG"):
+            traceback.print_exc()
+        warn(
+            f"Something broke in this command ({type(error).__name__}).",
+            "PORTCULLIS_DEBUG=1 shows where. Please report it.",
+        )
+        sys.exit(Exit.BROKEN)
+
+
+if __name__ == "__main__":
+    app()

@@ -1,0 +1,75 @@
+"""What `access` keeps between calls: the login, in a file that only its owner can read."""
+
+from __future__ import annotations
+
+import json
+import os
+import stat
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from cli.trouble import Exit, Trouble
+
+DEFAULT_BROKER = "http://127.0.0.1:8080"
+
+
+@dataclass(frozen=True, slots=True)
+class Login:
+    """Who is logged in at which broker. `token` is the bearer login token."""
+
+    broker: str
+    principal: str
+    token: str = field(repr=False)
+
+
+def home() -> Path:
+    """Where it is kept: PORTCULLIS_HOME, ACCESS_HOME, or `portcullis` in the XDG configuration directory."""
+    for name in ("PORTCULLIS_HOME", "ACCESS_HOME"):
+        if place := os.environ.get(name):
+            return Path(place)
+    return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "portcullis"
+
+
+def write(login: Login) -> Path:
+    """Keep the login, with mode 0600 from the beginning."""
+    return write_file("login.json", json.dumps(asdict(login)))
+
+
+def read() -> Login:
+    """The kept login. Raises Trouble where there is none, or others can read it."""
+    place = home() / "login.json"
+    missing = Trouble("You are not logged in.", "Log in: access login", Exit.NOT_LOGGED_IN)
+    try:
+        if stat.S_IMODE(place.stat().st_mode) & 0o077:
+            raise Trouble(
+                f"Others can read your login ({place}).", f"Run: chmod 600 {place}", Exit.NOT_LOGGED_IN
+            )
+        return Login(**json.loads(place.read_text()))
+    except (FileNotFoundError, ValueError, TypeError):
+        raise missing from None
+
+
+def forget() -> None:
+    (home() / "login.json").unlink(missing_ok=True)
+
+
+def broker_address(given: str = "") -> str:
+    """The broker to speak to: the option, PORTCULLIS_BROKER, the kept login's, or the default."""
+    if address := given or os.environ.get("PORTCULLIS_BROKER", ""):
+        return address.rstrip("/")
+    try:
+        return read().broker
+    except Trouble:
+        return DEFAULT_BROKER
+
+
+def write_file(name: str, content: str) -> Path:
+    """Put a file into `home`, whole or not at all, readable by its owner only."""
+    directory = home()
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    draft, place = directory / f".{name}.{os.getpid()}", directory / name
+    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as file:
+        file.write(content)
+    draft.replace(place)
+    return place

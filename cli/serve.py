@@ -1,0 +1,81 @@
+"""`access serve`: the house in the foreground, until it is told to stop."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cli.say import whisper
+from cli.trouble import Exit, Trouble
+
+if TYPE_CHECKING:
+    from cli.settings import ServeSettings
+
+
+def serve(
+    only: Annotated[
+        str,
+        typer.Option(help="Only these parts, separated by commas: broker, bot, proxy.", show_default=False),
+    ] = "",
+    workers: Annotated[
+        int, typer.Option(help="Processes of the gate behind its one port.", min=1, max=128)
+    ] = 1,
+) -> None:
+    """Serve broker, bot and gate. Settings come from the environment: docs/reference/settings.md."""
+    import uvloop
+    from pydantic import ValidationError
+    from sqlalchemy.exc import SQLAlchemyError
+
+    from broker import logs
+    from broker.config import ConfigError
+    from cli.settings import ALL_PARTS, ServeSettings
+
+    try:
+        settings = ServeSettings()
+    except ValidationError as error:
+        wrong = "; ".join(
+            f"PORTCULLIS_{'_'.join(map(str, e['loc'])).upper()}: {e['msg']}" for e in error.errors()
+        )
+        raise Trouble(f"The settings cannot be used: {wrong}.", exit_code=Exit.NOT_UNDERSTOOD) from None
+    parts = frozenset(part.strip() for part in only.split(",") if part.strip()) or ALL_PARTS
+    logs.configure(settings.log_level)
+    try:
+        uvloop.run(_until_told(settings, parts, workers))
+    except ConfigError as error:
+        raise Trouble(str(error), f"Check it: access check {settings.policy}") from None
+    except SQLAlchemyError as error:
+        raise Trouble(
+            f"The database cannot be used ({type(error).__name__}).",
+            "Check PORTCULLIS_DATABASE_URL.",
+            Exit.UNREACHABLE,
+        ) from None
+    except (OSError, ValueError, TimeoutError) as error:
+        raise Trouble(f"It cannot start: {error}") from None
+
+
+async def _until_told(settings: ServeSettings, parts: frozenset[str], workers: int) -> None:
+    from cli.house import House
+
+    told = asyncio.Event()
+    for name in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(name, told.set)
+    house = House(settings, only=parts, workers=workers)
+    starting = asyncio.create_task(house.start())
+    waiting = asyncio.create_task(told.wait())
+    await asyncio.wait({starting, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if not starting.done():
+        starting.cancel()
+        await asyncio.gather(starting, return_exceptions=True)
+        return
+    try:
+        await starting
+        where = [f"gate at {house.gate.host}:{house.gate.port}"] if house.gate and "proxy" in parts else []
+        where += [f"broker at {house.public_url}"] if house.public_url else []
+        whisper(f"Serving: {', '.join(where)}. Ctrl-C stops it.")
+        await waiting
+    finally:
+        waiting.cancel()
+        await house.stop()

@@ -1,0 +1,30 @@
+"""What goes wrong at the command line, told to people: what, why, and the way out. Never a traceback."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of `access`."""
+
+    OK = 0
+    REFUSED = 1
+    """It was understood and not done, or found bad (`access check`, `access audit verify`)."""
+    NOT_UNDERSTOOD = 2
+    NOT_LOGGED_IN = 3
+    UNREACHABLE = 4
+    """The broker, or a server it needs, does not answer."""
+    BROKEN = 70
+    """A fault of ours."""
+
+
+class Trouble(Exception):
+    """Ends the command with this message on standard error and this exit code."""
+
+    def __init__(self, why: str, way_out: str = "", exit_code: Exit = Exit.REFUSED, code: str = "") -> None:
+        super().__init__(why)
+        self.why = why
+        self.way_out = way_out
+        self.exit_code = exit_code
+        self.code = code
