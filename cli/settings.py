@@ -21,7 +21,7 @@ class ServeSettings(Settings):
 
     gate_host: str = "127.0.0.1"
     """Where the gate listens."""
-    gate_port: int = Field(6543, ge=0, le=65535)
+    gate_port: int = Field(default=6543, ge=0, le=65535)
     gate_public_host: str = ""
     """The name by which people reach the gate; it is in the gate's certificate. Empty: as `gate_host`."""
     gate_name: str = Field(default_factory=socket.gethostname)
