@@ -84,7 +84,12 @@ class Bot:
 
 
 def create_bot(
-    service: Service, settings: Settings, *, outbox: Outbox | None = None, sweep_seconds: float = 60.0
+    service: Service,
+    settings: Settings,
+    *,
+    outbox: Outbox | None = None,
+    pace: Pace | None = None,
+    sweep_seconds: float = 60.0,
 ) -> Bot:
     """Make the bot from `settings` (SLACK_BOT_TOKEN and so on). Raises NotConfigured where a token lacks."""
     token = settings.slack_bot_token.get_secret_value()
@@ -103,7 +108,13 @@ def create_bot(
     desk = Desk(service, client, ledger, People(service, client), settings.public_url)
     box = outbox or Outbox(service.store, service.clock, service.chance)
     courier = Courier(
-        service, box, client, ledger, Pace(), public_url=settings.public_url, sweep_seconds=sweep_seconds
+        service,
+        box,
+        client,
+        ledger,
+        pace or Pace(),
+        public_url=settings.public_url,
+        sweep_seconds=sweep_seconds,
     )
     app = _bolt(desk, secret)
     sockets = Sockets(app, app_token, make_client(token, settings.slack_api_url)) if app_token else None

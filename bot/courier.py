@@ -8,8 +8,10 @@ request are done one at a time.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 
 import structlog
 from slack_sdk.errors import SlackApiError
@@ -32,7 +34,7 @@ log = structlog.get_logger(__name__)
 AGAIN = "again"
 """The payload of work that updates a card even where its version has not changed."""
 
-_LEASE = timedelta(seconds=180)
+_LEASE = timedelta(seconds=60)
 _RECOUNT = timedelta(seconds=2)
 _IDLE = 1.0
 _SHARED_SECONDS = 60.0
@@ -92,6 +94,10 @@ class Courier:
             await self.deliver(work.key, force=work.payload == AGAIN)
         except TROUBLE as trouble:
             await self._failed(work, error_of(trouble))
+        except asyncio.CancelledError:
+            # We are being stopped: let another, or the next start, go on at once.
+            await asyncio.shield(self._box.retry(work, "stopped", timedelta()))
+            raise
         except Exception:
             log.exception("card_failed", request=work.key)
             await self._failed(work, "internal error")
@@ -163,11 +169,14 @@ class Courier:
         if story is None:
             return
         faces = await faces_of(self._service, story, self._public_url)
-        await self._to_owner(story, faces, force)
         known = await self._ledger.of(request_id)
+        steps: list[Callable[[], Awaitable[None]]] = [partial(self._to_owner, story, faces, force)]
         if story.request.state not in _SILENT or any(kind.startswith("card:") for kind in known):
-            for index, quorum in enumerate(story.request.quorum):
-                await self._to_group(story, faces, index, quorum.group, force)
+            steps += [
+                partial(self._to_group, story, faces, index, quorum.group, force)
+                for index, quorum in enumerate(story.request.quorum)
+            ]
+        await _each(steps)
         ended = story.grant is not None and story.grant.state is GrantState.ENDED
         if ended and faces.done is not None and faces.done.open:
             await self._again(request_id, _RECOUNT)
@@ -271,3 +280,16 @@ class Courier:
         if shared:
             refusal = {"ok": False, "error": "is_ext_shared"}
             raise SlackApiError("a shared channel", refusal)  # type: ignore[no-untyped-call]
+
+
+async def _each(steps: Sequence[Callable[[], Awaitable[None]]]) -> None:
+    """Do every step, so that one place that cannot be reached keeps no other waiting; then raise the first
+    trouble, for the work to be done again."""
+    first: BaseException | None = None
+    for step in steps:
+        try:
+            await step()
+        except TROUBLE as trouble:
+            first = first or trouble
+    if first is not None:
+        raise first

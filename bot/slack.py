@@ -45,7 +45,7 @@ def error_of(trouble: BaseException) -> str:
     """Slack's own word for what went wrong, or the kind of failure. Holds nothing private."""
     if isinstance(trouble, SlackApiError):
         try:
-            return str(trouble.response["error"])
+            return str(trouble.response["error"] or f"http_{trouble.response.status_code}")
         except (KeyError, TypeError, AttributeError):
             return "slack_error"
     return type(trouble).__name__

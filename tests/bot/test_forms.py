@@ -1,0 +1,138 @@
+"""The modal: opened at once, filled when it is known who asks, kept when something is wrong."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import timedelta
+
+from bot.sandbox import text_of
+from workflows.model import Resource
+
+
+async def test_access_alone_opens_the_form_and_asking_through_it_makes_the_same_request(world) -> None:
+    delivery = await world.ada.commands("/access")
+    assert delivery.acked
+    modal = await world.ada.sees_modal("1 of Database approvers must say yes")
+    await world.ada.submits({"role": "readwrite", "typed": "90m", "reason": "INC-7 slow"}, view=modal)
+    card = await world.grace.sees("INC-7 slow", channel="#dba")
+    assert "readwrite" in text_of(card)
+    request = (await world.story()).request
+    assert (request.role, request.duration) == ("readwrite", timedelta(minutes=90))
+
+
+async def test_an_error_stands_at_its_field_and_the_draft_is_kept(world) -> None:
+    await world.ada.commands("/access")
+    modal = await world.ada.sees_modal("must say yes")
+    await world.ada.submits({"typed": "9h", "reason": "INC-7"}, view=modal)
+    assert "at most 4h" in world.ada.modal.errors["typed"]
+    await world.ada.submits({"typed": "soonish"})
+    assert "no duration" in world.ada.modal.errors["typed"] or world.ada.modal.errors["typed"]
+    await world.ada.submits({"typed": "2h"})
+    assert world.ada.modal is None
+    await world.grace.sees("INC-7", channel="#dba")
+
+
+async def test_a_missing_reason_opens_the_form_with_what_was_said(world) -> None:
+    await world.ada.commands("/access request prod-db 2h as readwrite")
+    told = await world.ada.sees("A reason is wanted", ephemeral=True)
+    await world.ada.clicks(told, "Open the form")
+    modal = await world.ada.sees_modal("readwrite")
+    await world.ada.submits({"reason": "INC-9"}, view=modal)
+    await world.grace.sees("INC-9", channel="#dba")
+    assert (await world.story()).request.duration == timedelta(hours=2)
+
+
+async def test_a_mistake_is_answered_with_the_mended_line_ready_to_press(world) -> None:
+    await world.ada.commands("/access request prdo-db 1h because INC-142")
+    told = await world.ada.sees("Did you mean", ephemeral=True)
+    await world.ada.clicks(told, "mended")
+    await world.grace.sees("INC-142", channel="#dba")
+    assert "asked" in text_of(await world.ada.sees("asked Database", ephemeral=True))
+
+
+async def test_the_shortcut_opens_the_form(world) -> None:
+    await world.ada.shortcut("request_access")
+    await world.ada.sees_modal("prod-db")
+
+
+async def test_the_form_offers_only_what_this_person_may_ask_for(http_world) -> None:
+    await http_world.ada.commands("/access")
+    modal = await http_world.ada.sees_modal("prod-db")
+    assert "vault" not in text_of(modal).casefold()
+    await http_world.guest.commands("/access")
+    await http_world.guest.sees_modal("not for your account")
+
+
+async def test_choosing_a_resource_shows_its_roles_and_who_decides(worlds, configured) -> None:
+    config = configured()
+    extra = replace(config.policy.resources["prod-db"], name="stage-db", title="Shop, staging", aliases=())
+    rule = replace(config.policy.rules[0], resources=frozenset({"prod-db", "stage-db"}))
+    policy = replace(config.policy, resources={**config.policy.resources, "stage-db": extra}, rules=(rule,))
+    async with worlds(config=replace(config, policy=policy)) as world:
+        await world.ada.commands("/access")
+        modal = await world.ada.sees_modal("Request access")
+        modal = await world.ada.sees_modal("What")
+        await world.ada.selects(modal, "resource", "stage-db")
+        modal = await world.ada.sees_modal("must say yes")
+        await world.ada.submits({"reason": "INC-3"}, view=modal)
+        await world.grace.sees("stage-db", channel="#dba")
+
+
+async def test_more_resources_than_a_select_holds_are_searched(worlds, configured) -> None:
+    config = configured()
+    prod = config.policy.resources["prod-db"]
+    many = {f"db-{n:03d}": Resource(f"db-{n:03d}", "postgres", "", (), prod.roles) for n in range(150)}
+    rule = replace(config.policy.rules[0], resources=frozenset(many))
+    policy = replace(config.policy, resources=many, rules=(rule,))
+    async with worlds(config=replace(config, policy=policy)) as world:
+        await world.ada.commands("/access")
+        modal = await world.ada.sees_modal("What")
+        found = await world.ada.searches(modal, "resource", "db-14")
+        assert len(found) == 10
+        await world.ada.selects(modal, "resource", "db-149")
+        await world.ada.sees_modal("must say yes")
+
+
+async def test_the_home_tab_shows_what_one_has_and_what_waits(world) -> None:
+    await world.ask()
+    home = await world.ada.opens_home()
+    assert "waits, lapses" in text_of(home)
+    home = await world.grace.opens_home()
+    assert "Waiting for you" in text_of(home)
+    await world.grace.clicks(home, "approve")
+
+    async def decided() -> bool:
+        return "Waiting for you" not in text_of(world.grace.home)
+
+    await world.until(decided)
+    assert (await world.story()).grant is not None
+
+
+async def test_the_smaller_commands_answer_their_writer_alone(world) -> None:
+    card = await world.ask()
+    await world.grace.clicks(card, "approve")
+    await world.gate_holds()
+    await world.ada.commands("/access status")
+    await world.ada.sees("until", ephemeral=True)
+    await world.grace.commands("/access who prod-db")
+    await world.grace.sees("Ada Example", ephemeral=True)
+    await world.mallory.commands("/access who vault-db")
+    await world.mallory.sees("no resource “vault-db” that you may ask for", ephemeral=True)
+    story = await world.story()
+    await world.ada.commands(f"/access why {story.request.id}")
+    await world.ada.sees("Rule engineers-read-prod", ephemeral=True)
+    await world.mallory.commands(f"/access why {story.request.id}")
+    await world.mallory.sees("no such request", ephemeral=True)
+    await world.ada.commands("/access help")
+    await world.ada.sees("How to use", ephemeral=True)
+    await world.grace.commands("/access revoke @ada because left")
+    await world.grace.sees("no longer has", ephemeral=True)
+    assert (await world.story()).grant.end_note == "left"
+
+
+async def test_release_and_cancel_alone_mean_the_only_one(world) -> None:
+    await world.ask()
+    await world.ada.commands("/access cancel")
+    await world.ada.sees("is taken back", ephemeral=True)
+    await world.ada.commands("/access release")
+    await world.ada.sees("nothing to release", ephemeral=True)
