@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -39,13 +38,13 @@ class Wait(Exception):
     """A message cannot be decided on yet; it is read again at `ClientEnd.resume`."""
 
 
-class ClientEnd(asyncio.Protocol):
+class ClientEnd:
     """Receives from the client. Frames that need reading wait until they are whole; others in pieces."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._pipeline = session.pipeline
-        self._write = session.target.greeter.transport.write
+        self._write = session.target.greeter.write
         self._now = session.clock.monotonic
         self._limit = session.settings.max_message
         self._parts: list[bytes] = []
@@ -56,7 +55,7 @@ class ClientEnd(asyncio.Protocol):
         self._target_full = False
         self._described: set[bytes] = set()
 
-    # --- asyncio.Protocol
+    # --- what its channel calls
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._session.client_gone()
@@ -72,17 +71,17 @@ class ClientEnd(asyncio.Protocol):
     def flow(self, target_full: bool) -> None:
         """Read from the client only when the target takes more and nothing waits for a decision."""
         self._target_full = target_full
-        transport = self._session.client.transport
+        transport = self._session.client
         if target_full or self._waiting:
             transport.pause_reading()
         else:
             transport.resume_reading()
 
     def pause_writing(self) -> None:
-        self._session.target.greeter.transport.pause_reading()
+        self._session.target.greeter.pause_reading()
 
     def resume_writing(self) -> None:
-        self._session.target.greeter.transport.resume_reading()
+        self._session.target.greeter.resume_reading()
 
     def data_received(self, chunk: bytes) -> None:
         session = self._session

@@ -57,7 +57,7 @@ class PostgresDoor:
 
     def _made(self, greeter: Greeter) -> None:
         if self._greeting >= self._gate.settings.max_greetings:
-            greeter.transport.abort()
+            greeter.abort()
             return
         self._gate.spawn(self._serve(greeter))
 
@@ -85,9 +85,9 @@ class PostgresDoor:
         if session is not None and session.over:
             return
         if message:
-            greeter.send(message)
-        greeter.transport.close()
-        asyncio.get_running_loop().call_later(0.5, greeter.transport.abort)
+            greeter.write(message)
+        greeter.close()
+        asyncio.get_running_loop().call_later(0.5, greeter.abort)
         if session is not None:
             session.end("error", "the session could not begin")
 
@@ -95,16 +95,22 @@ class PostgresDoor:
 
     async def _first_words(self, greeter: Greeter) -> codec.Startup:
         """Everything up to the StartupMessage, which counts inside TLS only."""
-        secure = False
+        secure = await greeter.begins_with_tls()
+        if secure:
+            await greeter.encrypt(self._gate.settings.tls, server=True, direct=True)
+            tls = greeter.tls
+            if tls is None or tls.selected_alpn_protocol() != "postgresql":
+                # As the server has it: without the name a cross-protocol attack could come in by TLS.
+                raise Turned(fatal("08P01", "Direct TLS needs the ALPN protocol postgresql."))
         while True:
             packet = await greeter.packet(codec.MAX_STARTUP)
             (code,) = struct.unpack_from("!I", packet)
             if code == codec.SSL_REQUEST and not secure:
-                greeter.send(b"S")
-                await greeter.secure(self._gate.settings.tls, server=True)
+                greeter.write(b"S")
+                await greeter.encrypt(self._gate.settings.tls, server=True)
                 secure = True
             elif code == codec.GSSENC_REQUEST and not secure:
-                greeter.send(b"N")
+                greeter.write(b"N")
             elif code == codec.CANCEL_REQUEST:
                 self._cancel(packet)
                 raise Turned
@@ -147,8 +153,8 @@ class PostgresDoor:
             raise Turned(fatal("28000", "No user name was given.", "Connect as yourself: -U your-name."))
         unknown = [name for name in startup.parameters if name.startswith("_pq_.")]
         if startup.version > codec.PROTOCOL_3_0 or unknown:
-            greeter.send(codec.negotiate_version(unknown))
-        greeter.send(ASK_PASSWORD)
+            greeter.write(codec.negotiate_version(unknown))
+        greeter.write(ASK_PASSWORD)
         kind, body = await greeter.message(_TOKEN_LIMIT)
         if kind != b"p" or not body.endswith(b"\0"):
             raise WireError("a password message was due")
@@ -196,7 +202,7 @@ class PostgresDoor:
             session.begin(reached, WELCOME + reached.greeting + key + _READY)
         except BaseException:
             if not session.begun:
-                reached.greeter.transport.abort()
+                reached.greeter.abort()
             raise
 
     async def _reading(self, session: Session, reached: target.Target) -> Reading:

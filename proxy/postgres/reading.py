@@ -6,7 +6,7 @@ import fnmatch
 from collections.abc import Sequence
 from dataclasses import replace
 
-from proxy.postgres.codec import Column
+from proxy.postgres import codec
 from proxy.postgres.picture import Picture, Pictures
 from proxy.sql import errors
 from proxy.sql.guard import SessionNames, StatementVerdict, Verdict, VerdictCache
@@ -50,6 +50,7 @@ class Reading:
         self._names = SessionNames()
         self._cache: VerdictCache
         self._exact: dict[bytes, Verdict] = {}
+        self._plans: dict[bytes, tuple[StatementVerdict | None, MaskPlan | None]] = {}
         self.stamp = ""
         self.checked = now
         self.changed = False
@@ -64,6 +65,7 @@ class Reading:
         self.stamp = picture.stamp
         self._cache = self._pictures.verdicts(picture, self._terms.masks)
         self._exact = {}
+        self._plans = {}
         # A statement prepared by SQL is planned anew by the new catalog, a cursor's plan stays what it was.
         known = self._names.known
         self._names = SessionNames({name: it for name, it in known.items() if name[0] == "cursor"})
@@ -109,11 +111,25 @@ class Reading:
         self._names.note(statement)
 
     def plan(
-        self, columns: Sequence[Column], statement: StatementVerdict | None, *, hide: bool = False
+        self, description: bytes, statement: StatementVerdict | None, *, hide: bool = False
     ) -> MaskPlan | None:
         """How the rows under this description change; None when they go as they come. `hide` masks all."""
-        if statement is not None:
+        if statement is not None and statement.uses is not None:
             statement = self._names.resolve(statement)
+        hide = hide or self.changed
+        kept = self._plans.get(description)
+        if kept is not None and kept[0] is statement and not hide:
+            return kept[1]
+        plan = self._plan(codec.read_row_description(description), statement, hide)
+        if not hide:
+            if len(self._plans) >= _KEPT:
+                self._plans.clear()
+            self._plans[description] = (statement, plan)
+        return plan
+
+    def _plan(
+        self, columns: Sequence[codec.Column], statement: StatementVerdict | None, hide: bool
+    ) -> MaskPlan | None:
         masks = self._cache.masks
         fields = [
             FieldDescription(
@@ -121,7 +137,7 @@ class Reading:
             )
             for c in columns
         ]
-        if (hide or self.changed) and masks.active:
+        if hide and masks.active:
             # The catalog moved under the statements on their way: nothing about these columns is proved.
             fields = [replace(field, table_oid=0, attnum=0) for field in fields]
             statement = None

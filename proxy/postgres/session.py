@@ -59,7 +59,7 @@ class Session(OpenSession):
         client_end = self._client_end = ClientEnd(self)
         self._target_end = TargetEnd(self)
         early = self.client.hand_over(client_end)
-        self.client.send(welcome)
+        self.client.write(welcome)
         late = target.greeter.hand_over(self._target_end)
         if late:
             self._target_end.data_received(late)
@@ -116,7 +116,7 @@ class Session(OpenSession):
         assert self._target_end is not None
         self._asked = text
         self._target_end.expect(Answer())
-        self.target.greeter.transport.write(codec.query(text.encode()))
+        self.target.greeter.write(codec.query(text.encode()))
 
     def answered(self, answer: Answer) -> None:
         """The target answered the gate's own question about its catalog."""
@@ -190,7 +190,7 @@ class Session(OpenSession):
             return
         # In the middle of a big frame there is no place for a message: the connection just ends.
         if self._target_end is None or self._target_end.between_frames:
-            self.client.transport.write(fatal(reason.code, reason.why, reason.way_out))
+            self.client.write(fatal(reason.code, reason.why, reason.way_out))
         self.end(reason.reason, reason.why)
 
     def end(self, reason: str, detail: str = "") -> None:
@@ -204,8 +204,8 @@ class Session(OpenSession):
                 step.took = self.clock.monotonic() - step.started
                 self.record(step)
         if not self.client.lost:
-            self.client.transport.close()
-            asyncio.get_running_loop().call_later(_FLUSH, self.client.transport.abort)
+            self.client.close()
+            asyncio.get_running_loop().call_later(_FLUSH, self.client.abort)
         if self._target_end is not None:
             self._leave_target()
         for call in self._on_end:
@@ -213,7 +213,7 @@ class Session(OpenSession):
         self.gate.ended(self, reason, detail)
 
     def _leave_target(self) -> None:
-        transport = self.target.greeter.transport
+        transport = self.target.greeter
         if not self.pipeline.busy:
             if not self._leaving:
                 transport.write(codec.message(b"X"))

@@ -64,15 +64,15 @@ class Target:
 
         Raises LoginError when the target refuses it.
         """
-        self.greeter.send(codec.query(text.encode()))
+        self.greeter.write(codec.query(text.encode()))
         answer = Answer()
         while not answer.take(*await self.greeter.message(_LIMIT)):
             pass
         return answer.results()
 
     def close(self) -> None:
-        self.greeter.send(codec.message(b"X"))
-        self.greeter.transport.close()
+        self.greeter.write(codec.message(b"X"))
+        self.greeter.close()
 
 
 async def connect(upstream: Upstream, parameters: Mapping[str, str]) -> Target:
@@ -85,13 +85,13 @@ async def connect(upstream: Upstream, parameters: Mapping[str, str]) -> Target:
         async with asyncio.timeout(CONNECT_TIMEOUT):
             greeter = await _dial(upstream)
             login = {"user": upstream.user, "database": upstream.database, **parameters}
-            greeter.send(codec.startup(login))
+            greeter.write(codec.startup(login))
             target = Target(greeter, upstream)
             await _log_in(target)
             return target
     except BaseException as error:
         if greeter is not None:
-            greeter.transport.abort()
+            greeter.abort()
         if isinstance(error, ssl.SSLError):
             raise LoginError(f"the target's TLS was not accepted ({_tls_reason(error)})") from error
         if isinstance(error, TimeoutError):
@@ -104,14 +104,14 @@ async def connect(upstream: Upstream, parameters: Mapping[str, str]) -> Target:
 async def cancel(upstream: Upstream, pid: int, secret: bytes) -> None:
     """Ask the target to cancel what runs in the session with this key. Raises OSError, LoginError."""
     greeter = await _dial(upstream)
-    greeter.send(codec.cancel_request(pid, secret))
+    greeter.write(codec.cancel_request(pid, secret))
     try:
         # The server closes when it has passed the signal on; until then the bytes may still be on the way.
         await asyncio.wait_for(greeter.take(1), 2)
     except (Lost, TimeoutError):
         pass
     finally:
-        greeter.transport.abort()
+        greeter.abort()
 
 
 async def _dial(upstream: Upstream) -> Greeter:
@@ -126,12 +126,12 @@ async def _dial(upstream: Upstream) -> Greeter:
     if context is None:
         return greeter
     try:
-        greeter.send(codec.untagged(codec.SSL_REQUEST))
+        greeter.write(codec.untagged(codec.SSL_REQUEST))
         if await greeter.take(1) != b"S":
             raise LoginError("the target does not offer TLS")
-        await greeter.secure(context, server=False, hostname=upstream.host)
+        await greeter.encrypt(context, server=False, hostname=upstream.host)
     except BaseException:
-        greeter.transport.abort()
+        greeter.abort()
         raise
     return greeter
 
@@ -143,7 +143,7 @@ async def _log_in(target: Target) -> None:
     while True:
         kind, body = await greeter.message(1 << 20)
         if kind == b"R":
-            greeter.send(login.answer(body))
+            greeter.write(login.answer(body))
         elif kind == b"E":
             fields = codec.read_report(body)
             text = fields.get(b"M", b"").decode("utf-8", "replace")

@@ -6,7 +6,6 @@ looked at only where the current result has a masked column.
 
 from __future__ import annotations
 
-import asyncio
 import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
@@ -42,13 +41,13 @@ _IDLE = ord("I")
 _STATEMENT = ord("S")
 
 
-class TargetEnd(asyncio.Protocol):
+class TargetEnd:
     """Receives from the target."""
 
     def __init__(self, session: Session) -> None:
         self._session = session
         self._pipeline = session.pipeline
-        self._write = session.client.transport.write
+        self._write = session.client.write
         self._now = session.clock.monotonic
         self._reading = session.reading
         self._own: Answer | None = None
@@ -66,7 +65,7 @@ class TargetEnd(asyncio.Protocol):
         """The gate asks something itself, nothing else being under way: the answer is not for the client."""
         self._own = answer
 
-    # --- asyncio.Protocol
+    # --- what its channel calls
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._session.target_gone()
@@ -220,7 +219,7 @@ class TargetEnd(asyncio.Protocol):
         if self._reading is not None:
             statements = step.verdict.statements
             statement = statements[step.result] if step.result < len(statements) else None
-            step.plan = self._reading.plan(codec.read_row_description(chunk[at:end]), statement)
+            step.plan = self._reading.plan(chunk[at:end], statement)
             step.described = True
         return None
 
@@ -234,7 +233,7 @@ class TargetEnd(asyncio.Protocol):
             verdict = reading.verdict(portal.prepared.text)
             hide = verdict.action != "allow"
             statement = verdict.statements[0] if len(verdict.statements) == 1 else None
-        portal.plan = reading.plan(codec.read_row_description(body), statement, hide=hide)
+        portal.plan = reading.plan(body, statement, hide=hide)
         portal.described = True
 
     def _no_data(self, chunk: bytes, at: int, end: int) -> bytes | None:

@@ -1,4 +1,4 @@
-"""Reading whole packets while two ends greet each other; afterwards the relay takes the transport over."""
+"""Reading whole packets while two ends greet each other; afterwards the relay takes the channel over."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ import asyncio
 import ssl
 import struct
 from collections.abc import Callable
-from typing import cast
 
+from proxy.channel import Channel, Receiver
 from proxy.postgres.codec import WireError
 
 _INT = struct.Struct("!I")
@@ -17,61 +17,37 @@ class Lost(ConnectionError):
     """The peer went away."""
 
 
-class Greeter(asyncio.Protocol):
+class Greeter(Channel):
     """One end of a connection before it is relayed. `made` is called once, when it is connected."""
 
     def __init__(self, made: Callable[[Greeter], None] | None = None) -> None:
+        self._pending = _Pending()
+        super().__init__(self._pending)
         self._made = made
-        self._buffer = bytearray()
-        self._waiter: asyncio.Future[None] | None = None
-        self.transport: asyncio.Transport
-        self.lost = False
-
-    # --- asyncio.Protocol
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self.transport = cast(asyncio.Transport, transport)
+        super().connection_made(transport)
         if self._made is not None:
-            made, self._made = self._made, None
-            made(self)
-
-    def data_received(self, data: bytes) -> None:
-        self._buffer += data
-        self._wake()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.lost = True
-        self._wake()
-
-    def _wake(self) -> None:
-        if self._waiter is not None and not self._waiter.done():
-            self._waiter.set_result(None)
-
-    # --- for the coroutine that greets
-
-    @property
-    def tls(self) -> ssl.SSLObject | None:
-        return cast("ssl.SSLObject | None", self.transport.get_extra_info("ssl_object"))
-
-    @property
-    def peer(self) -> str:
-        """The other end's address for people and records: `192.0.2.7:51234`."""
-        name = self.transport.get_extra_info("peername")
-        return f"{name[0]}:{name[1]}" if isinstance(name, tuple) else "local"
-
-    def send(self, data: bytes) -> None:
-        self.transport.write(data)
+            self._made(self)
 
     async def take(self, size: int) -> bytes:
         """Exactly `size` bytes. Raises Lost when the peer goes first."""
-        while len(self._buffer) < size:
+        pending = self._pending
+        while len(pending.bytes) < size:
             if self.lost:
                 raise Lost("the peer closed the connection")
-            self._waiter = asyncio.get_running_loop().create_future()
-            await self._waiter
-        taken = bytes(self._buffer[:size])
-        del self._buffer[:size]
+            await pending.more()
+        taken = bytes(pending.bytes[:size])
+        del pending.bytes[:size]
         return taken
+
+    async def begins_with_tls(self) -> bool:
+        """Whether the peer's first byte is that of a TLS handshake (and the protocol comes inside)."""
+        while not self._pending.bytes:
+            if self.lost:
+                raise Lost("the peer closed the connection")
+            await self._pending.more()
+        return self._pending.bytes[0] == 0x16
 
     async def packet(self, limit: int) -> bytes:
         """An untagged packet behind its length. Raises WireError when it is longer than `limit` bytes."""
@@ -88,29 +64,52 @@ class Greeter(asyncio.Protocol):
             raise WireError(f"a message of {length} bytes is out of bounds here")
         return kind, await self.take(length - 4)
 
-    async def secure(self, context: ssl.SSLContext, *, server: bool, hostname: str | None = None) -> None:
-        """Go on in TLS. Raises WireError when bytes came ahead of the handshake (CVE-2021-23222)."""
-        if self._buffer:
-            raise WireError("bytes came in clear ahead of the TLS handshake")
-        loop = asyncio.get_running_loop()
-        secured = await loop.start_tls(
-            self.transport,
-            self,
-            context,
-            server_side=server,
-            server_hostname=hostname,
-            ssl_handshake_timeout=10,
-            ssl_shutdown_timeout=1,
-        )
-        if secured is None:
-            raise Lost("the peer closed the connection during the TLS handshake")
-        self.transport = secured
+    async def encrypt(
+        self, context: ssl.SSLContext, *, server: bool, hostname: str | None = None, direct: bool = False
+    ) -> None:
+        """Go on in TLS. `direct`: what came in already belongs to the handshake.
 
-    def hand_over(self, to: asyncio.Protocol) -> bytes:
+        Otherwise raises WireError when bytes came ahead of it (CVE-2021-23222).
+        """
+        early = bytes(self._pending.bytes)
+        if early and not direct:
+            raise WireError("bytes came in clear ahead of the TLS handshake")
+        self._pending.bytes.clear()
+        async with asyncio.timeout(10):
+            await self.secure(context, server=server, hostname=hostname, early=early)
+
+    def hand_over(self, to: Receiver) -> bytes:
         """Let `to` receive from now on; returns the bytes that came in already. Raises Lost."""
         if self.lost:
             raise Lost("the peer closed the connection")
-        self.transport.set_protocol(to)
-        rest = bytes(self._buffer)
-        self._buffer.clear()
+        self.give_to(to)
+        rest = bytes(self._pending.bytes)
+        self._pending.bytes.clear()
         return rest
+
+
+class _Pending:
+    """What came in and was not taken yet."""
+
+    def __init__(self) -> None:
+        self.bytes = bytearray()
+        self._waiter: asyncio.Future[None] | None = None
+
+    async def more(self) -> None:
+        self._waiter = asyncio.get_running_loop().create_future()
+        await self._waiter
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
+
+    def data_received(self, data: bytes, /) -> None:
+        self.bytes += data
+        self._wake()
+
+    def connection_lost(self, exc: Exception | None, /) -> None:
+        self._wake()
+
+    def pause_writing(self) -> None: ...
+
+    def resume_writing(self) -> None: ...

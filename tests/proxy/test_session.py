@@ -287,8 +287,8 @@ async def test_a_large_result_needs_no_memory_for_the_whole(house: House) -> Non
     wire = await RawClient.enter(house)
     wire.send(codec.query(b"select repeat('x', 1000), generate_series(1, 200000)"))
     await asyncio.sleep(1.0)  # 200 MB that nobody reads yet
-    client = house.gate.registry.all()[0].client.transport  # type: ignore[attr-defined]
-    target = house.gate.registry.all()[0].target.greeter.transport  # type: ignore[attr-defined]
+    client = house.gate.registry.all()[0].client  # type: ignore[attr-defined]
+    target = house.gate.registry.all()[0].target.greeter  # type: ignore[attr-defined]
     assert client.get_write_buffer_size() < 8 << 20
     assert not target.is_reading()
     kinds = await wire.until_ready()
