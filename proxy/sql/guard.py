@@ -7,13 +7,13 @@ follow. A statement that touches no table with a masked column and calls nothing
 from __future__ import annotations
 
 from collections import OrderedDict
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from proxy.sql import lexer
 from proxy.sql.classify import classify_one, worst_of
 from proxy.sql.lineage import Lineage
 from proxy.sql.masked import MaskSet
-from proxy.sql.parse import Parsed, base_tables, parse
+from proxy.sql.parse import Parsed, parse
 from proxy.sql.rules import check_rules, literal_matters, outputs_of
 from proxy.sql.scope import Refused, Taint
 from proxy.sql.surface import Surface, surface
@@ -62,6 +62,7 @@ class StatementVerdict:
     columns: tuple[ColumnVerdict, ...] | None = None
     defines: tuple[str, str] | None = None
     uses: tuple[str, str] | None = None
+    forgets: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +97,7 @@ class Verdict:
 
     @property
     def tables(self) -> frozenset[str]:
-        """Names of all relations mentioned."""
+        """All relations mentioned, as `schema.table`."""
         return frozenset().union(*(s.tables for s in self.statements))
 
 
@@ -141,7 +142,7 @@ def _read(text: str, masks: MaskSet, settings: Settings) -> Verdict:
             statements.append(_statement(parsed, found, masks, settings))
         except Refused as error:
             refused = refused or error
-            statements.append(_named(parsed, masks, settings, touches=True))
+            statements.append(_named(parsed, found, masks, settings, touches=True))
     worst = worst_of(s.statement_class for s in statements)
     matters = any(literal_matters(parsed) for parsed in reading.statements)
     if refused is not None:
@@ -177,27 +178,45 @@ _NO_DDL = words(
 )
 
 
-def _named(parsed: Parsed, masks: MaskSet, settings: Settings, touches: bool = False) -> StatementVerdict:
+def _named(
+    parsed: Parsed, found: Surface, masks: MaskSet, settings: Settings, touches: bool = False
+) -> StatementVerdict:
     def unlisted(parts: tuple[str, ...]) -> bool:
         return parts[-1] not in settings.trusted_functions and masks.catalog.is_foreign_function(parts)
 
-    judged = classify_one(parsed, unlisted)
-    defines = uses = None
-    if parsed.kind == "prepare_stmt":
-        defines = ("prepared", parsed.tree.name)
-    elif parsed.kind == "execute_stmt":
-        uses = ("prepared", parsed.tree.name)
-    elif parsed.kind == "declare_cursor_stmt":
-        defines = ("cursor", parsed.tree.portalname)
-    elif parsed.kind == "fetch_stmt":
-        uses = ("cursor", parsed.tree.portalname)
+    field_of = {"prepare_stmt": "name", "execute_stmt": "name", "deallocate_stmt": "name"}
+    field_of |= {
+        "declare_cursor_stmt": "portalname",
+        "fetch_stmt": "portalname",
+        "close_portal_stmt": "portalname",
+    }
+    where = field_of.get(parsed.kind)
+    name = ("prepared" if where == "name" else "cursor", getattr(parsed.tree, where)) if where else None
+    uses = name if parsed.kind in ("execute_stmt", "fetch_stmt") else None
     return StatementVerdict(
-        parsed.kind, judged, base_tables(parsed.tree), touches or uses is not None, defines=defines, uses=uses
+        parsed.kind,
+        classify_one(parsed, unlisted),
+        _full_names(found, masks),
+        touches or uses is not None,
+        defines=name if parsed.kind in ("prepare_stmt", "declare_cursor_stmt") else None,
+        uses=uses,
+        forgets=name if parsed.kind in ("deallocate_stmt", "close_portal_stmt") else None,
     )
 
 
+def _full_names(found: Surface, masks: MaskSet) -> frozenset[str]:
+    """Each table mentioned as schema.table, all it may be when several schemas have the name."""
+    names: set[str] = set()
+    for ref in found.tables:
+        relations = masks.catalog.find(ref.schemaname, ref.relname)
+        names.update(relation.full_name for relation in relations)
+        if not relations and (ref.schemaname or ref.relname not in found.with_names):
+            names.add(f"{ref.schemaname}.{ref.relname}" if ref.schemaname else ref.relname)
+    return frozenset(names)
+
+
 def _statement(parsed: Parsed, found: Surface, masks: MaskSet, settings: Settings) -> StatementVerdict:
-    verdict = _named(parsed, masks, settings)
+    verdict = _named(parsed, found, masks, settings)
     if not masks.active:
         return verdict
     if masks.missing:
@@ -210,15 +229,7 @@ def _statement(parsed: Parsed, found: Surface, masks: MaskSet, settings: Setting
         return verdict
     outputs = outputs_of(parsed, found, Lineage(masks.catalog, masks.columns, masks.computed), masks)
     columns = None if outputs is None else tuple(_column(taint) for _, taint in outputs)
-    return StatementVerdict(
-        verdict.kind,
-        verdict.statement_class,
-        verdict.tables,
-        True,
-        columns,
-        verdict.defines,
-        verdict.uses,
-    )
+    return replace(verdict, touches_masked=True, columns=columns)
 
 
 def _column(taint: Taint) -> ColumnVerdict:
@@ -281,8 +292,23 @@ class SessionNames:
     known: dict[tuple[str, str], StatementVerdict] = field(default_factory=dict)
 
     def note(self, statement: StatementVerdict) -> None:
+        """A statement ran: what its names give back from now on."""
+        if statement.kind == "discard_stmt":
+            self.known.clear()
+        if statement.forgets is not None:
+            space, name = statement.forgets
+            for known in [k for k in self.known if k[0] == space and name in ("", k[1])]:
+                del self.known[known]
         if statement.defines is not None:
             self.known[statement.defines] = statement
+
+    def parsed(self, name: str, statement: StatementVerdict) -> None:
+        """A Parse message named a statement: SQL's EXECUTE finds it too."""
+        self.known["prepared", name] = statement
+
+    def bound(self, portal: str, statement: StatementVerdict) -> None:
+        """A Bind message named a portal: SQL's FETCH finds it too."""
+        self.known["cursor", portal] = statement
 
     def resolve(self, statement: StatementVerdict) -> StatementVerdict:
         """The statement whose columns come back: itself, or what it EXECUTEs or FETCHes from, when known."""

@@ -22,7 +22,7 @@ _DECEIVING = re.compile("[\u202a-\u202e\u2066-\u2069]")
 
 # Anything that makes "a string is what stands between two quotes" untrue. A `$` is harmless before a digit
 # only (a parameter); a quote right after a word character may be a prefixed string.
-_NEEDS_LEXER = re.compile(rb"""[\\"]|--|/\*|\$(?![0-9])|[0-9A-Za-z_$&\x80-\xff]'""")
+_NEEDS_LEXER = re.compile(rb"""["]|--|/\*|\$(?![0-9])|[0-9A-Za-z_$&\x80-\xff]'""")
 _LITERAL = re.compile(
     rb"'(?:[^']|'')*'"
     # A plain number, and nothing that could be part of an identifier, a parameter or another kind of number.
@@ -60,10 +60,12 @@ def scan(
     problems = _problems(text, standard_conforming_strings, encoding, max_text)
     if problems:
         return Lexed(text, True, problems)
-    if _NEEDS_LEXER.search(text):
+    if b"\\" in text:
         return Lexed(text, True)
     key = _LITERAL.sub(_blank, text)
-    if key.count(b"'") % 2:  # an unterminated string: the server will refuse it; never share its key
+    # Looked for after blanking: up to the first thing that needs a lexer, strings were found right, so what
+    # opens it still stands in the key. An odd quote is an unterminated string, which the server will refuse.
+    if _NEEDS_LEXER.search(key) or key.count(b"'") % 2:
         return Lexed(text, True)
     return Lexed(key, False)
 

@@ -46,7 +46,10 @@ def parse(text: str) -> Message:
     """Parse with PostgreSQL's grammar. Raises pg_query.PgQueryError for a syntax error, or TooDeep."""
     if len(text) > _SHORT:
         _check_chains(text)
-    return pg_query.parse(text)
+    try:
+        return pg_query.parse(text)
+    except UnicodeDecodeError as error:  # the library cut a letter in two in its message
+        raise pg_query.PgQueryError("syntax error") from error
 
 
 def _scan(text: str) -> Message:
