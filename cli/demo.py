@@ -161,7 +161,7 @@ async def _told(folder: DemoFolder, running: _Running) -> Told:
     house, target = running.house, running.target
     assert house.broker is not None
     assert house.gate is not None
-    folder.write_environment({"PORTCULLIS_URL": house.public_url})
+    folder.write_environment(house.public_url)
     issued = await house.broker.tokens.issue(TokenKind.ENTRY, ASKER, via="cli", label="printed by the demo")
     ca = _short(house.settings.data_dir / "gate" / "ca.pem")
     way = (

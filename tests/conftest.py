@@ -11,6 +11,8 @@ Fixtures
 `empty_database`       the same without tables: for our own store. `.url("postgresql+asyncpg")` fits it.
 `redis_url`            a real Redis of this worker, emptied before the test.
 `chromium`             the path of a Chromium.
+`demo` (module)        a whole `./run` in a folder of its own: `demo.types(...)`, `demo.presses(...)`,
+                       `demo.sees(...)` on its Slack page, `demo.shell("./access whoami")`.
 `run_psql`             `run_psql({"PGHOST": …}, "select 1", "-At")` → CompletedProcess, for any server.
 
 Every server is one per xdist worker, on a free port, in its own folder, and dies with the worker.
@@ -21,16 +23,21 @@ from __future__ import annotations
 import asyncio
 import itertools
 import os
+import re
 import secrets
 import shutil
+import signal
 import subprocess
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
+import httpx2
 import psycopg
 import pytest
 
@@ -38,6 +45,7 @@ from cli.embedded_postgres import EmbeddedPostgres, Server, find_client, free_po
 from cli.sample.shop import ADMIN, create_shop
 from cli.unprivileged import die_with_parent
 
+_ROOT = Path(__file__).parents[1]
 _numbers = itertools.count(1)
 
 
@@ -226,3 +234,176 @@ def chromium() -> str:
         if found := shutil.which(name):
             return found
     pytest.fail("Chromium is missing: install it (Debian: apt install chromium).")
+
+
+# ------------------------------------------------------------------ a whole demo, as ./run starts it
+
+
+@dataclass
+class Demo:
+    """A running `./run`. `printed` is what it said; `env` is what ./access needs to find it."""
+
+    process: subprocess.Popen[bytes]
+    folder: Path
+    slack: str
+    printed: str
+    env: dict[str, str]
+
+    def shell(
+        self, command: str, *, person: str = "ada", timeout: float = 60
+    ) -> subprocess.CompletedProcess[str]:
+        """Run a line in the checkout, as `person` where a browser is opened to log in."""
+        return subprocess.run(
+            ["bash", "-c", command],
+            cwd=_ROOT,
+            env=self._environment(person),
+            capture_output=True,
+            text=True,
+            timeout=timeout,
+            stdin=subprocess.DEVNULL,
+        )
+
+    def spawn(self, command: str, stdin: str) -> subprocess.Popen[str]:
+        """The same in the background, with this typed into it."""
+        process = subprocess.Popen(
+            ["bash", "-c", command],
+            cwd=_ROOT,
+            env=self._environment("ada"),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        assert process.stdin is not None
+        process.stdin.write(stdin)
+        process.stdin.close()
+        process.stdin = None
+        return process
+
+    def _environment(self, person: str) -> dict[str, str]:
+        browser = f"{sys.executable} {_ROOT / 'tests' / 'log_in_by_browser.py'} {person} %s"
+        return {
+            **os.environ,
+            **self.env,
+            "PORTCULLIS_HOME": str(self.folder / f"login-{person}"),
+            "BROWSER": browser,
+        }
+
+    def view(self, person: str, channel: str = "", thread: str = "") -> dict[str, Any]:
+        """What the page shows this person."""
+        found = httpx2.get(
+            f"{self.slack}/sandbox/view", params={"user": person, "channel": channel, "thread": thread}
+        )
+        return dict(found.json())
+
+    def channel(self, person: str, name: str) -> str:
+        """The id of #name, or of the direct messages with the bot for "@portcullis"."""
+        seen = self.view(person)
+        for channel in seen["channels"]:
+            if channel["name"] == name.lstrip("#") or (
+                name == "@portcullis" and channel["peer"] == seen["app"]["user"]
+            ):
+                return str(channel["id"])
+        raise LookupError(f"{person} sees no {name}")
+
+    def act(self, person: str, do: str, **asked: object) -> dict[str, Any]:
+        """Do something on the page as this person."""
+        done = httpx2.post(f"{self.slack}/sandbox/act", json={"user": person, "do": do, **asked}, timeout=20)
+        return dict(done.json())
+
+    def types(self, person: str, channel: str, text: str) -> None:
+        done = self.act(person, "type", channel=self.channel(person, channel), text=text)
+        assert done["ok"], done
+
+    def presses(self, person: str, channel: str, label: str, timeout: float = 15) -> None:
+        """Press the newest button of this label in a channel; waits for it to be there."""
+        place, deadline = self.channel(person, channel), time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            for message in reversed(self.view(person, place)["messages"]):
+                for block in message["blocks"]:
+                    for element in block.get("elements", []) if block["type"] == "actions" else []:
+                        if element.get("text", {}).get("text", "").rstrip("…") == label:
+                            done = self.act(
+                                person,
+                                "press",
+                                channel=place,
+                                ts=message["ts"],
+                                action_id=element["action_id"],
+                                block_id=block["block_id"],
+                            )
+                            assert done["ok"], done
+                            return
+            time.sleep(0.1)
+        raise AssertionError(f"{person} saw no button {label} in {channel} within {timeout} s")
+
+    def sees(self, person: str, channel: str, text: str, timeout: float = 15) -> dict[str, Any]:
+        """Wait for a message that holds `text`; the newest such one."""
+        place, deadline = self.channel(person, channel), time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            messages = self.view(person, place)["messages"]
+            for message in reversed(messages):
+                if text in f"{message['text']} {message['blocks']}":
+                    return dict(message)
+            time.sleep(0.1)
+        raise AssertionError(f"{person} saw no {text!r} in {channel}:\n{messages}")
+
+
+def start_demo(folder: Path, *options: str) -> Demo:
+    """Start `./run` in `folder`, on free ports; returns once it has printed its page."""
+    ports = [f"--{name}-port={free_port()}" for name in ("slack", "http", "gate", "idp")]
+    said = folder.with_suffix(".out")
+    with said.open("wb") as output:
+        process = subprocess.Popen(
+            ["./run", f"--data={folder}", *ports, *options],
+            cwd=_ROOT,
+            env={k: v for k, v in os.environ.items() if not k.startswith(("PORTCULLIS_", "SLACK_"))},
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509
+        )
+    deadline = time.monotonic() + 60
+    while 'psql "host=' not in (printed := said.read_text()):
+        if process.poll() is not None or time.monotonic() > deadline:
+            stop_demo(process)
+            pytest.fail(f"./run did not come up:\n{printed}")
+        time.sleep(0.1)
+    env = {"PORTCULLIS_POLICY": f"{folder}/access.yaml", "PORTCULLIS_DATA_DIR": f"{folder}/broker"}
+    slack, broker = (re.findall(rf"^{name} +(http\S+)", printed, re.M)[0] for name in ("Slack", "Broker"))
+    return Demo(process, folder, slack, printed, {**env, "PORTCULLIS_BROKER": broker})
+
+
+def stop_demo(process: subprocess.Popen[bytes]) -> int:
+    """Ctrl-C, and wait; its exit code."""
+    if process.poll() is None:
+        process.send_signal(signal.SIGINT)
+        try:
+            process.wait(30)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+            raise
+    return process.returncode
+
+
+@pytest.fixture(scope="module")
+def demo_folder() -> Iterator[Path]:
+    home = Path(tempfile.mkdtemp(prefix="portcullis-demo-"))
+    home.chmod(0o711)
+    yield home / "var"
+    shutil.rmtree(home, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def demo(demo_folder: Path) -> Iterator[Demo]:
+    """One `./run` for the tests of a module."""
+    running = start_demo(demo_folder)
+    yield running
+    stop_demo(running.process)
+
+
+@pytest.fixture(scope="module")
+def run_demo() -> tuple[Callable[..., Demo], Callable[..., int]]:
+    """For tests that start and stop it themselves: the two functions."""
+    return start_demo, stop_demo

@@ -7,7 +7,6 @@ import os
 import re
 import secrets
 import shlex
-from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
 from typing import IO
@@ -76,9 +75,14 @@ class DemoFolder:
             part.write_text(text, encoding="utf-8")
             part.replace(self.policy)
 
-    def write_environment(self, values: Mapping[str, str]) -> None:
-        """Leave the addresses for ./access, as lines that a shell reads."""
-        known = {"PORTCULLIS_POLICY": str(self.policy), "PORTCULLIS_DATA_DIR": str(self.broker), **values}
+    def write_environment(self, broker: str) -> None:
+        """Leave for ./access where this house is, as lines that a shell reads. What is set already stays."""
+        known = {
+            "PORTCULLIS_BROKER": broker,
+            "PORTCULLIS_POLICY": str(self.policy),
+            "PORTCULLIS_DATA_DIR": str(self.broker),
+            "PORTCULLIS_HOME": str(self.path / "login"),
+        }
         lines = [f"export {name}=${{{name}:-{shlex.quote(value)}}}\n" for name, value in known.items()]
         (self.path / "environment.sh").write_text("".join(lines), encoding="utf-8")
 

@@ -92,7 +92,7 @@ def _steps(config: Config, told: Told) -> Panel:
         Text.assemble(("2 ", "bold cyan"), f"Be Grace and press Approve ({decided_by(rule)})."),
         Text.assemble(("3 ", "bold cyan"), "In another terminal:"),
         Text("  ./access login", style="bold"),
-        Text(f'  ./access psql {resource} -c "SELECT id, name, email FROM users LIMIT 3"', style="bold"),  # noqa: S608
+        Text(f'  ./access psql {resource} -- -c "SELECT id, name, email FROM users LIMIT 3"', style="bold"),  # noqa: S608
         Text("  The e-mail addresses are masked. Then press Release and see it end."),
     )
     return Panel(steps, title="Try", title_align="left", border_style="dim", width=80)
