@@ -6,6 +6,9 @@ itself, so work may be done twice and must not mind.
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -89,6 +92,23 @@ class Outbox:
             values = {"claim": claim, "claimed_until": now + lease, "attempts": row.attempts + 1}
             await tx.execute(update(t).where(t.c.id == row.id).values(**values))
         return Work(row.id, row.kind, row.key, row.payload, row.attempts + 1, claim)
+
+    @asynccontextmanager
+    async def holding(self, work: Work, lease: timedelta) -> AsyncIterator[None]:
+        """Prolong a claim while the block runs, so that it may be short: who dies is soon succeeded."""
+        task = asyncio.create_task(self._prolong(work, lease))
+        try:
+            yield
+        finally:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+    async def _prolong(self, work: Work, lease: timedelta) -> None:
+        row = and_(t.c.id == work.id, t.c.claim == work.claim, t.c.done_at.is_(None))
+        while True:
+            await asyncio.sleep(lease.total_seconds() / 3)
+            async with self._store.write() as tx:
+                await tx.execute(update(t).where(row).values(claimed_until=self._clock.now() + lease))
 
     async def finish(self, work: Work) -> bool:
         """The work is done. False where the claim had run out and another may be doing it again."""

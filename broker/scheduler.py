@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -19,6 +20,8 @@ from broker.bus import DEADLINES
 from broker.service import Service
 
 log = structlog.get_logger(__name__)
+
+STOP_SECONDS = 5.0
 
 Chore = Callable[[], Awaitable[object]]
 
@@ -36,6 +39,7 @@ class Scheduler:
         self._jobs: Any = AsyncIOScheduler(  # type: ignore[no-untyped-call]
             timezone="UTC", job_defaults={"misfire_grace_time": None, "coalesce": True, "max_instances": 1}
         )
+        self._one = asyncio.Lock()
         self._due: datetime | None = None
         self._listener: asyncio.Task[None] | None = None
 
@@ -43,28 +47,33 @@ class Scheduler:
         """Sweep once, for what fell due while no broker ran, then go on by the clock."""
         self._jobs.start()
         await self.look()
-        self._every("sweep", self._sweep_seconds, self.look)
+        self._jobs.add_job(self.look, "interval", seconds=self._sweep_seconds, id="sweep")
         for name, (seconds, chore) in self._chores.items():
-            self._every(name, seconds, _guarded(name, chore))
+            self._jobs.add_job(self._run, "interval", seconds=seconds, id=name, args=[name, chore])
         self._listener = asyncio.create_task(self._listen(), name="deadlines")
 
     async def stop(self) -> None:
+        """Start nothing more, and let what runs come to its end."""
         if self._listener:
             self._listener.cancel()
             await asyncio.gather(self._listener, return_exceptions=True)
         if self._jobs.running:
+            self._jobs.pause()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(STOP_SECONDS), self._one:
+                    pass
             self._jobs.shutdown(wait=False)
 
     async def look(self) -> None:
         """End what is due, sweep, and set the alarm for the next deadline. What fails waits for the next."""
-        await _guarded("due", self._end_due)()
-        await _guarded("sweep", self._sweep)()
-        await _guarded("alarm", self._set_alarm)()
+        await self._run("due", self._end_due)
+        await self._run("sweep", self._sweep)
+        await self._run("alarm", self._set_alarm)
 
     async def _alarm(self) -> None:
         self._due = None
-        await _guarded("due", self._end_due)()
-        await _guarded("alarm", self._set_alarm)()
+        await self._run("due", self._end_due)
+        await self._run("alarm", self._set_alarm)
 
     async def _end_due(self) -> None:
         due = await self._service.next_deadline()
@@ -84,18 +93,13 @@ class Scheduler:
 
     async def _listen(self) -> None:
         async for _ in self._service.bus.subscribe(DEADLINES):
-            await _guarded("alarm", self._set_alarm)()
+            await self._run("alarm", self._set_alarm)
 
-    def _every(self, name: str, seconds: float, chore: Chore) -> None:
-        self._jobs.add_job(chore, "interval", seconds=seconds, id=name)
-
-
-def _guarded(name: str, chore: Chore) -> Callable[[], Awaitable[None]]:
-    async def run() -> None:
+    async def _run(self, name: str, chore: Chore) -> None:
+        """One chore at a time. A database that is away must not end the clock."""
         try:
-            await chore()
-        except Exception as error:  # a database that is away must not end the clock
+            async with self._one:
+                await chore()
+        except Exception as error:
             metrics.sweep_failures.inc()
             log.error("scheduler: failed", chore=name, problem=f"{type(error).__name__}: {error}"[:300])
-
-    return run

@@ -26,8 +26,9 @@ from workflows.model import Grant
 MOST_ATTEMPTS = 6
 """Then the grant has failed and the person is told: after some 15 seconds of waiting in between."""
 AT_MOST = 45.0
-"""Seconds that one attempt may take; well within the claim on its work."""
-_LEASE = timedelta(seconds=90)
+"""Seconds that one attempt may take."""
+LEASE = timedelta(seconds=6)
+"""How soon another broker takes over the work of one that was killed; prolonged while work is being done."""
 _IDLE = 1.0
 
 log = structlog.get_logger(__name__)
@@ -65,7 +66,7 @@ class CredentialWorker:
     async def drain(self) -> int:
         """Do everything that is due now; how much there was."""
         count = 0
-        while work := await self._outbox.claim(MINT, DROP, lease=_LEASE):
+        while work := await self._outbox.claim(MINT, DROP, lease=LEASE):
             await self.do(work)
             count += 1
         return count
@@ -73,7 +74,7 @@ class CredentialWorker:
     async def do(self, work: Work) -> None:
         """Do one claimed row. A failure is written down and tried again later."""
         try:
-            async with asyncio.timeout(AT_MOST):
+            async with self._outbox.holding(work, LEASE), asyncio.timeout(AT_MOST):
                 await (self._mint(work) if work.kind == MINT else self._drop(work))
             metrics.outbox_done.labels(work.kind).inc()
         except (TargetError, SealError, TimeoutError) as error:
