@@ -40,13 +40,23 @@ class Ledger:
 
     async def put(self, request_id: str, places: dict[str, Place]) -> None:
         """Write places down, over what was there of the same kinds."""
-        rows = [
-            {"request_id": request_id, "kind": k, "channel": p.channel, "ts": p.ts, "version": p.version}
-            for k, p in places.items()
-        ]
         async with self._store.write() as tx:
             await tx.execute(delete(t).where(t.c.request_id == request_id, t.c.kind.in_(list(places))))
-            await tx.execute(insert(t), rows)
+            await tx.execute(insert(t), _rows(request_id, places))
+
+    async def settle(self, request_id: str, places: dict[str, Place]) -> dict[str, Place]:
+        """Write down what was just posted, and answer with what stands now: where another has posted the
+        same in the meantime, theirs stays.
+        """
+        query = select(t.c.kind, t.c.channel, t.c.ts, t.c.version).where(t.c.request_id == request_id)
+        async with self._store.write() as tx:
+            rows = await tx.execute(query.where(t.c.kind.in_(list(places)), t.c.ts != ""))
+            theirs = {row.kind: Place(row.channel, row.ts, row.version) for row in rows}
+            ours = {kind: place for kind, place in places.items() if kind not in theirs}
+            await tx.execute(delete(t).where(t.c.request_id == request_id, t.c.kind.in_(list(ours))))
+            if ours:
+                await tx.execute(insert(t), _rows(request_id, ours))
+        return ours | theirs
 
     async def forget(self, request_id: str, *kinds: str) -> None:
         async with self._store.write() as tx:
@@ -81,3 +91,10 @@ class Ledger:
         async with self._store.write() as tx:
             seen = await deliveries.claim(tx, key, "", self._clock.now())
             return seen is None
+
+
+def _rows(request_id: str, places: dict[str, Place]) -> list[dict[str, object]]:
+    return [
+        {"request_id": request_id, "kind": kind, "channel": at.channel, "ts": at.ts, "version": at.version}
+        for kind, at in places.items()
+    ]

@@ -35,7 +35,9 @@ class Places:
             place = await self._found_again(request_id, kind, place)
         if place is not None and (place.version != version or force):
             place = await self._update(request_id, kind, place, card, version)
-        return place or await self._post(request_id, kind, channel, card, version)
+        if place is None:
+            place = await self._post(request_id, kind, channel, card, version)
+        return place
 
     async def reply(self, request_id: str, kinds: list[str], parent: Place, text: str, version: int) -> None:
         """Post one reply that stands for all of `kinds`, unless a lost answer hid that it was posted."""
@@ -59,7 +61,7 @@ class Places:
                 unfurl_media=False,
             )
             ts = str(posted["ts"])
-        await self._ledger.put(request_id, dict.fromkeys(kinds, Place(parent.channel, ts, version)))
+        await self._settle(request_id, dict.fromkeys(kinds, Place(parent.channel, ts, version)))
 
     async def stands(self, place: Place) -> bool:
         """Whether the message is still there."""
@@ -85,8 +87,17 @@ class Places:
             await self._ledger.forget(request_id, kind)
             raise
         place = Place(channel, str(posted["ts"]), version)
-        await self._ledger.put(request_id, {kind: place})
-        return place
+        return (await self._settle(request_id, {kind: place}))[kind]
+
+    async def _settle(self, request_id: str, places: dict[str, Place]) -> dict[str, Place]:
+        """Write down what was posted. Where another courier, who thought that we were dead, posted it as well
+        and was first, ours is taken away again.
+        """
+        standing = await self._ledger.settle(request_id, places)
+        ours = {place for kind, place in places.items() if standing[kind].ts != place.ts}
+        for place in ours:
+            await self._client.chat_delete(channel=place.channel, ts=place.ts)
+        return standing
 
     async def _update(
         self, request_id: str, kind: str, place: Place, card: Card, version: int

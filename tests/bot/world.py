@@ -159,7 +159,8 @@ class World:
     service: Service
     bot: Bot
     config: Config
-    people: dict[str, Driver] = field(default_factory=dict)
+    deleted: set[str] = field(default_factory=set)
+    """Requests whose card an administrator of Slack deleted."""
 
     def __getattr__(self, name: str) -> Driver:
         if name not in MEMBERS and name != "unlinked":

@@ -14,6 +14,7 @@ import pytest
 from bot.cards import approver_card, requester_card
 from bot.faces import faces_of
 from bot.sandbox import Message, text_of
+from bot.texts import is_open
 from broker.bus import OUTBOX
 from tests.bot.world import World, make_world, sample_config
 from workflows.access import Wish
@@ -147,7 +148,9 @@ async def disturb(world: World, chance: random.Random) -> None:
 
 async def delete_a_card(world: World, chance: random.Random) -> None:
     if chance.random() < 0.3 and (cards := cards_in(world, "#dba")):
-        world.sandbox.admin.deletes(chance.choice(cards))
+        card = chance.choice(cards)
+        world.deleted.add(request_of(card))
+        world.sandbox.admin.deletes(card)
 
 
 STEPS = (press, press, press, press, decide_elsewhere, hold, hold, wait, disturb, delete_a_card)
@@ -156,7 +159,7 @@ STEPS = (press, press, press, press, decide_elsewhere, hold, hold, wait, disturb
 
 
 async def assert_shown_as_is(world: World, story: Story) -> None:
-    """Exactly one card in the channel and one in the requester's messages, each as the story renders now."""
+    """One card in the channel and one in the requester's messages, each as the story renders now."""
     faces = await faces_of(world.service, story, "https://portcullis.example.com")
     wanted = {
         "#dba": approver_card(story, faces, "dba", "card:0"),
@@ -165,6 +168,8 @@ async def assert_shown_as_is(world: World, story: Story) -> None:
     for place, card in wanted.items():
         who = "grace" if place == "#dba" else "ada"
         shown = [m for m in cards_in(world, place, who) if request_of(m) == story.request.id]
+        if not shown and not is_open(story) and story.request.id in world.deleted:
+            continue  # the card of a story that is over stays deleted; while it is open it is posted anew
         assert len(shown) == 1, (place, [text_of(m) for m in shown])
         assert shown[0].text == card.text
         assert without_ids(shown[0].blocks) == without_ids(card.blocks)
