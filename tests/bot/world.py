@@ -10,7 +10,7 @@ import asyncio
 import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -159,6 +159,7 @@ class World:
     service: Service
     bot: Bot
     config: Config
+    current: list[Config]
     deleted: set[str] = field(default_factory=set)
     """Requests whose card an administrator of Slack deleted."""
 
@@ -192,6 +193,14 @@ class World:
         async with asyncio.timeout(seconds):
             while not await what():  # noqa: ASYNC110 - any fact may be waited for
                 await asyncio.sleep(0.01)
+
+    def regroup(self, who: str, *groups: str) -> None:
+        """From now on this person is in these groups and no other."""
+        people = self.config.directory.people
+        known = people[who]
+        person = replace(known, principal=replace(known.principal, groups=frozenset(groups)))
+        directory = replace(self.config.directory, people={**people, who: person})
+        self.current[0] = self.config = replace(self.config, directory=directory)
 
     async def gate_holds(self, who: str = "ada") -> None:
         """What the login maker and the gate do: the login is ready, then the gate says that it holds."""
@@ -268,7 +277,8 @@ async def make_world(
         stack.push_async_callback(store.close)
         await store.migrate()
         clock = FakeClock()
-        service = Service(store, lambda: chosen, clock, SystemChance(), InProcessBus())
+        current = [chosen]
+        service = Service(store, lambda: current[0], clock, SystemChance(), InProcessBus())
         pace = None if sandbox_options.get("rate_limits", True) else Pace(sleep=lambda _: asyncio.sleep(0))
         bot = create_bot(service, settings_for(sandbox, mode), pace=pace)
         await bot.start()
@@ -279,7 +289,7 @@ async def make_world(
             assert bot.sockets is not None
             while bot.sockets.connected < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-        yield World(sandbox, store, clock, service, bot, chosen)
+        yield World(sandbox, store, clock, service, bot, chosen, current)
 
 
 def settings_for(sandbox: Sandbox, mode: str) -> Settings:
