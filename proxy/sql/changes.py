@@ -90,13 +90,16 @@ def merge(lineage: Lineage, statement: Message, outer: Scope | None) -> Columns:
 
 
 def _assign(lineage: Lineage, targets: Sequence[Message], table: Item, scope: Scope) -> None:
-    """SET clauses: a masked value may move only as it is, and only into a masked column."""
+    """SET clauses: a masked value may move between rows of its own column only.
+
+    In another masked column another method would show what its own hides.
+    """
     for node in targets:
         target = node.res_target
         taint = lineage.value(target.val, scope) if kind(target.val) else CLEAR
         into = combine(table.named(target.name))
-        moves = taint.shape in COMPARABLE and kind(target.val) != "multi_assign_ref"
-        if taint and not (into and moves):
+        stays = taint.origins == into.origins and taint.shape in COMPARABLE
+        if taint and not (stays and kind(target.val) != "multi_assign_ref"):
             raise Refused(f'a masked column may not be copied into "{target.name}"', STORE)
         if into and not taint and not _given(target.val, target.name):
             raise Refused(_MADE_UP.format(target.name), _GIVE)

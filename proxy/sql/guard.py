@@ -160,14 +160,22 @@ def _read(text: str, masks: MaskSet, settings: Settings) -> Verdict:
         "allow",
         worst,
         tuple(statements),
-        # A deferred constraint speaks at COMMIT; what ran before in the same text may have touched anything.
-        scrub_errors=masks.active and any(s.touches_masked or s.kind in _LATE_ERRORS for s in statements),
+        scrub_errors=masks.active and any(_may_tell(s) for s in statements),
         changes_catalog=any(s.kind not in _NO_DDL for s in statements),
         literal_matters=matters,
     )
 
 
-_LATE_ERRORS = frozenset({"transaction_stmt", "constraints_set_stmt"})
+# A deferred constraint speaks at COMMIT; EXPLAIN ANALYZE EXECUTE runs what was prepared.
+_LATE_ERRORS = frozenset({"transaction_stmt", "constraints_set_stmt", "explain_stmt"})
+
+
+def _may_tell(statement: StatementVerdict) -> bool:
+    """Whether its errors may hold masked values: a write reaches other tables by foreign keys and triggers."""
+    reads = statement.statement_class is StatementClass.READ
+    return statement.touches_masked or not reads or statement.kind in _LATE_ERRORS
+
+
 _NO_DDL = words(
     """
     select_stmt insert_stmt update_stmt delete_stmt merge_stmt explain_stmt transaction_stmt

@@ -9,9 +9,12 @@ CREATE EXTENSION IF NOT EXISTS pgcrypto SCHEMA public;
 CREATE EXTENSION IF NOT EXISTS citext SCHEMA public;
 CREATE EXTENSION IF NOT EXISTS dblink SCHEMA public;
 CREATE EXTENSION IF NOT EXISTS tablefunc SCHEMA public;
+CREATE TABLE teams (id int PRIMARY KEY);
+INSERT INTO teams VALUES (1);
 CREATE TABLE users (
     id int PRIMARY KEY, name text NOT NULL, email text UNIQUE, phone text, salary int, ssn text, profile jsonb,
     nickname text, active boolean DEFAULT true, created date DEFAULT '2024-01-02', manager int REFERENCES users,
+    team int NOT NULL DEFAULT 1 REFERENCES teams ON DELETE SET NULL,
     initials text GENERATED ALWAYS AS (left(email, 6)) STORED
 );
 INSERT INTO users (id, name, email, phone, salary, ssn, profile, nickname) VALUES
