@@ -171,7 +171,7 @@ _LATE_ERRORS = frozenset({"transaction_stmt", "constraints_set_stmt", "explain_s
 
 
 def _may_tell(statement: StatementVerdict) -> bool:
-    """Whether its errors may hold masked values: a write reaches other tables by foreign keys and triggers."""
+    """Whether its errors may hold masked values. A write reaches more tables than it names."""
     reads = statement.statement_class is StatementClass.READ
     return statement.touches_masked or not reads or statement.kind in _LATE_ERRORS
 
@@ -248,7 +248,7 @@ def _column(taint: Taint) -> ColumnVerdict:
 
 
 class VerdictCache:
-    """Verdicts by key, at most `size` of them, the least recently used dropped first. For one MaskSet.
+    """Verdicts by key, at most `size` of them, the oldest dropped first. For one MaskSet.
 
     A blanked key is used where that is sound; a text whose verdict depends on a constant is kept by itself.
     """

@@ -33,7 +33,7 @@ def shown(text: str, masks: MaskSet) -> str:
         ("UPDATE users SET name = 'x' WHERE id = 1 RETURNING id, email", "cm"),
         ("EXPLAIN SELECT email FROM users", "c"),
         (
-            "SELECT o.id, s.e FROM orders o, LATERAL (SELECT u.email e FROM users u WHERE u.id = o.user_id) s",
+            "SELECT o.id, s.e FROM orders o, LATERAL (SELECT email e FROM users u WHERE u.id = o.user_id) s",
             "cm",
         ),
     ],
