@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import msgspec
 
-from workflows import access
+from workflows import access, events
 from workflows.access import Event
 from workflows.model import Story
 
@@ -21,6 +21,20 @@ EVENT_KINDS: dict[str, type[Event]] = {
     "request.lapsed": access.RequestLapsed,
     "grant.held": access.GrantHeld,
     "grant.ended": access.GrantEnded,
+    "glass.broken": events.GlassBroken,
+    "glass.reviewed": events.GlassReviewed,
+    "glass.review_reminded": events.ReviewReminded,
+    "request.narrowed": events.RequestNarrowed,
+    "request.claimed": events.RequestClaimed,
+    "request.nudged": events.ApproversNudged,
+    "request.commented": events.Commented,
+    "request.step_taken": events.StepTaken,
+    "request.quorum_widened": events.QuorumWidened,
+    "extension.asked": events.ExtensionAsked,
+    "extension.approved": events.ExtensionApproved,
+    "extension.denied": events.ExtensionDenied,
+    "grant.extended": events.GrantExtended,
+    "grant.end_warned": events.EndWarned,
 }
 """How the audit trail names the events of a story."""
 

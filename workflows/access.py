@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from workflows.events import Later, RequestNarrowed, after
 from workflows.model import (
     AccessRequest,
+    Action,
     Approval,
     EndReason,
     Grant,
@@ -20,7 +22,9 @@ from workflows.model import (
     Principal,
     Refusal,
     RequestState,
+    Role,
     Story,
+    Terms,
 )
 from workflows.policy import Route, spell
 from workflows.quorum import eligible, may_not_decide, missing, who_can
@@ -38,6 +42,18 @@ class Approve:
     approver: str
     directory: Mapping[str, Principal]
     grant_id: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ApproveForLess:
+    """The same for a shorter `duration` or a narrower `role` than was asked; None leaves that as it is."""
+
+    approver: str
+    directory: Mapping[str, Principal]
+    grant_id: str
+    duration: timedelta | None = None
+    role: Role | None = None
     reason: str = ""
 
 
@@ -96,7 +112,9 @@ class Expire:
     """Time passed: the grant ends."""
 
 
-Command = Approve | Deny | Cancel | Lapse | ConfirmHold | FailGrant | Release | Revoke | Expire
+Command = (
+    Approve | ApproveForLess | Deny | Cancel | Lapse | ConfirmHold | FailGrant | Release | Revoke | Expire
+)
 
 # ------------------------------------------------------------------ events
 
@@ -155,6 +173,7 @@ Event = (
     | RequestLapsed
     | GrantHeld
     | GrantEnded
+    | Later
 )
 Decision = tuple[Event, ...] | Refusal
 
@@ -216,6 +235,8 @@ def decide(story: Story, command: Command, now: datetime) -> Decision:
     match command:
         case Approve():
             return _approve(story.request, command, now)
+        case ApproveForLess():
+            return _approve_for_less(story.request, command, now)
         case Deny():
             return _deny(story.request, command, now)
         case Cancel():
@@ -247,6 +268,45 @@ def _approve(request: AccessRequest, command: Approve, now: datetime) -> Decisio
     if missing(request, command.directory, (approval,)):
         return given
     return (*given, RequestApproved(_mint(request, command.grant_id, now)))
+
+
+def _approve_for_less(request: AccessRequest, command: ApproveForLess, now: datetime) -> Decision:
+    duration = request.duration if command.duration is None else command.duration
+    role = command.role
+    if refusal := may_not_decide(request, command.approver, command.directory):
+        return refusal
+    if duration > request.duration or duration < timedelta(minutes=1):
+        asked = spell(request.duration)
+        return Refusal("not-less", f"{spell(duration)} is not less than the {asked} asked.", "Give less.")
+    if role and role.name != request.role and request.role not in role.within:
+        return Refusal(
+            "not-less",
+            f"{role.name} is not a part of {request.role}, which was asked.",
+            "Narrower roles say in the policy what they are within.",
+        )
+    plain = Approve(command.approver, command.directory, command.grant_id, command.reason)
+    name, terms = request.role, request.terms
+    if role and role.name != request.role:
+        name, terms = role.name, _both(role.terms, request.terms)
+    if (name, duration) == (request.role, request.duration):
+        return _approve(request, plain, now)
+    narrowed = replace(request, role=name, terms=terms, duration=duration)
+    decision = _approve(narrowed, plain, now)
+    if isinstance(decision, Refusal) or request.state is not RequestState.PENDING:
+        return decision
+    return (RequestNarrowed(command.approver, name, terms, duration, now), *decision)
+
+
+def _both(narrower: Terms, asked: Terms) -> Terms:
+    """The terms of a narrower role, with nothing in clear or allowed that the asked one would not show."""
+    masked = {(mask.table, mask.column) for mask in narrower.masks}
+    more = tuple(mask for mask in asked.masks if (mask.table, mask.column) not in masked)
+    strict = tuple(rail for rail in narrower.guardrails if rail.action is not Action.ALLOW)
+    return Terms(
+        masks=(*narrower.masks, *more),
+        max_sessions=min(narrower.max_sessions, asked.max_sessions),
+        guardrails=(*strict, *(rail for rail in asked.guardrails if rail not in strict)),
+    )
 
 
 def _deny(request: AccessRequest, command: Deny, now: datetime) -> Decision:
@@ -396,6 +456,11 @@ def evolve(story: Story, event: Event) -> Story:
             grant = replace(
                 grant, state=GrantState.ENDED, end_reason=reason, ended_by=by, ended_at=at, end_note=note
             )
-        case _:
+        case RequestApproved() | GrantHeld() | GrantEnded():
             return story
+        case _:
+            further = after(story, event)
+            if further is story:
+                return story
+            request, grant = further.request, further.grant
     return Story(request, grant, story.version + 1)

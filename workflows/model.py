@@ -71,10 +71,16 @@ class Action(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Quorum:
-    """`needed` distinct people of `group` must say yes."""
+    """`needed` distinct people of `group` must say yes. `also` are groups that may fill the same seats since
+    nobody of `group` answered in time.
+    """
 
     group: str
     needed: int = 1
+    also: tuple[str, ...] = ()
+
+    def open_to(self, principal: Principal) -> bool:
+        return self.group in principal.groups or not principal.groups.isdisjoint(self.also)
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,12 +113,15 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Role:
-    """What one may do on a resource. `memberships` are the target's own roles that a login is given."""
+    """What one may do on a resource. `memberships` are the target's own roles that a login is given. `within`
+    are the roles of which this one is a part, so that an approver may give it in their place.
+    """
 
     name: str
     memberships: tuple[str, ...]
     terms: Terms = Terms()
     title: str = ""
+    within: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +148,63 @@ class Approval:
     reason: str = ""
 
 
+class Verdict(StrEnum):
+    """What a review after the fact found."""
+
+    JUSTIFIED = "justified"
+    NOT_JUSTIFIED = "not justified"
+
+
+@dataclass(frozen=True, slots=True)
+class BreakGlass:
+    """An emergency: access was taken first, and a review is owed.
+
+    `eligible_by` is what let the person do it, in words; `concerns` is what a reviewer should look at.
+    `skipped` are the principals who would have decided. `reviewers` are groups; `reminded` counts reminders.
+    """
+
+    incident: str
+    rule: str
+    eligible_by: str
+    at: datetime
+    review_due: datetime
+    reviewers: tuple[str, ...]
+    skipped: tuple[str, ...] = ()
+    concerns: tuple[str, ...] = ()
+    reminded: int = 0
+    verdict: Verdict | None = None
+    reviewed_by: str = ""
+    reviewed_at: datetime | None = None
+    review_note: str = ""
+
+
+class ExtensionState(StrEnum):
+    PENDING = "pending"
+    GRANTED = "granted"
+    DENIED = "denied"
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """A wish for more time on a live grant. Nobody's decision by the end of the grant is a no."""
+
+    asked_at: datetime
+    span: timedelta
+    reason: str = ""
+    state: ExtensionState = ExtensionState.PENDING
+    approvals: tuple[Approval, ...] = ()
+    decided_at: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """What somebody wrote about a request, kept with it."""
+
+    by: str
+    at: datetime
+    text: str
+
+
 class RequestState(StrEnum):
     PENDING = "pending"
     APPROVED = "approved"
@@ -152,6 +218,8 @@ class AccessRequest:
     """A principal's wish for a role on a resource, with the rule and the quorum that decide it.
 
     `lapses_at` is when a request nobody decided ends by itself. `closed_by` is who denied or cancelled it.
+    `steps` counts the steps of its rule's ladder that were taken; `claimed_by` is who said “looking”.
+    `warned` tells that the holder was told of the coming end.
     """
 
     id: str
@@ -170,6 +238,14 @@ class AccessRequest:
     closed_by: str = ""
     closed_at: datetime | None = None
     close_reason: str = ""
+    emergency: BreakGlass | None = None
+    extensions: tuple[Extension, ...] = ()
+    steps: int = 0
+    claimed_by: str = ""
+    claimed_at: datetime | None = None
+    nudged_at: datetime | None = None
+    comments: tuple[Comment, ...] = ()
+    warned: bool = False
 
 
 class GrantState(StrEnum):

@@ -9,16 +9,90 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import timedelta
+from datetime import time, timedelta, tzinfo
+from enum import StrEnum
 
 from workflows.model import Group, Principal, Quorum, Refusal, Resource, Role
+
+
+class StepKind(StrEnum):
+    """What a step of a ladder does while a request waits."""
+
+    GROUP = "group"
+    """Tell the approvers' channel again, without waking anybody."""
+    MENTION = "mention"
+    """Call the approvers by name."""
+    PAGE = "page"
+    """Page whoever is on call for the schedule `target`."""
+    WIDEN = "widen"
+    """Let the group `target` decide too, and tell it."""
+    LAPSE = "lapse"
+    """The end of every ladder: the request lapses."""
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """`after` counts from when the request was made. One that `wakes` goes out in quiet hours too."""
+
+    after: timedelta
+    kind: StepKind
+    target: str = ""
+    wakes: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class QuietHours:
+    """From `start` until `end` by the clock of `zone`, over midnight where the end comes first."""
+
+    start: time
+    end: time
+    zone: tzinfo
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """What happens while nobody decides. A claim stops it for `claim_holds`; the requester may nudge once in
+    `nudge_every`.
+    """
+
+    steps: tuple[Step, ...] = ()
+    quiet: QuietHours | None = None
+    nudge_every: timedelta = timedelta(minutes=15)
+    claim_holds: timedelta = timedelta(minutes=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Emergency:
+    """Who may break the glass, for what, and who looks at it after.
+
+    A person qualifies as a member of a group in `who`, by being on call for one of `schedules` (at an
+    escalation level of at most `level`), or with an offline code where `codes`. While no schedule can be
+    asked, members of `when_away` qualify; nobody where it is empty. `most_unreviewed` is how many reviews a
+    person may owe and still do it; one that is overdue always stands in the way.
+    """
+
+    name: str
+    resources: frozenset[str]
+    role: str
+    longest: timedelta
+    reviewers: tuple[str, ...]
+    who: frozenset[str] = frozenset()
+    schedules: tuple[str, ...] = ()
+    level: int = 1
+    when_away: frozenset[str] = frozenset()
+    codes: bool = False
+    review_within: timedelta = timedelta(hours=24)
+    cool_down: timedelta = timedelta(minutes=15)
+    most_unreviewed: int = 0
+    shortest_reason: int = 10
 
 
 @dataclass(frozen=True, slots=True)
 class Rule:
     """One line of the policy: `who` (group names) may have `roles` on `resources` for at most `longest`.
 
-    An empty `quorum` grants at once. `lapse_after` is how long a request waits for a decision.
+    An empty `quorum` grants at once. `lapse_after` is how long a request waits for a decision. Extensions of
+    up to `extend_freely` in all need no new decision; none goes beyond `longest_total` (nothing: `longest`).
     """
 
     name: str
@@ -30,6 +104,14 @@ class Rule:
     quorum: tuple[Quorum, ...]
     lapse_after: timedelta
     reason_required: bool = True
+    longest_total: timedelta | None = None
+    extend_freely: timedelta = timedelta()
+    ladder: Ladder = Ladder()
+
+    @property
+    def total(self) -> timedelta:
+        """How long a grant may last with all its extensions."""
+        return self.longest_total or self.longest
 
     def fits(self, principal: Principal, resource: str) -> bool:
         return resource in self.resources and not self.who.isdisjoint(principal.groups)
@@ -46,6 +128,10 @@ class Policy:
     rules: tuple[Rule, ...] = ()
     admins: frozenset[str] = frozenset()
     digest: str = ""
+    emergencies: tuple[Emergency, ...] = ()
+
+    def rule(self, name: str) -> Rule | None:
+        return next((rule for rule in self.rules if rule.name == name), None)
 
     def find(self, name: str) -> Resource | None:
         """The resource of this name or alias."""

@@ -28,7 +28,7 @@ def eligible(matter: Decidable, principal: Principal | None) -> bool:
         and principal.active
         and principal.kind is PrincipalKind.PERSON
         and principal.id != matter.requester
-        and any(quorum.group in principal.groups for quorum in matter.quorum)
+        and any(quorum.open_to(principal) for quorum in matter.quorum)
     )
 
 
@@ -42,12 +42,12 @@ def missing(
     """
     said_yes = dict.fromkeys(a.approver for a in (*matter.approvals, *more) if a.yes)
     voters = [name for name in said_yes if eligible(matter, directory.get(name))]
-    seats = [quorum.group for quorum in matter.quorum for _ in range(quorum.needed)]
+    seats = [quorum for quorum in matter.quorum for _ in range(quorum.needed)]
     taken: dict[int, str] = {}
 
     def seat(voter: str, tried: set[int]) -> bool:
-        for index, group in enumerate(seats):
-            if index in tried or group not in directory[voter].groups:
+        for index, quorum in enumerate(seats):
+            if index in tried or not quorum.open_to(directory[voter]):
                 continue
             tried.add(index)
             if index not in taken or seat(taken[index], tried):
@@ -57,8 +57,8 @@ def missing(
 
     for voter in voters:
         seat(voter, set())
-    open_seats = [group for index, group in enumerate(seats) if index not in taken]
-    return tuple(Quorum(g, open_seats.count(g)) for g in dict.fromkeys(open_seats))
+    open_seats = [quorum for index, quorum in enumerate(seats) if index not in taken]
+    return tuple(Quorum(q.group, open_seats.count(q), q.also) for q in dict.fromkeys(open_seats))
 
 
 def may_not_decide(matter: Decidable, approver: str, directory: Mapping[str, Principal]) -> Refusal | None:
@@ -72,5 +72,5 @@ def may_not_decide(matter: Decidable, approver: str, directory: Mapping[str, Pri
 
 def who_can(matter: Decidable) -> str:
     """Tell a person who may not decide who may."""
-    groups = " and ".join(quorum.group for quorum in matter.quorum)
+    groups = " and ".join(" or ".join((quorum.group, *quorum.also)) for quorum in matter.quorum)
     return f"Who can: anyone of {groups}, except {matter.requester}." if groups else ""
