@@ -87,9 +87,11 @@ async def newest(tx: AsyncConnection, *, before: int | None = None, limit: int =
     return [Entry(*row) for row in rows]
 
 
-async def all_entries(tx: AsyncConnection, page: int = 1000) -> AsyncIterator[Entry]:
-    """The whole trail in its order."""
-    seen: int | None = None
+async def all_entries(
+    tx: AsyncConnection, *, after: int | None = None, page: int = 1000
+) -> AsyncIterator[Entry]:
+    """The whole trail in its order, or what comes after an entry."""
+    seen = after
     while True:
         query = select(t).order_by(t.c.seq).limit(page)
         rows = (await tx.execute(query if seen is None else query.where(t.c.seq > seen))).all()

@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from sqlalchemy import func, select
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.audit import GENESIS, Entry, all_entries
 from broker.clock import Clock
@@ -156,6 +158,10 @@ class Verifier:
             return
         self._seq, self._hash = entry.seq, entry.hash
 
+    def unreadable(self) -> None:
+        """The next entry cannot even be read."""
+        self._bad = self._bad or (self._seq + 1, "changed: it cannot be read any more")
+
     def finish(self, head: tuple[int, str] | None = None) -> Verdict:
         """The verdict. `head` is what the database says its last entry is."""
         last = max(self._due, default=0)
@@ -215,11 +221,23 @@ async def verify_store(
         head = (await tx.execute(select(audit_head.c.seq, audit_head.c.hash))).one()
         stored = [Checkpoint(*row) for row in await tx.execute(select(t).order_by(t.c.seq))]
         verifier = Verifier([*stored, *witness], keys, recordings)
-        seen = 0
-        async for entry in all_entries(tx):
-            verifier.feed(entry)
-            seen = entry.seq
+        seen = await _feed_all(tx, verifier)
     return verifier.finish((head.seq, head.hash) if seen <= head.seq else None)
+
+
+async def _feed_all(tx: AsyncConnection, verifier: Verifier) -> int:
+    """Feed the trail by pages, and where a page cannot be read, one by one up to the entry that is broken."""
+    seen: int | None = None
+    for page in (1000, 1):
+        try:
+            async for entry in all_entries(tx, after=seen, page=page):
+                verifier.feed(entry)
+                seen = entry.seq
+            return seen or 0
+        except (SQLAlchemyError, ValueError, TypeError):
+            continue
+    verifier.unreadable()
+    return 0
 
 
 def verify_export(

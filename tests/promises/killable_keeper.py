@@ -2,8 +2,8 @@
 
 Reads jobs from stdin, one JSON object a line, and answers each with one line. A job forks a child, which
 starts a whole keeper and plays one story through it; every delivery has its own key, so that the story can be
-played again from its beginning after a death. Steps are: right before and right after each commit, and before
-each command sent to the target.
+played again from its beginning after a death. Steps are: right before each commit, with everything written
+but nothing durable yet, and before each command sent to the target.
 """
 
 from __future__ import annotations
@@ -58,7 +58,6 @@ class Killer:
             async with write(store) as tx:
                 yield tx
                 step()
-            step()
 
         async def watched_execute(self: Any, *args: Any, **more: Any) -> Any:
             step()
@@ -110,7 +109,7 @@ async def nothing_left(keeper: Broker) -> bool:
 async def until(what: Callable[[], Awaitable[bool]]) -> None:
     async with asyncio.timeout(60):
         while not await what():  # noqa: ASYNC110
-            await asyncio.sleep(0.005)
+            await asyncio.sleep(0.02)
 
 
 def good(answer: Story | Refusal) -> Story:
