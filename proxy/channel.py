@@ -10,9 +10,10 @@ from __future__ import annotations
 import asyncio
 import ssl
 from contextlib import suppress
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
-_CHUNK = 256 * 1024
+_RECORD = 16 * 1024
+"""A TLS record holds at most this; a read gives one record, and allocates what it is asked for."""
 
 
 class Receiver(Protocol):
@@ -83,7 +84,7 @@ class Channel(asyncio.Protocol):
             self._shake(tls)
             return
         try:
-            plain = tls.read(_CHUNK)
+            plain = tls.read(_RECORD)
             if incoming.pending or tls.pending():
                 plain = self._read_on(tls, plain)
         except ssl.SSLWantReadError:
@@ -103,7 +104,7 @@ class Channel(asyncio.Protocol):
         parts = [first]
         try:
             while self._incoming.pending or tls.pending():
-                part = tls.read(_CHUNK)
+                part = tls.read(_RECORD)
                 if not part:
                     self._raw.close()
                     break
@@ -159,7 +160,7 @@ class Channel(asyncio.Protocol):
         if self._tls is None:
             self._raw.write(data)
         elif not self.lost:
-            self._tls.write(cast(Any, data))
+            self._tls.write(data)
             self._raw.write(self._outgoing.read())
 
     def pause_reading(self) -> None:

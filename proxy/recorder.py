@@ -1,4 +1,4 @@
-"""Writing the recordings: appended in the data path, hashed and synced in a thread, every 25 ms.
+"""Writing the recordings: appended in the data path, hashed and synced in a thread, every 50 ms.
 
 What cannot be recorded does not go on: a write that fails, a file that was removed, a disk that does not
 answer and a backlog that grows too long all fail the tracks concerned, and their sessions are cut.
@@ -59,7 +59,7 @@ class Track:
         """Entries that are on disk and the hash of the last one."""
 
     def append(self, row: Row) -> None:
-        """Add an execution. It is on disk some 25 ms later, or the session's `failed` is called."""
+        """Add an execution. It is on disk some 50 ms later, or the session's `failed` is called."""
         self._rows.append(row)
         self._added += len(row.text)
         if not self.queued:
@@ -145,7 +145,7 @@ class Recorder:
     """
 
     def __init__(
-        self, directory: Path, *, interval: float = 0.025, patience: float = 2.0, backlog: int = 64 << 20
+        self, directory: Path, *, interval: float = 0.05, patience: float = 2.0, backlog: int = 64 << 20
     ) -> None:
         self._directory = directory
         self._interval = interval

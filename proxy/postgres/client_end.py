@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from proxy.postgres import codec
-from proxy.postgres.codec import WireError
+from proxy.postgres.codec import BROKEN, WireError
 from proxy.postgres.pipeline import (
     COPY_END,
     SYNC,
@@ -66,7 +66,10 @@ class ClientEnd:
         chunk = b"".join(self._parts)
         self._parts.clear()
         self.flow(self._target_full)
-        self._guard(chunk)
+        try:
+            self._read(chunk)
+        except BROKEN as error:
+            self._session.breach(str(error))
 
     def flow(self, target_full: bool) -> None:
         """Read from the client only when the target takes more and nothing waits for a decision."""
@@ -95,13 +98,9 @@ class ClientEnd:
                 return
             chunk = b"".join(self._parts)
             self._parts.clear()
-        self._guard(chunk)
-
-    def _guard(self, chunk: bytes) -> None:
-        session = self._session
         try:
             self._read(chunk)
-        except WireError as error:
+        except BROKEN as error:
             session.breach(str(error))
 
     def _read(self, chunk: bytes) -> None:
@@ -165,8 +164,9 @@ class ClientEnd:
             return None
         self._no_copy()
         session = self._session
-        verdict = PASS if session.reading is None else session.verdict(text)
-        pipeline.steps.append(QueryStep(text, verdict, self._now(), session.origin))
+        now = self._now()
+        verdict = PASS if session.reading is None else session.verdict(text, now)
+        pipeline.steps.append(QueryStep(text, verdict, now, session.origin))
         return None if verdict.action == "allow" else POISON_QUERY
 
     def _parse(self, chunk: bytes, at: int, end: int) -> bytes | None:
@@ -179,8 +179,9 @@ class ClientEnd:
             return None
         self._no_copy()
         session = self._session
-        verdict = PASS if session.reading is None else session.verdict(text)
-        pipeline.steps.append(ParseStep(name, text, verdict, self._now(), session.origin))
+        now = self._now()
+        verdict = PASS if session.reading is None else session.verdict(text, now)
+        pipeline.steps.append(ParseStep(name, text, verdict, now, session.origin))
         return None if verdict.action == "allow" else POISON_PARSE
 
     def _bind(self, chunk: bytes, at: int, end: int) -> bytes | None:

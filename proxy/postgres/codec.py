@@ -29,6 +29,10 @@ class WireError(Exception):
     """The peer broke the protocol; the connection cannot go on."""
 
 
+BROKEN = (WireError, IndexError, struct.error)
+"""What reading a message that is cut short or malformed may raise."""
+
+
 @dataclass(frozen=True, slots=True)
 class Startup:
     """A client's first words: the minor version it asks for and its parameters (user, database, …)."""

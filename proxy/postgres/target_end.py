@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
 from proxy.postgres import codec
-from proxy.postgres.codec import WireError
+from proxy.postgres.codec import BROKEN, WireError
 from proxy.postgres.pipeline import (
     SYNC,
     UNKNOWN_TEXT,
@@ -83,7 +83,7 @@ class TargetEnd:
         session.bytes_out += len(chunk)
         try:
             self._receive(chunk)
-        except WireError as error:
+        except BROKEN as error:
             session.breach(str(error))
 
     def _receive(self, chunk: bytes) -> None:

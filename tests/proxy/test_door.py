@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 import struct
 from typing import TYPE_CHECKING
 
@@ -152,3 +153,56 @@ async def test_the_gate_tells_the_broker_that_it_holds_a_grant(house: House) -> 
     async with asyncio.timeout(5):
         while late not in house.authority.held:  # noqa: ASYNC110
             await asyncio.sleep(0.01)
+
+
+async def test_direct_tls_by_alpn_is_understood(house: House) -> None:
+    context = ssl.create_default_context(cafile=str(house.ca))
+    context.set_alpn_protocols(["postgresql"])
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.gate.port, ssl=context)
+    writer.write(codec.startup({"user": "ada", "database": "prod-db"}))
+    assert (await reader.readexactly(9))[:1] == b"R"
+    writer.write(codec.message(b"p", b"ada-token-1\0"))
+    assert (await reader.readexactly(9)) == codec.message(b"R", b"\0\0\0\0")
+    writer.close()
+
+
+async def test_direct_tls_without_alpn_is_refused_as_the_server_does(house: House) -> None:
+    context = ssl.create_default_context(cafile=str(house.ca))
+    reader, writer = await asyncio.open_connection("127.0.0.1", house.gate.port, ssl=context)
+    assert b"ALPN" in await reader.read()
+    writer.close()
+
+
+async def test_a_cancel_for_another_worker_is_passed_to_it(open_house: OpenHouse, server: Server) -> None:
+    elsewhere: list[tuple[int, int, bytes]] = []
+    first = await open_house(worker=3)
+    second = await open_house(worker=5, cancel_elsewhere=lambda *it: elsewhere.append(it))
+    first.authority.grant(server.upstream())
+    async with await first.connect() as db:
+        running = asyncio.create_task(db.execute("select pg_sleep(30)"))
+        await asyncio.sleep(0.2)
+        _, writer = await asyncio.open_connection("127.0.0.1", second.gate.port)
+        secret = first.gate._door._keys[db.pgconn.backend_pid][0]  # type: ignore[attr-defined]
+        writer.write(codec.cancel_request(db.pgconn.backend_pid, secret))
+        async with asyncio.timeout(5):
+            while not elsewhere:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        writer.close()
+        worker, pid, proof = elsewhere[0]
+        assert worker == 3
+        first.gate.cancel(pid, b"\0\0\0\0")  # a wrong key does nothing
+        first.gate.cancel(pid, proof)
+        with pytest.raises(psycopg.errors.QueryCanceled):
+            await running
+
+
+async def test_logs_and_recordings_hold_no_secret(
+    house: House, server: Server, capfd: pytest.CaptureFixture[str]
+) -> None:
+    await house.psql("select 1")
+    await refusal(house, password="wrong-token-77")
+    await house.closed()
+    said = "".join(capfd.readouterr())
+    files = "".join(path.read_text() for path in house.directory.rglob("*.jsonl"))
+    for secret in ("ada-token-1", "wrong-token-77", server.upstream().password):
+        assert secret not in said + files

@@ -3,27 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import resource
-import shutil
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 
 from proxy import recorder as module
-from proxy.postgres import codec
 from proxy.postgres.pipeline import QueryStep
 from proxy.postgres.reading import PASS
 from proxy.recorder import Recorder, RecordingError
 from proxy.recording import Footer, Header, Tampered, read, render
-from tests.proxy.wire_client import RawClient
-
-if TYPE_CHECKING:
-    from tests.proxy.conftest import House
 
 HEADER = Header(
     "S-1", "ada", "G-1", "prod-db", "readonly", "192.0.2.7:5", "postgresql", "2026-11-24T10:00:00+00:00"
@@ -159,39 +149,3 @@ async def test_a_disk_that_does_not_answer_is_noticed(
     await asyncio.sleep(0.5)
     assert recorder.stalled()
     await asyncio.sleep(0.7)
-
-
-@contextmanager
-def full_disk(limit: int) -> Iterator[None]:
-    """No file of this process may grow beyond `limit` bytes: write says EFBIG as a full disk says ENOSPC."""
-    import signal
-
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
-
-
-async def test_when_the_disk_is_full_open_sessions_end_and_new_ones_are_refused(house: House) -> None:
-    wire = await RawClient.enter(house)
-    with full_disk(100):
-        wire.send(codec.query(b"select 1"))
-        said = await wire.until_cut()
-        assert said[b"C"] == b"58030"
-        assert b"nothing goes on unrecorded" in said[b"M"]
-        with pytest.raises(psycopg.OperationalError, match="cannot be recorded"):
-            await house.connect()
-    await house.psql("select 1")
-
-
-async def test_when_the_directory_is_removed_sessions_end(house: House) -> None:
-    wire = await RawClient.enter(house)
-    shutil.rmtree(house.gate.recorder.path("x").parent)
-    wire.send(codec.query(b"select 1"))
-    assert (await wire.until_cut())[b"C"] == b"58030"
-    with pytest.raises(psycopg.OperationalError, match="cannot be recorded"):
-        await house.connect()
