@@ -35,6 +35,7 @@ from cli.sample.shop import create_shop
 from cli.sample.words import Told, tell
 from cli.sample.workspace import workspace_of
 from cli.settings import ServeSettings
+from cli.trouble import Trouble
 from cli.unprivileged import PostgresError
 
 MANIFEST = Path(__file__).parents[1] / "app-manifest.yaml"
@@ -65,9 +66,7 @@ def demo(
         ports = Ports(slack_port, http_port, gate_port, idp_port)
         uvloop.run(_run(DemoFolder(data), ports, began))
     except (DemoError, PostgresError, ConfigError, OSError) as error:
-        Console(stderr=True, highlight=False).print("The demo cannot start.", style="bold red")
-        typer.echo(str(error), err=True)
-        raise typer.Exit(1) from None
+        raise Trouble("The demo cannot start.", str(error)) from None
 
 
 async def _run(folder: DemoFolder, ports: Ports, began: float) -> None:

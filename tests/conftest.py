@@ -363,7 +363,7 @@ def start_demo(folder: Path, *options: str) -> Demo:
             start_new_session=True,
             preexec_fn=die_with_parent,  # noqa: PLW1509
         )
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + 120
     while 'psql "host=' not in (printed := said.read_text()):
         if process.poll() is not None or time.monotonic() > deadline:
             stop_demo(process)

@@ -8,6 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+pytestmark = pytest.mark.timeout(300)  # a whole ./run, several times
 ROOT = Path(__file__).parents[2]
 _BLOCK = re.compile(r"^```(console|slack)\n(.*?)^```", re.M | re.S)
 _PROMPT = re.compile(r"^[\w-]+=> ", re.M)
