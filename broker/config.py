@@ -10,6 +10,7 @@ import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime, timedelta
 from pathlib import Path
 
 from broker.identity.directory import StaticDirectory
@@ -76,6 +77,25 @@ class PostgresTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class ScheduleSource:
+    """Where it is looked up who is on call; broker/oncall has one adapter for each `source`.
+
+    `url` is empty where the source is at its usual place. With a `turn` the static `people` take turns of
+    that length from `starts` on, else all of them are on call.
+    """
+
+    source: str
+    id: str = ""
+    key: SecretRef | None = None
+    user: str = ""
+    url: str = ""
+    file: Path | None = None
+    people: tuple[str, ...] = ()
+    turn: timedelta | None = None
+    starts: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class SlackSettings:
     """`team` is the workspace's id; empty: whichever the bot token belongs to."""
 
@@ -91,6 +111,7 @@ class Config:
     targets: Mapping[str, PostgresTarget] = field(default_factory=dict)
     slack: SlackSettings = SlackSettings()
     timezone: str = "UTC"
+    schedules: Mapping[str, ScheduleSource] = field(default_factory=dict)
 
 
 def load(path: Path) -> Config:

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
-from rapidfuzz import process
 
 from broker.config import Config, ConfigError, PostgresTarget, Problem, SecretRef, SlackSettings
 from broker.identity.directory import Person, StaticDirectory
-from broker.policy_file import marks
+from broker.policy_file import marks, urgency
 from broker.policy_file.marks import Marked
+from broker.policy_file.near import near, unknown
 from broker.policy_file.schema import FileShape, MaskShape, PersonShape, ResourceShape, RuleShape
 from workflows.model import Group, Mask, Principal, PrincipalKind, Quorum, Resource, Role, Terms
 from workflows.policy import Policy, Rule, spell
@@ -71,7 +71,7 @@ def _said_plainly(marked: Marked, error: dict[str, Any]) -> Problem:
     what = PLAIN.get(kind, "").format(key=key)
     suggestion = ""
     if kind == "extra_forbidden":
-        suggestion = _near(key, _fields(loc[:-1]))
+        suggestion = near(key, _fields(loc[:-1]))
     elif kind == "literal_error":
         expected = error["ctx"]["expected"].replace("'", "")
         what, suggestion = f"“{error['input']}” does not fit here", f"one of: {expected}"
@@ -99,19 +99,11 @@ def _inner(annotation: Any) -> Any:
     return arguments[-1] if arguments else None
 
 
-def _near(word: str, known: Iterable[str]) -> str:
-    """“did you mean …?”, or what there is."""
-    names = list(known)
-    if found := process.extractOne(word, names, score_cutoff=70):
-        return f"did you mean “{found[0]}”?"
-    return f"known here: {', '.join(names)}" if names else ""
-
-
 # ----------------------------------------------------------------- meaning
 
 
 def _meaning(marked: Marked, shape: FileShape, base: Path) -> Iterator[Problem]:
-    yield from _unknown(marked, ("admins",), shape.admins, shape.groups, "group")
+    yield from unknown(marked, ("admins",), shape.admins, shape.groups, "group")
     yield from _people(marked, shape)
     yield from _resources(marked, shape, base)
     seen: set[str] = set()
@@ -120,14 +112,7 @@ def _meaning(marked: Marked, shape: FileShape, base: Path) -> Iterator[Problem]:
             yield marked.problem(("rules", index, "name"), f"another rule is called “{rule.name}” already")
         seen.add(rule.name)
         yield from _rule(marked, shape, ("rules", index), rule)
-
-
-def _unknown(
-    marked: Marked, path: marks.Path, names: list[str], known: Iterable[str], what: str
-) -> Iterator[Problem]:
-    for index, name in enumerate(names):
-        if name not in set(known):
-            yield marked.problem((*path, index), f"there is no {what} “{name}”", _near(name, known))
+    yield from urgency.check(marked, shape, base)
 
 
 def _people(marked: Marked, shape: FileShape) -> Iterator[Problem]:
@@ -135,7 +120,7 @@ def _people(marked: Marked, shape: FileShape) -> Iterator[Problem]:
     email: dict[str, str] = {}
     for key, person in shape.people.items():
         path: marks.Path = ("people", key)
-        yield from _unknown(marked, (*path, "groups"), person.groups, shape.groups, "group")
+        yield from unknown(marked, (*path, "groups"), person.groups, shape.groups, "group")
         for field, value, seen in (
             ("slack", person.slack, slack),
             ("email", person.email.casefold(), email),
@@ -178,11 +163,11 @@ def _local(host: str) -> bool:
 
 
 def _rule(marked: Marked, shape: FileShape, path: marks.Path, rule: RuleShape) -> Iterator[Problem]:
-    yield from _unknown(marked, (*path, "who"), rule.who, shape.groups, "group")
-    yield from _unknown(marked, (*path, "resources"), rule.resources, shape.resources, "resource")
+    yield from unknown(marked, (*path, "who"), rule.who, shape.groups, "group")
+    yield from unknown(marked, (*path, "resources"), rule.resources, shape.resources, "resource")
     for name in rule.resources:
         if resource := shape.resources.get(name):
-            yield from _unknown(marked, (*path, "roles"), rule.roles, resource.roles, f"role of {name}")
+            yield from unknown(marked, (*path, "roles"), rule.roles, resource.roles, f"role of {name}")
     if rule.usual and rule.usual > rule.longest:
         yield marked.problem((*path, "usual"), f"is longer than the longest, {spell(rule.longest)}")
     groups: set[str] = set()
@@ -190,7 +175,7 @@ def _rule(marked: Marked, shape: FileShape, path: marks.Path, rule: RuleShape) -
         here = (*path, "approval", index)
         if quorum.group not in shape.groups:
             what = f"there is no group “{quorum.group}”"
-            yield marked.problem((*here, "group"), what, _near(quorum.group, shape.groups))
+            yield marked.problem((*here, "group"), what, near(quorum.group, shape.groups))
             continue
         if quorum.group in groups:
             yield marked.problem((*here, "group"), f"{quorum.group} is named twice", "raise its `needed`")
@@ -211,9 +196,10 @@ def _config(shape: FileShape, base: Path, digest: str) -> Config:
     policy = Policy(
         groups={name: Group(name, g.title, g.channel, g.mention) for name, g in shape.groups.items()},
         resources={name: _resource(name, resource) for name, resource in shape.resources.items()},
-        rules=tuple(_policy_rule(rule) for rule in shape.rules),
+        rules=tuple(_policy_rule(shape, rule) for rule in shape.rules),
         admins=frozenset(shape.admins),
         digest=digest,
+        emergencies=tuple(urgency.emergency(emergency) for emergency in shape.break_glass),
     )
     people = {key: _person(key, person) for key, person in shape.people.items()}
     return Config(
@@ -222,6 +208,7 @@ def _config(shape: FileShape, base: Path, digest: str) -> Config:
         targets={name: _target(resource, base) for name, resource in shape.resources.items()},
         slack=SlackSettings(shape.slack.team),
         timezone=shape.timezone,
+        schedules={name: urgency.schedule(schedule, base) for name, schedule in shape.schedules.items()},
     )
 
 
@@ -238,6 +225,7 @@ def _resource(name: str, resource: ResourceShape) -> Resource:
             tuple(role.memberships),
             Terms(_masks(resource.masks, role.masks), role.max_sessions),
             role.title,
+            tuple(role.within),
         )
         for role_name, role in resource.roles.items()
     )
@@ -267,7 +255,7 @@ def _target(resource: ResourceShape, base: Path) -> PostgresTarget:
     )
 
 
-def _policy_rule(rule: RuleShape) -> Rule:
+def _policy_rule(shape: FileShape, rule: RuleShape) -> Rule:
     return Rule(
         name=rule.name,
         who=frozenset(rule.who),
@@ -278,6 +266,9 @@ def _policy_rule(rule: RuleShape) -> Rule:
         quorum=tuple(Quorum(quorum.group, quorum.needed) for quorum in rule.approval),
         lapse_after=rule.lapses_after,
         reason_required=rule.reason == "required",
+        longest_total=rule.longest_total,
+        extend_freely=rule.extend_freely or timedelta(),
+        ladder=urgency.ladder(shape, rule),
     )
 
 

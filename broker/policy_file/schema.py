@@ -1,28 +1,19 @@
 """The shape of access.yaml. What the parts mean together is checked in build.py."""
 
+# ruff: noqa: RUF012  (pydantic copies a default for each instance)
+
 from __future__ import annotations
 
 import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal
-from zoneinfo import available_timezones
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
-from workflows.spans import read_span
+from broker.policy_file.basics import Name, Secret, Shape, Span, Zone
+from broker.policy_file.urgency_schema import EmergencyShape, QuietShape, ScheduleShape, StepShape
 
 METHODS = ("full", "null", "last4", "email", "hash")
-
-
-class Shape(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-def _span(value: Any) -> timedelta:
-    found = read_span(value.strip().lower()) if isinstance(value, str) else None
-    if found is None or found <= timedelta():
-        raise ValueError("this is not a span of time; write it like 90m, 4h, 1h30 or 2d")
-    return found
 
 
 def _column(value: str) -> str:
@@ -42,31 +33,8 @@ def _port(value: str) -> int:
     return int(value.rpartition(":")[2])
 
 
-def _secret(value: str) -> str:
-    if not re.fullmatch(r"env:[A-Za-z_][A-Za-z0-9_]*|file:.+", value):
-        raise ValueError("a secret never stands in this file; write env:NAME or file:PATH")
-    return value
-
-
-def _zone(value: str) -> str:
-    if value and value not in available_timezones():
-        raise ValueError("this is not an IANA time zone; write it like Europe/London")
-    return value
-
-
 def _approval(value: Any) -> Any:
     return [] if value == "none" else value
-
-
-def _name(value: str) -> str:
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,62}", value):
-        raise ValueError("a name has letters, digits, dot, dash and underscore, 63 at most")
-    return value
-
-
-Span = Annotated[timedelta, BeforeValidator(_span)]
-Zone = Annotated[str, AfterValidator(_zone)]
-Name = Annotated[str, AfterValidator(_name)]
 
 
 class PersonShape(Shape):
@@ -96,11 +64,13 @@ class RoleShape(Shape):
     masks: list[MaskShape] | None = None
     """None: the masks of the resource. A list adds to them; an empty list takes them all off."""
     max_sessions: int = Field(20, ge=1, le=10_000)
+    within: list[Name] = []
+    """The wider roles in whose place an approver may give this one."""
 
 
 class AdminShape(Shape):
     user: Annotated[str, Field(min_length=1, max_length=63)]
-    password: Annotated[str, AfterValidator(_secret)]
+    password: Secret
 
 
 class ResourceShape(Shape):
@@ -140,6 +110,14 @@ class RuleShape(Shape):
     """There is no default: a rule that grants at once has to say `approval: none`."""
     lapses_after: Span = timedelta(hours=8)
     reason: Literal["required", "optional"] = "required"
+    longest_total: Span | None = None
+    """How long a grant may last with its extensions; nothing: no longer than `longest`."""
+    extend_freely: Span | None = None
+    ladder: list[StepShape] = []
+    quiet_hours: QuietShape | None = None
+    """Nothing: those of the whole file."""
+    nudge_every: Span = timedelta(minutes=15)
+    claim_holds: Span = timedelta(minutes=30)
 
 
 class SlackShape(Shape):
@@ -152,5 +130,8 @@ class FileShape(Shape):
     admins: list[str] = []
     resources: dict[Name, ResourceShape] = {}
     rules: list[RuleShape] = []
+    schedules: dict[Name, ScheduleShape] = {}
+    break_glass: list[EmergencyShape] = []
+    quiet_hours: QuietShape | None = None
     slack: SlackShape = SlackShape()
     timezone: Zone = "UTC"
