@@ -1,0 +1,348 @@
+"""What the target answers, matched to what was asked: outcomes are recorded, rows masked, refusals worded."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import TYPE_CHECKING, TypeVar
+
+from proxy.postgres import codec
+from proxy.postgres.codec import WireError
+from proxy.postgres.pipeline import (
+    SYNC,
+    UNKNOWN_TEXT,
+    BindStep,
+    CloseStep,
+    DescribeStep,
+    ExecuteStep,
+    Execution,
+    ParseStep,
+    QueryStep,
+    Step,
+)
+from proxy.postgres.reading import PASS, Reading, scrub
+from proxy.sql.rows import BrokenRow, rewrite_data_rows
+
+if TYPE_CHECKING:
+    from proxy.postgres.session import Session
+
+_HEAD = struct.Struct("!BI").unpack_from
+_DATA_ROW = ord("D")
+_IDLE = ord("I")
+_STATEMENT = ord("S")
+_S = TypeVar("_S", bound=Step)
+
+
+class Replies:
+    """Reads the target's answers in order, one method a message type.
+
+    Each returns what to send instead of the message, None for the message as it came. Raises WireError when
+    an answer does not fit what was asked.
+    """
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self._pipeline = session.pipeline
+        self._now = session.clock.monotonic
+        self._reading = session.reading
+
+    def _parse_complete(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        step = self._take(ParseStep)
+        if step.verdict.action != "allow":
+            raise WireError("the target accepted a statement that the gate refused")
+        self._pipeline.statements[step.name] = step
+        return None
+
+    def _bind_complete(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        step = self._take(BindStep)
+        step.prepared = self._pipeline.statements.get(step.statement)
+        self._pipeline.portals[step.portal] = step
+        return None
+
+    def _close_complete(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        step = self._take(CloseStep)
+        table: dict[bytes, ParseStep] | dict[bytes, BindStep] = (
+            self._pipeline.statements if step.of == _STATEMENT else self._pipeline.portals
+        )
+        table.pop(step.name, None)
+        return None
+
+    def _parameter_description(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        if not isinstance(self._pipeline.head(), DescribeStep):
+            raise WireError("a ParameterDescription came to something else than a Describe")
+        return None
+
+    def _row_description(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        step = self._pipeline.head()
+        if isinstance(step, DescribeStep):
+            self._pipeline.steps.popleft()
+            if self._reading is not None and step.of != _STATEMENT:
+                self._plan_portal(step.name, chunk[at:end], self._reading)
+            return b"" if step.own else None
+        if not isinstance(step, QueryStep):
+            raise WireError("a RowDescription came to something else than a Query or a Describe")
+        if self._reading is not None:
+            statements = step.verdict.statements
+            statement = statements[step.result] if step.result < len(statements) else None
+            step.plan = self._reading.plan(chunk[at:end], statement)
+            step.described = True
+        return None
+
+    def _plan_portal(self, name: bytes, body: bytes, reading: Reading) -> None:
+        portal = self._pipeline.portals.get(name)
+        if portal is None:  # a cursor declared by SQL: the origins of its columns decide
+            portal = self._pipeline.portals[name] = BindStep(name, b"", b"")
+        statement, hide = None, False
+        if portal.prepared is not None:
+            # Read again, from memory when nothing changed: the catalog may be another than at the Parse.
+            verdict = reading.verdict(portal.prepared.text)
+            hide = verdict.action != "allow"
+            statement = verdict.statements[0] if len(verdict.statements) == 1 else None
+        portal.plan = reading.plan(body, statement, hide=hide)
+        portal.described = True
+
+    def _no_data(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        return b"" if self._take(DescribeStep).own else None
+
+    def data_rows(self, chunk: bytes, at: int, end: int) -> tuple[int, bytes | None]:
+        """The run of whole rows from `at`: where it ends, and its bytes when they change."""
+        step = self._execution()
+        holder = step if isinstance(step, QueryStep) else self._pipeline.portals.get(step.portal)
+        if holder is None or not holder.described:
+            raise WireError("rows came whose columns were not described")
+        size = len(chunk)
+        while size - end >= 5:
+            kind, length = _HEAD(chunk, end)
+            if kind != _DATA_ROW or end + 1 + length > size:
+                break
+            end += 1 + length
+        if holder.plan is None:
+            return end, None
+        try:
+            return end, rewrite_data_rows(chunk[at:end], holder.plan)
+        except BrokenRow as error:
+            raise WireError(str(error)) from error
+
+    def _command_complete(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        step = self._execution()
+        tag = chunk[at : end - 1]
+        rows = codec.command_rows(tag)
+        if self._pipeline.in_copy:
+            self._pipeline.copy_in_over()
+        if isinstance(step, ExecuteStep):
+            step.tag = tag
+            step.rows = rows
+            self._executed(step)
+        else:
+            step.tag = step.tag + b"; " + tag if step.tag else tag
+            step.rows += rows
+            if self._reading is not None:
+                self._ran(step, step.result, self._reading)
+            step.result += 1
+            step.described = False
+        return None
+
+    def _ran(self, step: Execution, index: int, reading: Reading) -> None:
+        """A statement went through: what it named, and what it changed in the catalog."""
+        verdict = step.verdict
+        if verdict.changes_catalog:
+            reading.changed = True
+        if index >= len(verdict.statements):
+            return
+        statement = verdict.statements[index]
+        reading.ran(statement)
+        if statement.defines is not None:  # by SQL: what we knew under that name is gone
+            kind, name = statement.defines
+            if kind == "prepared":
+                self._pipeline.statements.pop(name.encode(), None)
+            else:
+                self._pipeline.portals.pop(name.encode(), None)
+
+    def _empty(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        step = self._execution()
+        if isinstance(step, ExecuteStep):
+            self._executed(step)
+        return None
+
+    def _suspended(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        step = self._execution()
+        if not isinstance(step, ExecuteStep):
+            raise WireError("PortalSuspended came to a simple query")
+        step.outcome = "suspended"
+        self._executed(step)
+        return None
+
+    def error(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        body = chunk[at:end]
+        fields = codec.read_report(body)
+        if fields.get(b"V") in (b"FATAL", b"PANIC"):
+            self._session.target_ends(fields)
+            return None
+        pipeline = self._pipeline
+        step = pipeline.head()
+        instead: bytes | None = None
+        if self._scrubs(step):
+            fields = scrub(fields)
+            instead = codec.report(b"E", fields)
+        if isinstance(step, Execution):
+            instead = self._failed(step, fields) or instead
+        if isinstance(step, QueryStep):
+            if pipeline.in_copy:
+                pipeline.copy_in_over()
+            return instead
+        for skipped in pipeline.failed():
+            if skipped is step and isinstance(step, (Execution, BindStep)):
+                self._session.record(step if isinstance(step, Execution) else self._unbound(step, fields))
+            elif isinstance(skipped, Execution) and skipped.verdict.action != "allow":
+                skipped.outcome = "refused"
+                self._session.record(skipped)
+        return instead
+
+    def _failed(self, step: Execution, fields: dict[bytes, bytes]) -> bytes | None:
+        """Note how `step` failed, and put a refusal into the gate's own words."""
+        verdict = step.verdict
+        step.took = self._now() - step.started
+        step.outcome = "error"
+        step.sqlstate = fields.get(b"C", b"")
+        step.message = fields.get(b"M", b"")
+        if isinstance(step, ExecuteStep):
+            self._fill(step)
+        if verdict.action == "allow":
+            return None
+        state = verdict.sqlstate or "42501"
+        step.outcome = "refused"
+        step.sqlstate = state.encode()
+        step.message = verdict.reason.encode()
+        return codec.error("ERROR", state, verdict.reason, hint=verdict.hint)
+
+    def _scrubs(self, step: Step) -> bool:
+        """Whether errors and notices of `step` may hold masked values. In doubt they may."""
+        reading = self._reading
+        if reading is None or not reading.masks:
+            return False
+        if isinstance(step, BindStep):
+            prepared = self._pipeline.statements.get(step.statement)
+        elif isinstance(step, ExecuteStep):
+            portal = self._pipeline.portals.get(step.portal)
+            prepared = portal.prepared if portal is not None else None
+        else:
+            prepared = step if isinstance(step, (QueryStep, ParseStep)) else None  # type: ignore[assignment]
+        return prepared is None or reading.changed or prepared.verdict.scrub_errors
+
+    def _unbound(self, step: BindStep, fields: dict[bytes, bytes]) -> Execution:
+        """What to record of a Bind that failed: the attempt, with its statement and values."""
+        session = self._session
+        prepared = self._pipeline.statements.get(step.statement)
+        text, verdict = (UNKNOWN_TEXT, PASS) if prepared is None else (prepared.text, prepared.verdict)
+        attempt = Execution(text, verdict, self._now(), session.origin)
+        attempt.bound = step.body
+        attempt.outcome = "error"
+        attempt.sqlstate = fields.get(b"C", b"")
+        attempt.message = fields.get(b"M", b"")
+        return attempt
+
+    def _ready(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        pipeline = self._pipeline
+        step = pipeline.head()
+        if isinstance(step, QueryStep):
+            pipeline.steps.popleft()
+            if not step.took:
+                step.took = self._now() - step.started
+            self._session.record(step)
+            if pipeline.statements:
+                pipeline.statements.pop(b"", None)
+        elif step is SYNC:
+            pipeline.steps.popleft()
+        else:
+            raise WireError("ReadyForQuery came before everything was answered")
+        pipeline.status = chunk[at]
+        if pipeline.portals and chunk[at] == _IDLE:
+            pipeline.portals.clear()
+        if not pipeline.steps:
+            self._session.idle()
+        return None
+
+    def _copy_in(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        self._execution()
+        self._pipeline.copy_in_began()
+        return None
+
+    def _copy_out(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        step = self._execution()
+        if isinstance(step, ExecuteStep):
+            self._fill(step)
+        if self._reading is not None and self._reading.masks:
+            verdict = self._reading.verdict(step.text)
+            if self._reading.changed or verdict.action != "allow":
+                raise WireError("COPY began to send what the gate cannot mask")
+        return None
+
+    def _notice(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        steps = self._pipeline.steps
+        if steps and self._scrubs(steps[0]):
+            return codec.report(b"N", scrub(codec.read_report(chunk[at:end])))
+        return None
+
+    def _pass(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        return None
+
+    def _parameter_status(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        name, after = codec.cstring(chunk, at)
+        value, _ = codec.cstring(chunk, after)
+        self._session.parameter(name.decode("utf-8", "replace"), value.decode("utf-8", "replace"))
+        return None
+
+    # --- steps
+
+    def _take(self, kind: type[_S]) -> _S:
+        step = self._pipeline.head()
+        if not isinstance(step, kind):
+            raise WireError(f"an answer to a {kind.__name__} came where another was due")
+        self._pipeline.steps.popleft()
+        return step
+
+    def _execution(self) -> QueryStep | ExecuteStep:
+        step = self._pipeline.head()
+        if not isinstance(step, (QueryStep, ExecuteStep)):
+            raise WireError("a result came to something that runs nothing")
+        return step
+
+    def _fill(self, step: ExecuteStep) -> None:
+        portal = self._pipeline.portals.get(step.portal)
+        prepared = portal.prepared if portal is not None else None
+        if portal is None or prepared is None:
+            step.text = UNKNOWN_TEXT
+            return
+        step.text = prepared.text
+        step.verdict = prepared.verdict
+        step.bound = portal.body
+
+    def _executed(self, step: ExecuteStep) -> None:
+        self._pipeline.steps.popleft()
+        step.took = self._now() - step.started
+        self._fill(step)
+        if self._reading is not None and step.outcome == "ok":
+            self._ran(step, 0, self._reading)
+        self._session.record(step)
+
+
+_Reader = Callable[[Replies, bytes, int, int], bytes | None]
+READERS: dict[int, _Reader] = {
+    ord("1"): Replies._parse_complete,
+    ord("2"): Replies._bind_complete,
+    ord("3"): Replies._close_complete,
+    ord("t"): Replies._parameter_description,
+    ord("T"): Replies._row_description,
+    ord("n"): Replies._no_data,
+    ord("C"): Replies._command_complete,
+    ord("I"): Replies._empty,
+    ord("s"): Replies._suspended,
+    ord("E"): Replies.error,
+    ord("Z"): Replies._ready,
+    ord("G"): Replies._copy_in,
+    ord("H"): Replies._copy_out,
+    ord("c"): Replies._pass,
+    ord("A"): Replies._pass,
+    ord("N"): Replies._notice,
+    ord("S"): Replies._parameter_status,
+}
