@@ -22,6 +22,7 @@ from proxy.sql.guard import Verdict
 if TYPE_CHECKING:
     from proxy.gate import Gate
 
+_IDLE = ord("I")
 _OPEN = ord("T")
 _FAILED = ord("E")
 _FLUSH = 0.3
@@ -46,6 +47,7 @@ class Session(OpenSession):
         self._farewell = ""
         self._catalog_moves = False  # a statement that changes the catalog is on its way
         self._wants_refresh = False
+        self._looked_inside = False
         self._fresh = False  # the catalog has just been read for the statement that waited
         self._asked = ""
         self._on_end: list[Callable[[], object]] = []
@@ -109,10 +111,19 @@ class Session(OpenSession):
 
     def idle(self) -> None:
         """Everything is answered: the place for a question of the gate's own."""
-        if self._wants_refresh:
-            self._wants_refresh = False
-            self._catalog_moves = False
-            self._ask(stamp_query(self.pipeline.status == _OPEN))
+        if self._looked_inside and self.pipeline.status == _IDLE:
+            # The picture was taken inside a transaction that is over now, and may have been rolled back.
+            self._looked_inside = False
+            self._catalog_moves = True
+        if not self._wants_refresh:
+            return
+        self._wants_refresh = False
+        if self.pipeline.status == _FAILED:  # nothing can be asked, and nothing will run
+            self._read_on()
+            return
+        self._catalog_moves = False
+        self._looked_inside = self.pipeline.status == _OPEN
+        self._ask(stamp_query(self._looked_inside))
 
     def _ask(self, text: str) -> None:
         assert self._target_end is not None
@@ -140,8 +151,10 @@ class Session(OpenSession):
             self._ask(full)
             return
         self.reading.take(picture, self.clock.monotonic())
+        self._read_on()
+
+    def _read_on(self) -> None:
         self._fresh = True
-        assert self._client_end is not None
         asyncio.get_running_loop().call_soon(self._resume)
 
     def _resume(self) -> None:

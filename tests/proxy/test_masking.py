@@ -322,3 +322,66 @@ async def test_a_hundred_thousand_rows_are_masked(masked: House, server: Server)
     assert len(lines) == 100_000
     assert all(line.endswith("|***") for line in lines)
     server.ask("drop table many")
+
+
+async def test_simple_queries_sent_ahead_wait_for_the_catalog_and_not_in_a_failed_transaction(
+    masked: House,
+) -> None:
+    wire = await RawClient.enter(masked)
+    texts = (b"begin", b"create temp table ahead (a int)", b"select * from ahead", b"select 1/0", b"select 1")
+    wire.send(b"".join(codec.query(text) for text in texts))
+    assert await wire.until_ready() == [b"C", b"Z"]
+    assert await wire.until_ready() == [b"C", b"Z"]
+    assert await wire.until_ready() == [b"T", b"C", b"Z"]
+    assert (await wire.until_ready())[-2:] == [b"E", b"Z"]
+    assert await wire.until_ready() == [b"E", b"Z"]
+    wire.send(
+        codec.query(b"rollback")
+        + codec.query(b"begin")
+        + codec.query(b"create temp table again (a int)")
+        + codec.query(b"select 1/0")
+        + codec.query(b"select 1 from again")
+        + codec.query(b"rollback")
+    )
+    for _ in range(3):
+        assert await wire.until_ready() == [b"C", b"Z"]
+    for _ in range(2):
+        assert (await wire.until_ready())[-2:] == [b"E", b"Z"]
+    assert await wire.until_ready() == [b"C", b"Z"]
+    wire.close()
+
+
+async def test_what_was_made_in_a_transaction_that_is_rolled_back_is_unknown_again(masked: House) -> None:
+    async with await masked.connect() as db:
+        await db.execute("begin")
+        await db.execute("create temp table brief (a text)")
+        await db.execute("select a from brief")
+        await db.execute("rollback")
+        with pytest.raises(psycopg.errors.UndefinedTable):
+            await db.execute("select a from brief")
+        await db.execute("create temp table brief (a text, b int)")
+        cursor = await db.execute("select * from brief")
+        assert len(cursor.description or ()) == 2
+
+
+async def test_a_pipeline_without_sync_behind_a_change_of_the_catalog_is_refused_not_stuck(
+    masked: House,
+) -> None:
+    wire = await RawClient.enter(masked)
+    execute = codec.message(b"E", b"\0" + struct.pack("!I", 0))
+    bind = codec.bind(codec.Bind(b"", b"", (), (), ()))
+    create = codec.parse(b"", b"create temp table unsynced (a int)") + bind + execute
+    select = codec.parse(b"", b"select * from users") + bind + execute
+    wire.send(create + select + codec.message(b"S"))
+    assert await wire.until_ready() == [b"1", b"2", b"C", b"E", b"Z"]
+    wire.close()
+
+
+async def test_set_transaction_still_works_when_the_catalog_is_due_for_a_look(masked: House) -> None:
+    async with await masked.connect() as db:
+        await db.execute("begin")
+        masked.gate.registry.all()[0].reading.checked -= 60  # type: ignore[attr-defined]
+        await db.execute("set transaction isolation level serializable")
+        cursor = await db.execute("select count(*) from notes")
+        assert await cursor.fetchone()
+        await db.execute("commit")

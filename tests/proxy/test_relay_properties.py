@@ -72,6 +72,7 @@ def relay() -> tuple[Session, ClientEnd, TargetEnd, list[Execution]]:
         _fresh=False,
         _catalog_moves=False,
         _wants_refresh=False,
+        _looked_inside=False,
     )
     terms = Terms(masks=(Mask("public.users", "email"),))
     now = session.clock.monotonic() + 1e6  # never due for a look at the catalog
