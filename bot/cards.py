@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from bot.markup import Block, Blocks, actions, button, code, context, date, fields, plain, section
+from bot.markup import Block, Blocks, actions, button, code, context, date, fields, plain, quotation, section
 from workflows.lines import Request
 from workflows.model import (
     AccessRequest,
@@ -79,13 +79,13 @@ class Card:
 def approver_card(story: Story, faces: Faces, group: str, place: str) -> Card:
     """The card in the channel of `group`."""
     request, grant = story.request, story.grant
-    blocks = [section(_headline(story, faces)), _what(request, faces), section(_reason(request))]
+    blocks = _head(story, faces)
     if request.state is RequestState.PENDING:
-        blocks.append(section(f"{faces.group(group, ping=True)} decides. {_quorum(request, faces)}"))
+        blocks.append(section(f"{faces.group(group, ping=True)} decides: {_quorum(request, faces)}"))
         lapse = f"Lapses {date(request.lapses_at)} if nobody decides"
         blocks += [_foot(story, lapse), actions(f"decide:{request.id}", *_decide_buttons(story))]
     elif grant is not None:
-        blocks += _how_it_ended(grant, faces)
+        blocks += _what_was_done(grant, faces)
         blocks.append(_foot(story, _decided(request, faces)))
         if grant.state is not GrantState.ENDED:
             revoke = button("revoke", "Revoke…", pointer(story), style="danger")
@@ -98,7 +98,7 @@ def approver_card(story: Story, faces: Faces, group: str, place: str) -> Card:
 def requester_card(story: Story, faces: Faces, place: str) -> Card:
     """The card in the requester's direct messages: the way in, and the way out."""
     request, grant = story.request, story.grant
-    blocks = [section(_headline(story, faces, own=True)), _what(request, faces), section(_reason(request))]
+    blocks = _head(story, faces, own=True)
     if request.state is RequestState.PENDING:
         blocks.append(section(_quorum(request, faces)))
         blocks.append(_foot(story, f"Lapses {date(request.lapses_at)} if nobody decides"))
@@ -108,7 +108,7 @@ def requester_card(story: Story, faces: Faces, place: str) -> Card:
         blocks.append(_foot(story, _decided(request, faces)))
         blocks.append(actions(f"mine:{request.id}", *_holder_buttons(story, faces)))
     else:
-        blocks += _how_it_ended(grant, faces) if grant else []
+        blocks += _what_was_done(grant, faces) if grant else []
         blocks.append(_foot(story, _decided(request, faces) if grant else "Nothing was opened"))
         if not (grant and grant.state is GrantState.MINTING):
             blocks.append(actions(f"again:{request.id}", _again_button(request)))
@@ -155,6 +155,19 @@ def metadata(story: Story, place: str) -> dict[str, object]:
 # ------------------------------------------------------------------ the lines
 
 
+def _head(story: Story, faces: Faces, *, own: bool = False) -> Blocks:
+    """What is so, why it came to be so where somebody said why, and what was asked for which reason."""
+    request, grant = story.request, story.grant
+    blocks: Blocks = [{"type": "divider"}, section(_headline(story, faces, own=own))]
+    closing = grant.end_note if grant is not None else request.close_reason
+    if closing.strip():
+        blocks.append(quotation(closing))
+    blocks.append(_what(request, faces))
+    if request.reason.strip():
+        blocks.append(quotation(request.reason))
+    return blocks
+
+
 def _headline(story: Story, faces: Faces, *, own: bool = False) -> str:
     request, grant = story.request, story.grant
     who = "You" if own else faces.person(request.requester)
@@ -195,26 +208,23 @@ def _end_line(grant: Grant, faces: Faces) -> str:
 
 
 def _what(request: AccessRequest, faces: Faces) -> Block:
+    waits = ", from the approval on" if request.state is RequestState.PENDING else ""
     title = f"{plain(faces.resource, 100)} ({code(request.resource)})" if faces.resource else ""
     return fields(
         ("Access", f"{title or code(request.resource)} as {code(request.role)}"),
-        ("How long", f"{spell(request.duration)}, from the approval on"),
+        ("How long", f"{spell(request.duration)}{waits}"),
     )
 
 
-def _reason(request: AccessRequest) -> str:
-    return f">{plain(request.reason)}" if request.reason.strip() else ">_No reason was given._"
-
-
 def _quorum(request: AccessRequest, faces: Faces) -> str:
-    """ "1 of 2 Database approvers — @grace ✅": what is there and what is still missing."""
+    """ "1 of 2 Database approvers said yes — @grace ✅": what is there and what is still missing."""
     lacking = {quorum.group: quorum.needed for quorum in faces.missing}
     seats = [
         f"{q.needed - lacking.get(q.group, 0)} of {q.needed} {faces.group(q.group)}" for q in request.quorum
     ]
     yes = [faces.person(approval.approver) for approval in request.approvals if approval.yes]
     said = f" — {', '.join(yes)} ✅" if yes else ""
-    return f"{' and '.join(seats)}{said}"
+    return f"{' and '.join(seats)} said yes{said}"
 
 
 def _decided(request: AccessRequest, faces: Faces) -> str:
@@ -222,15 +232,9 @@ def _decided(request: AccessRequest, faces: Faces) -> str:
     return f"Approved by {' and '.join(yes)}" if yes else "No approval was needed"
 
 
-def _how_it_ended(grant: Grant, faces: Faces) -> Blocks:
-    if grant.state is not GrantState.ENDED:
-        return []
-    lines = []
-    if grant.end_note:
-        lines.append(f">{plain(grant.end_note)}")
-    if faces.done is not None and grant.held_by:
-        lines.append(_done(faces.done))
-    return [section("\n".join(lines))] if lines else []
+def _what_was_done(grant: Grant, faces: Faces) -> Blocks:
+    over = grant.state is GrantState.ENDED and grant.held_by
+    return [section(_done(faces.done))] if over and faces.done is not None else []
 
 
 def _done(done: Done) -> str:

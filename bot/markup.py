@@ -54,6 +54,14 @@ def fields(*pairs: tuple[str, str]) -> Block:
     }
 
 
+def quotation(text: str) -> Block:
+    """A person's text as a quotation in which nothing is mark-up: what was typed is what is seen."""
+    line = " ".join(text.split())
+    line = line if len(line) <= MAX_REASON else line[: MAX_REASON - 1].rstrip() + "…"
+    quote = {"type": "rich_text_quote", "elements": [{"type": "text", "text": line}]}
+    return {"type": "rich_text", "elements": [quote]}
+
+
 def context(*lines: str) -> Block:
     return {"type": "context", "elements": [{"type": "mrkdwn", "text": line[:MAX_TEXT]} for line in lines]}
 

@@ -20,13 +20,13 @@ def mistake(found: Mistake) -> tuple[str, Blocks]:
     blocks: Blocks = [section(f"🤔 {text}")]
     buttons = []
     if found.mended:
-        blocks.append(section(f"Did you mean {code('/access ' + found.mended)}?"))
+        blocks.append(section(code(f"/access {found.mended}")))
         buttons.append(button("mended", "Yes, do that", found.mended[:2000], style="primary"))
     if found.draft is not None:
         buttons.append(button("form", "Open the form", found.draft.line()[:2000]))
     if buttons:
         blocks.append(actions("mistake", *buttons))
-    mended = f" Did you mean: /access {plain(found.mended, 1500)}" if found.mended else ""
+    mended = f" → /access {plain(found.mended, 1500)}" if found.mended else ""
     return text + mended, blocks
 
 

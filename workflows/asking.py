@@ -320,6 +320,6 @@ def _within_rule(parts: _Parts, offer: Offer, draft: Request) -> Request:
         parts.troubles.append("The shortest grant is 1 minute.")
         duration = role.usual
     if role.reason_required and not draft.reason:
-        parts.troubles.append("A reason is wanted: add because INC-142 checkout is slow.")
+        parts.troubles.append("A reason is wanted. Add one: because INC-142 checkout is slow.")
         parts.hopeless = True
     return Request(draft.resource, draft.role, duration, draft.reason)

@@ -187,6 +187,9 @@ async def test_the_card_tells_at_the_end_what_was_done_when_it_is_counted(http_w
 async def test_text_of_people_cannot_mention_link_or_break_out(http_world) -> None:
     world = http_world
     card = await world.ask("request prod-db 1h because <!channel> <https://evil.test|fix> & `code` *bold*")
-    shown = json.dumps(card.blocks)
-    assert "<!channel" not in shown
-    assert "<https" not in shown
+    quote = next(block for block in card.blocks if block["type"] == "rich_text")
+    typed = "<!channel> <https://evil.test|fix> & `code` *bold*"
+    assert quote["elements"][0]["elements"] == [{"type": "text", "text": typed}], "shown as it was typed"
+    marked_up = [block for block in card.blocks if block["type"] != "rich_text"]
+    assert "<!channel" not in json.dumps(marked_up)
+    assert "<!channel" not in card.text
