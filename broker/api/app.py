@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
 from broker.api import gate, health, lines, login, problems, reading, requests, tokens
+from broker.api.auth import only_known_query
 from broker.api.parts import Parts
 from broker.api.shield import BodyLimit, SecurityHeaders
 from broker.console import routes as console
@@ -39,7 +40,9 @@ def _bare() -> FastAPI:
         openapi_url="/api/v1/openapi.json",
         generate_unique_id_function=_name,
     )
-    for module in (lines, requests, reading, tokens, login, health, gate, console):
+    for module in (lines, requests, reading, tokens):
+        app.include_router(module.router, dependencies=[Depends(only_known_query)])
+    for module in (login, health, gate, console):
         app.include_router(module.router)
     problems.install(app)
     app.add_exception_handler(console.LoginFirst, console.login_first)

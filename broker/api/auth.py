@@ -23,6 +23,14 @@ def parts_of(request: Request) -> Parts:
     return parts
 
 
+def only_known_query(request: Request) -> None:
+    """Refuse a query parameter that the route does not know: a slip in its name must not widen an answer."""
+    known = {field.alias for field in request.scope["route"].dependant.query_params}
+    if unknown := sorted(set(request.query_params) - known):
+        names = ", ".join(name[:40] for name in unknown[:5])
+        raise Problem(422, Refusal("invalid", f"There is no parameter {names} here."))
+
+
 P = Annotated[Parts, Depends(parts_of)]
 
 

@@ -17,7 +17,7 @@ from broker.service import Via
 from workflows import grammar
 from workflows.model import Principal, Refusal, RequestState, Story
 
-router = APIRouter(prefix="/api/v1", tags=["lines"], responses=documented(401, 403, 404, 409, 422))
+router = APIRouter(prefix="/api/v1", tags=["lines"], responses=documented(400, 401, 403, 404, 409, 422))
 
 _NOTHING_MINE = Refusal("no-grant", "You hold no grant there.", "See yours with: status.")
 

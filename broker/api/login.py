@@ -145,7 +145,7 @@ def set_session(answer: RedirectResponse, parts: Parts, secret: str) -> None:
 # -------------------------------------------------------- the command line
 
 
-@router.post("/auth/cli/token", responses=documented(403, 422, 503))
+@router.post("/auth/cli/token", responses=documented(400, 403, 422, 503))
 async def cli_token(said: CodeIn, parts: P) -> LoginOut:
     """Redeem the one-time code that came to the loopback listener."""
     redeemed = await logins_of(parts).redeem(said.code, said.verifier)
@@ -156,7 +156,7 @@ async def cli_token(said: CodeIn, parts: P) -> LoginOut:
     return _login_out(*redeemed)
 
 
-@router.post("/auth/device/start", responses=documented(422, 503))
+@router.post("/auth/device/start", responses=documented(400, 422, 503))
 async def device_start(_said: EmptyIn, parts: P) -> DeviceOut:
     """Begin a login for a command line without a browser: show the code, then ask at every interval."""
     started = await logins_of(parts).start_device()
@@ -170,7 +170,7 @@ async def device_start(_said: EmptyIn, parts: P) -> DeviceOut:
     )
 
 
-@router.post("/auth/device/token", responses=documented(403, 409, 422, 503))
+@router.post("/auth/device/token", responses=documented(400, 403, 409, 422, 503))
 async def device_token(said: DeviceIn, parts: P) -> LoginOut:
     """The login token once the code was confirmed; until then 409 with the code `authorization_pending`."""
     outcome = await logins_of(parts).poll_device(said.device_code)

@@ -109,7 +109,7 @@ def install(app: FastAPI) -> None:
 
     @app.exception_handler(HTTPException)
     async def on_http(_request: Request, error: HTTPException) -> JSONResponse:
-        code = {404: "no-such-page", 405: "no-such-method"}.get(error.status_code, "refused")
+        code = {400: "invalid", 404: "no-such-page", 405: "no-such-method"}.get(error.status_code, "refused")
         headers = dict(error.headers) if error.headers else None
         return problem_response(error.status_code, Refusal(code, str(error.detail)), headers)
 

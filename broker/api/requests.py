@@ -14,7 +14,7 @@ from workflows.access import Wish
 from workflows.model import Refusal, Story
 
 router = APIRouter(
-    prefix="/api/v1/requests", tags=["requests"], responses=documented(401, 403, 404, 409, 422)
+    prefix="/api/v1/requests", tags=["requests"], responses=documented(400, 401, 403, 404, 409, 422)
 )
 
 Key = Annotated[

@@ -9,7 +9,7 @@ from broker.api.models import EmptyIn, EntryTokenOut
 from broker.api.problems import documented
 from broker.identity.tokens import TokenKind
 
-router = APIRouter(prefix="/api/v1", tags=["tokens"], responses=documented(401, 422))
+router = APIRouter(prefix="/api/v1", tags=["tokens"], responses=documented(400, 401, 422))
 
 
 @router.post("/tokens", status_code=201)
