@@ -21,8 +21,9 @@ from broker.identity.tokens import TokenKind
 from broker.keeper import Broker, create_broker
 from broker.settings import Settings
 from broker.store import stories
+from broker.store.engine import Store
 from broker.store.tables import credentials
-from broker.trail import load_public_keys, read_witness, verify_store
+from broker.trail import Verdict, load_public_keys, read_witness, verify_store
 from workflows.access import Wish
 from workflows.gate import Admission, Closing, GrantEnded, GrantMinted, Knock, Progress
 from workflows.model import EndReason, GrantState, Refusal, Story
@@ -260,3 +261,40 @@ async def test_a_broker_with_another_seal_key_does_not_start(settings: Settings)
     os.unlink(settings.data_dir / "seal.key")
     with pytest.raises(ValueError, match="was sealed with the key"):
         await create_broker(settings)
+
+
+async def test_two_brokers_on_postgresql_and_redis_are_one(
+    settings: Settings, empty_database: Any, redis_url: str
+) -> None:
+    """Asked at one, approved at the other, entered at the first, revoked at the second: all at once known."""
+    shared = {"database_url": empty_database.url("postgresql"), "redis_url": redis_url}
+    both = settings.model_copy(update=shared)
+    async with await create_broker(both) as one, await create_broker(both) as two:
+        notices = one.authority.notices("g1")
+        wish = Wish("prod-db", "readonly", timedelta(hours=1), "INC-142")
+        asked = await one.service.submit("ada", wish, via="slack", dedupe="d")
+        assert isinstance(asked, Story)
+        assert await two.service.submit("ada", wish, via="slack", dedupe="d") == asked
+        story = await two.service.approve(asked.request.id, "grace", via="slack")
+        assert isinstance(story, Story)
+        assert story.grant is not None
+        async with asyncio.timeout(15):
+            assert (await anext(notices)).grant == story.grant.id
+        admission = await admitted(one)
+        assert admission.grant == story.grant.id
+        await two.service.revoke(story.grant.id, "grace", via="api")
+        async with asyncio.timeout(1):
+            ended = await anext(notices)
+        assert isinstance(ended, GrantEnded)
+        assert isinstance(await knock(two), Refusal)
+        await notices.aclose()
+    verdict = await verified(both)
+    assert verdict.good, verdict
+
+
+async def verified(settings: Settings) -> Verdict:
+    store = Store(settings.database)
+    try:
+        return await verify_store(store, load_public_keys([settings.data_dir / "audit.pub"]))
+    finally:
+        await store.close()
