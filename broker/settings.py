@@ -17,6 +17,7 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="PORTCULLIS_", extra="ignore", populate_by_name=True)
 
     policy: Path = Path("access.yaml")
+    """The policy file: who may ask for what, who decides."""
     data_dir: Path = Path(".portcullis")
     """Keys, the SQLite file, recordings and audit checkpoints; made with mode 0700."""
     database_url: str = ""
@@ -31,6 +32,7 @@ class Settings(BaseSettings):
     http_host: str = "127.0.0.1"
     http_port: int = 8080
     public_url: str = ""
+    """The address by which browsers reach the broker. Empty: its own, over http."""
 
     slack_bot_token: SecretStr = Field(
         default=SecretStr(""), validation_alias=AliasChoices("SLACK_BOT_TOKEN", "slack_bot_token")
@@ -42,8 +44,10 @@ class Settings(BaseSettings):
         default=SecretStr(""), validation_alias=AliasChoices("SLACK_APP_TOKEN", "slack_app_token")
     )
     slack_api_url: str = "https://slack.com/api/"
+    """Another server of Slack's Web API, such as the sandbox."""
 
     oidc_issuer: str = ""
+    """The identity provider, exactly as it names itself. Empty: nobody can log in."""
     oidc_client_id: str = ""
     oidc_client_secret: SecretStr = SecretStr("")
 

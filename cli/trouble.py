@@ -10,13 +10,20 @@ class Exit(IntEnum):
 
     OK = 0
     REFUSED = 1
-    """It was understood and not done, or found bad (`access check`, `access audit verify`)."""
     NOT_UNDERSTOOD = 2
     NOT_LOGGED_IN = 3
     UNREACHABLE = 4
-    """The broker, or a server it needs, does not answer."""
     BROKEN = 70
-    """A fault of ours."""
+
+
+MEANINGS = {
+    Exit.OK: "Done.",
+    Exit.REFUSED: "Understood and not done, or found bad (`access check`, `access audit verify`).",
+    Exit.NOT_UNDERSTOOD: "The command or the line was not understood.",
+    Exit.NOT_LOGGED_IN: "Nobody is logged in, or the login is over.",
+    Exit.UNREACHABLE: "The broker, or a server that it needs, does not answer.",
+    Exit.BROKEN: "A fault of ours.",
+}
 
 
 class Trouble(Exception):
