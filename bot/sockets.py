@@ -26,12 +26,19 @@ class Sockets:
     """`run` keeps the connections up until it is cancelled. `connected` says how many are."""
 
     def __init__(
-        self, app: AsyncApp, app_token: str, client: AsyncWebClient, *, check_seconds: float = 5.0
+        self,
+        app: AsyncApp,
+        app_token: str,
+        client: AsyncWebClient,
+        *,
+        check_seconds: float = 5.0,
+        silent_seconds: float = SILENT_SECONDS,
     ) -> None:
         self._app = app
         self._token = app_token
         self._client = client
         self._check_seconds = check_seconds
+        self._silent_seconds = silent_seconds
         self._handlers: list[AsyncSocketModeHandler | None] = [None] * CONNECTIONS
         self._well: list[float] = [0.0] * CONNECTIONS
         self.connected = 0
@@ -54,7 +61,7 @@ class Sockets:
         if await self._is_up(self._handlers[index]):
             self._well[index] = now
             return
-        if self._handlers[index] is not None and now - self._well[index] < SILENT_SECONDS:
+        if self._handlers[index] is not None and now - self._well[index] < self._silent_seconds:
             return
         await self._drop(index)
         handler = AsyncSocketModeHandler(self._app, self._token, web_client=self._client)
@@ -70,7 +77,7 @@ class Sockets:
         if handler is None:
             return False
         heard = handler.client.last_ping_pong_time
-        fresh = heard is None or time.time() - heard < SILENT_SECONDS
+        fresh = heard is None or time.time() - heard < self._silent_seconds
         return fresh and bool(await handler.client.is_connected())
 
     async def _drop(self, index: int) -> None:

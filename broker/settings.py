@@ -43,7 +43,9 @@ class Settings(BaseSettings):
     slack_app_token: SecretStr = Field(
         default=SecretStr(""), validation_alias=AliasChoices("SLACK_APP_TOKEN", "slack_app_token")
     )
-    slack_api_url: str = "https://slack.com/api/"
+    slack_api_url: str = Field(
+        "https://slack.com/api/", validation_alias=AliasChoices("SLACK_API_URL", "slack_api_url")
+    )
     """Another server of Slack's Web API, such as the sandbox."""
 
     oidc_issuer: str = ""

@@ -193,3 +193,27 @@ async def test_text_of_people_cannot_mention_link_or_break_out(http_world) -> No
     marked_up = [block for block in card.blocks if block["type"] != "rich_text"]
     assert "<!channel" not in json.dumps(marked_up)
     assert "<!channel" not in card.text
+
+
+async def test_a_group_that_nobody_can_be_reached_of_fails_closed_and_tells_the_requester(
+    worlds, configured
+) -> None:
+    async with worlds(config=configured(channel="")) as world:
+        for who in ("grace", "linus", "guest", "robot", "stranger", "gone"):
+            world.regroup(who)
+        await world.ada.commands("/access request prod-db 1h because INC-142")
+        await world.ada.sees("Nobody of Database approvers could be told", channel="@portcullis")
+        assert (await world.story()).grant is None
+
+
+async def test_two_couriers_share_the_work_and_post_each_card_once(worlds) -> None:
+    async with worlds(rate_limits=False) as world, world.another_bot():
+        for number in range(12):
+            await world.service.submit("ada", Wish("prod-db", reason=f"INC-{number}"), via="cli")
+        await world.at_rest()
+        for story in await world.stories():
+            await world.service.approve(story.request.id, "grace", via="cli")
+        await world.at_rest()
+        cards = [m for m in world.grace.messages("#dba") if not m.ephemeral_for]
+        assert len(cards) == 12
+        assert all("opening the gate" in text_of(card) for card in cards)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
 from urllib.parse import parse_qs, urlencode
@@ -10,6 +11,8 @@ import pytest
 
 from bot.sandbox import text_of
 from bot.sandbox.delivery import sign
+from bot.slack import make_client
+from bot.sockets import Sockets
 
 
 async def test_a_doubled_press_counts_once(world) -> None:
@@ -185,3 +188,24 @@ async def test_both_sockets_come_back_after_slack_recycled_them(worlds) -> None:
 
         await world.until(both, 30)
         await world.ask()
+
+
+async def test_the_watchdog_builds_a_dead_connection_anew(worlds) -> None:
+    async with worlds() as world:
+        client = make_client(world.sandbox.workspace.app.bot_token, world.sandbox.api_url)
+        token = world.sandbox.workspace.app.app_token
+        sockets = Sockets(world.bot.app, token, client, check_seconds=0.05, silent_seconds=0.2)
+        watching = asyncio.create_task(sockets.run())
+
+        async def both() -> bool:
+            return sockets.connected == 2 and len(world.sandbox.sockets.open) == 2
+
+        await world.until(both)
+        dead = sockets._handlers[0]
+        await dead.client.close()  # closed for good: the SDK itself never comes back from this
+        await asyncio.sleep(0.1)
+        await world.until(both)
+        assert sockets._handlers[0] is not dead
+        watching.cancel()
+        await asyncio.gather(watching, return_exceptions=True)
+        assert sockets.connected == 0

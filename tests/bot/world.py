@@ -194,6 +194,17 @@ class World:
             while not await what():  # noqa: ASYNC110 - any fact may be waited for
                 await asyncio.sleep(0.01)
 
+    @asynccontextmanager
+    async def another_bot(self) -> AsyncIterator[Bot]:
+        """A second replica on the same database."""
+        pace = Pace(sleep=lambda _: asyncio.sleep(0))
+        replica = create_bot(self.service, settings_for(self.sandbox, "http"), pace=pace)
+        await replica.start()
+        try:
+            yield replica
+        finally:
+            await replica.stop()
+
     def regroup(self, who: str, *groups: str) -> None:
         """From now on this person is in these groups and no other."""
         people = self.config.directory.people
