@@ -79,9 +79,10 @@ class Scheduler:
         due = await self._service.next_deadline()
         if await self._service.expire_due() and due:
             metrics.deadline_lag.set((self._service.clock.now() - due).total_seconds())
+        await self._service.wake_due()
 
     async def _set_alarm(self) -> None:
-        due = await self._service.next_deadline()
+        due = await self._next()
         if due is None or due == self._due:
             return
         # The service's clock decides; the scheduler's own is only told how long to wait.
@@ -90,6 +91,11 @@ class Scheduler:
         self._jobs.add_job(
             self._alarm, "date", run_date=datetime.now(due.tzinfo) + wait, id="alarm", replace_existing=True
         )
+
+    async def _next(self) -> datetime | None:
+        """The next end, or the next step, warning or reminder."""
+        times = (await self._service.next_deadline(), await self._service.next_wake())
+        return min((at for at in times if at), default=None)
 
     async def _listen(self) -> None:
         async for _ in self._service.bus.subscribe(DEADLINES):

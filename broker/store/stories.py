@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from broker.clock import Chance
 from broker.codec import decode, encode
 from broker.store.tables import stories as t
+from workflows.glass_review import owes_review
 from workflows.model import AccessRequest, Grant, GrantState, RequestState, Story
 
 
@@ -57,14 +58,30 @@ async def next_deadline(tx: AsyncConnection) -> datetime | None:
     return min((at for at in (expiry, lapse) if at), default=None)
 
 
-async def add(tx: AsyncConnection, story: Story) -> None:
-    await tx.execute(insert(t).values(**_values(story)))
+async def claim_awake(tx: AsyncConnection, now: datetime, limit: int = 50) -> list[Story]:
+    """Stories for which there is something to do that is no end, locked; those another broker holds not."""
+    query = select(*_columns).where(t.c.wake_at <= now).limit(limit).with_for_update(skip_locked=True)
+    return await _all(tx, query)
 
 
-async def save(tx: AsyncConnection, story: Story, before: int) -> None:
+async def next_wake(tx: AsyncConnection) -> datetime | None:
+    """When the next story wakes up."""
+    at: datetime | None = (await tx.execute(select(func.min(t.c.wake_at)))).scalar()
+    return at
+
+
+async def set_wake(tx: AsyncConnection, request_id: str, at: datetime | None) -> None:
+    await tx.execute(update(t).where(t.c.request_id == request_id).values(wake_at=at))
+
+
+async def add(tx: AsyncConnection, story: Story, wake_at: datetime | None = None) -> None:
+    await tx.execute(insert(t).values(**_values(story), wake_at=wake_at))
+
+
+async def save(tx: AsyncConnection, story: Story, before: int, wake_at: datetime | None = None) -> None:
     """Store the story over version `before`. Raises Overtaken where the row is not at that version."""
     row = and_(t.c.request_id == story.request.id, t.c.version == before)
-    done = await tx.execute(update(t).where(row).values(**_values(story)))
+    done = await tx.execute(update(t).where(row).values(**_values(story), wake_at=wake_at))
     if done.rowcount != 1:
         raise Overtaken(f"{story.request.id} is no longer at version {before}")
 
@@ -81,6 +98,26 @@ async def of_requester(tx: AsyncConnection, principal: str, limit: int = 50) -> 
     """Newest first."""
     query = select(*_columns).where(t.c.requester == principal).order_by(t.c.created_at.desc()).limit(limit)
     return await _all(tx, query)
+
+
+async def emergencies_of(tx: AsyncConnection, principal: str) -> list[Story]:
+    """Every emergency of this person, newest first."""
+    mine = and_(t.c.emergency, t.c.requester == principal)
+    return await _all(tx, select(*_columns).where(mine).order_by(t.c.created_at.desc()))
+
+
+async def owed_reviews(tx: AsyncConnection) -> list[Story]:
+    """Emergencies that were not reviewed yet, the one that is due first at the beginning."""
+    return await _all(tx, select(*_columns).where(t.c.review_due.is_not(None)).order_by(t.c.review_due))
+
+
+async def lock_person(tx: AsyncConnection, principal: str) -> None:
+    """Let nobody else decide on this person's emergencies until the transaction ends. (On SQLite a writing
+    transaction is alone anyway.)
+    """
+    if tx.dialect.name == "postgresql":
+        key = f"portcullis emergency {principal}"
+        await tx.execute(select(func.pg_advisory_xact_lock(func.hashtextextended(key, 0))))
 
 
 async def pending(tx: AsyncConnection) -> list[Story]:
@@ -141,4 +178,6 @@ def _values(story: Story) -> dict[str, Any]:
         "expiry": grant.expiry if grant else None,
         "request": encode(request),
         "grant": encode(grant) if grant else None,
+        "emergency": request.emergency is not None,
+        "review_due": request.emergency.review_due if request.emergency and owes_review(story) else None,
     }

@@ -1,7 +1,8 @@
 """The tables. Portable between SQLite and PostgreSQL; migrations/ builds exactly these.
 
 A story (one access request and the grant it led to) is one row: the document in JSON, and beside it the
-columns that queries need. There is nowhere to put a second grant for a request.
+columns that queries need: `review_due` while a review is owed, `wake_at` when something is to be done that
+is no end (a step of a ladder, a warning, a reminder). There is nowhere to put a second grant for a request.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from typing import Any
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Dialect,
@@ -21,6 +23,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 from sqlalchemy.types import TypeDecorator, TypeEngine
 
@@ -80,9 +83,14 @@ stories = Table(
     Column("expiry", Instant),
     Column("request", Text, nullable=False),
     Column("grant", Text),
+    Column("emergency", Boolean, nullable=False, server_default=false()),
+    Column("review_due", Instant),
+    Column("wake_at", Instant),
     Index(None, "request_state", "lapses_at"),
     Index(None, "grant_state", "expiry"),
     Index(None, "requester", "created_at"),
+    Index(None, "wake_at"),
+    Index(None, "review_due"),
 )
 
 credentials = Table(
@@ -224,3 +232,19 @@ settings = Table(
     Column("value", Text, nullable=False),
 )
 """Small facts about this installation."""
+
+offline_codes = Table(
+    "offline_codes",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("principal", String(200), nullable=False),
+    Column("salt", String(64), nullable=False),
+    Column("hash", String(128), nullable=False),
+    Column("made_by", String(200), nullable=False),
+    Column("made_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("used_for", String(32), nullable=False, server_default=""),
+    Index(None, "principal"),
+)
+"""Sealed codes for when nothing else works: scrypt of a code, never the code. Each is good once."""

@@ -23,7 +23,7 @@ import asyncpg
 from sqlalchemy import select
 
 import broker.credentials.worker
-import broker.service
+import broker.door
 from broker import logs, outbox
 from broker.identity.tokens import TokenKind
 from broker.keeper import Broker, create_broker
@@ -120,7 +120,7 @@ def good(answer: Story | Refusal) -> Story:
 async def keep(job: dict[str, Any], said: int) -> None:
     killer = Killer(job["kill"])
     killer.watch()
-    broker.service.GATE_FIRST = timedelta()
+    broker.door.GATE_FIRST = timedelta()
     broker.credentials.worker.LEASE = timedelta(seconds=0.5)  # the dead are succeeded sooner: tests are short
     folder = Path(job["folder"])
     settings = Settings(

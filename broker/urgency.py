@@ -1,0 +1,340 @@
+"""What is urgent, through the one door: emergencies, more time, and the waiting."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from broker import audit
+from broker.bus import Bus
+from broker.clock import Chance, Clock
+from broker.door import Door, Result, Via, just, still_allowed
+from broker.identity import offline_codes
+from broker.oncall.roster import Roster
+from broker.reading import NO_STORY, UNKNOWN
+from broker.store import stories
+from broker.store.engine import Store
+from broker.wakes import SOON, ladder_of, next_wake
+from workflows import access, break_glass, escalation, extension, glass_review, policy
+from workflows.access import Event, Wish
+from workflows.break_glass import Break, OnDuty
+from workflows.model import Principal, Refusal, Role, Story, Verdict
+from workflows.policy import Rule
+
+BAD_CODE = Refusal("bad-code", "This code is not good (any more).", "Use another one, or tell security.")
+
+
+class Urgency(Door):
+    """`roster` says who is on call; without one every schedule counts as away."""
+
+    def __init__(
+        self,
+        store: Store,
+        config: Any,
+        clock: Clock,
+        chance: Chance,
+        bus: Bus,
+        roster: Roster | None = None,
+    ) -> None:
+        super().__init__(store, config, clock, chance, bus)
+        self.roster = roster
+
+    # -------------------------------------------------------- the emergency
+
+    async def break_glass(
+        self,
+        actor: str,
+        wish: Wish,
+        incident: str,
+        *,
+        via: Via,
+        request_id: str = "",
+        dedupe: str | None = None,
+    ) -> Result:
+        """Take access at once. With `request_id` one's own waiting request becomes the emergency; the wish's
+        resource is then that request's.
+        """
+        return await self._break(actor, wish, incident, via, request_id, dedupe, None)
+
+    async def break_glass_with_code(
+        self, code: str, wish: Wish, incident: str, *, via: Via, dedupe: str | None = None
+    ) -> Result:
+        """The same with a sealed code in place of a login and of the on-call schedule. The code is spent by
+        what it opens, and by nothing that is refused.
+        """
+        held = await offline_codes.check(self.store, code, self.clock.now())
+        if held is None:
+            async with self.store.write() as tx:
+                return await self._refuse(tx, "break-glass", "", "", via, BAD_CODE, self.clock.now())
+        return await self._break(held.principal, wish, incident, via, "", dedupe, held.id)
+
+    async def _break(
+        self,
+        actor: str,
+        wish: Wish,
+        incident: str,
+        via: Via,
+        request_id: str,
+        dedupe: str | None,
+        code: str | None,
+    ) -> Result:
+        if request_id and (asked := await self.story(request_id)):
+            wish = Wish(asked.request.resource, wish.role, wish.duration, wish.reason)
+        person = self.principal(actor)
+        # Asked before the transaction: a slow schedule must not hold a lock.
+        on_duty = await self._on_duty(person, wish.resource) if code is None else OnDuty()
+
+        async def work(tx: AsyncConnection, now: datetime) -> Result:
+            decision = await self._glass(tx, person, wish, incident, on_duty, request_id, code, now)
+            if isinstance(decision, Refusal):
+                return await self._refuse(tx, "break-glass", request_id, actor, via, decision, now)
+            before, events = decision
+            if before is not None and not events:
+                return before
+            story = await self._write(tx, before, events, actor, via, now)
+            if code is not None:
+                await offline_codes.spend(tx, code, story.request.id, now)
+                note = audit.Note("offline_code.used", story.request.id, {"code": code})
+                await audit.append(tx, [note], at=now, actor=actor, via=via)
+            return story
+
+        return await self._once(("break-glass", request_id), actor, via, dedupe, work)
+
+    async def _on_duty(self, person: Principal | None, resource: str) -> OnDuty:
+        """Ask the schedules by which this person might qualify."""
+        if person is None:
+            return OnDuty()
+        rules = break_glass.emergencies(self.policy, person, resource)
+        names = [name for rule in rules for name in rule.schedules]
+        if self.roster is None:
+            return OnDuty(away=tuple(dict.fromkeys(names)))
+        return await self.roster.on_duty(self.config, names)
+
+    async def _glass(
+        self,
+        tx: AsyncConnection,
+        person: Principal | None,
+        wish: Wish,
+        incident: str,
+        on_duty: OnDuty,
+        request_id: str,
+        code: str | None,
+        now: datetime,
+    ) -> tuple[Story | None, Sequence[Event]] | Refusal:
+        """Decide in the caller's transaction, with nobody else deciding on this person's emergencies."""
+        if person is None:
+            return UNKNOWN
+        if code is not None and not await offline_codes.lock(tx, code, now):
+            return BAD_CODE
+        await stories.lock_person(tx, person.id)
+        before = await stories.lock(tx, request_id) if request_id else None
+        if request_id and (before is None or not self.may_see(before, person.id)):
+            return NO_STORY
+        command = Break(
+            principal=person,
+            wish=wish,
+            incident=incident,
+            on_duty=on_duty,
+            history=await stories.emergencies_of(tx, person.id),
+            directory=self.config.directory.everyone(),
+            grant_id=await stories.free_id(tx, self.chance, "G"),
+            code=code is not None,
+        )
+        if before is not None:
+            decision = break_glass.escalate(self.policy, before, command, now)
+        else:
+            new = await stories.free_id(tx, self.chance, "R")
+            decision = break_glass.break_glass(self.policy, command, new, now)
+        return decision if isinstance(decision, Refusal) else (before, decision)
+
+    async def review_break_glass(
+        self,
+        key: str,
+        actor: str,
+        verdict: Verdict,
+        *,
+        via: Via,
+        note: str = "",
+        dedupe: str | None = None,
+    ) -> Result:
+        """Say after the fact whether an emergency was one. Who may is looked up now."""
+        command = glass_review.Review(actor, verdict, self.config.directory.everyone(), note)
+        rules = glass_review.decide
+        return await self._move("review", key, just(command), actor, via, dedupe, rules)
+
+    async def reviews_owed(self, actor: str) -> list[Story]:
+        """Emergencies that this person may review now, the most urgent first; all of them for
+        administrators, who see what is owed.
+        """
+        person = self.principal(actor)
+        async with self.store.read() as tx:
+            owed = await stories.owed_reviews(tx)
+        return [story for story in owed if glass_review.may_review(story, person) or self.is_admin(actor)]
+
+    # ------------------------------------------------------------ less time
+
+    async def approve_for_less(
+        self,
+        request_id: str,
+        actor: str,
+        *,
+        via: Via,
+        duration: timedelta | None = None,
+        role: str = "",
+        reason: str = "",
+        dedupe: str | None = None,
+    ) -> Result:
+        """Say yes to less than was asked: a shorter time, a narrower role (a name), or both."""
+
+        async def plan(tx: AsyncConnection, story: Story, now: datetime) -> Any:
+            everyone = self.config.directory.everyone()
+            narrower = self._role(story, role) if role else None
+            if isinstance(narrower, Refusal):
+                return narrower
+            grant_id = await stories.free_id(tx, self.chance, "G")
+            command = access.ApproveForLess(actor, everyone, grant_id, duration, narrower, reason)
+            decision = access.decide(story, command, now)
+            if isinstance(decision, Refusal) or not decision:
+                return command
+            after = story
+            for event in decision:
+                after = access.evolve(after, event)
+            requester = everyone.get(story.request.requester)
+            return still_allowed(self.policy, after, requester) or command
+
+        return await self._move("approve", request_id, plan, actor, via, dedupe)
+
+    def _role(self, story: Story, name: str) -> Role | Refusal:
+        resource = self.policy.find(story.request.resource)
+        role = resource.role(name) if resource else None
+        return role or Refusal("no-such-role", f"There is no role “{name}” on {story.request.resource}.")
+
+    # ------------------------------------------------------------ more time
+
+    async def extend(
+        self,
+        key: str,
+        actor: str,
+        span: timedelta,
+        *,
+        via: Via,
+        reason: str = "",
+        dedupe: str | None = None,
+    ) -> Result:
+        """Ask for more time on one's own live grant: given at once, or decided by the approvers."""
+
+        async def plan(_tx: AsyncConnection, story: Story, _now: datetime) -> Any:
+            rule = self._rule_of_today(story)
+            return rule if isinstance(rule, Refusal) else extension.Extend(actor, span, rule, reason)
+
+        return await self._move("extend", key, plan, actor, via, dedupe, extension.decide)
+
+    async def approve_extension(
+        self, key: str, actor: str, *, via: Via, reason: str = "", dedupe: str | None = None
+    ) -> Result:
+        """Say yes to the extension that waits."""
+
+        async def plan(_tx: AsyncConnection, story: Story, _now: datetime) -> Any:
+            rule = self._rule_of_today(story)
+            everyone = self.config.directory.everyone()
+            return (
+                rule
+                if isinstance(rule, Refusal)
+                else extension.ApproveExtension(actor, everyone, rule, reason)
+            )
+
+        return await self._move("approve-extension", key, plan, actor, via, dedupe, extension.decide)
+
+    async def deny_extension(
+        self, key: str, actor: str, *, via: Via, reason: str = "", dedupe: str | None = None
+    ) -> Result:
+        """Say no to it. The grant stays as it is."""
+        command = extension.DenyExtension(actor, self.config.directory.everyone(), reason)
+        return await self._move("deny-extension", key, just(command), actor, via, dedupe, extension.decide)
+
+    def _rule_of_today(self, story: Story) -> Rule | Refusal:
+        """The rule by which its holder would get the same today. An emergency has none, and needs none: it is
+        refused by the rules of extensions.
+        """
+        request = story.request
+        person = self.principal(request.requester)
+        if person is None:
+            return UNKNOWN
+        way = policy.route(self.policy, person, request.resource, request.role)
+        if not isinstance(way, Refusal):
+            return way.rule
+        if request.emergency is not None:
+            return Refusal("not-extendable", "An emergency is not extended.", "Ask the usual way.")
+        return Refusal(
+            "policy-changed",
+            f"The policy no longer gives {person.id} {request.role} on {request.resource}.",
+            "What is open stays open until its end.",
+        )
+
+    # ----------------------------------------------------------- the waiting
+
+    async def nudge(self, request_id: str, actor: str, *, via: Via, dedupe: str | None = None) -> Result:
+        """The requester asks the approvers once more."""
+
+        async def plan(_tx: AsyncConnection, story: Story, _now: datetime) -> Any:
+            return escalation.Nudge(actor, ladder_of(self.policy, story))
+
+        return await self._move("nudge", request_id, plan, actor, via, dedupe, escalation.decide)
+
+    async def claim(self, request_id: str, actor: str, *, via: Via, dedupe: str | None = None) -> Result:
+        """An approver says “looking”."""
+
+        async def plan(_tx: AsyncConnection, story: Story, _now: datetime) -> Any:
+            return escalation.Claim(actor, self.config.directory.everyone(), ladder_of(self.policy, story))
+
+        return await self._move("claim", request_id, plan, actor, via, dedupe, escalation.decide)
+
+    async def comment(
+        self, request_id: str, actor: str, text: str, *, via: Via, dedupe: str | None = None
+    ) -> Result:
+        """Keep what somebody who may see the request wrote about it."""
+
+        async def plan(_tx: AsyncConnection, story: Story, _now: datetime) -> Any:
+            return escalation.Say(actor, text, self.may_see(story, actor))
+
+        return await self._move("comment", request_id, plan, actor, via, dedupe, escalation.decide)
+
+    # ------------------------------------------------------------------ time
+
+    async def wake_due(self) -> int:
+        """Take the steps, warnings and reminders that are due. Returns how many stories there were."""
+        total = 0
+        while True:
+            now, moved = self.clock.now(), list[Story]()
+            async with self.store.write() as tx:
+                claimed = await stories.claim_awake(tx, now)
+                for story in claimed:
+                    events = self._due(story, now)
+                    if events:
+                        moved.append(await self._write(tx, story, events, "", "system", now))
+                    at = next_wake(self.policy, moved[-1] if events else story, now)
+                    if not events or (at is not None and at <= now):
+                        await stories.set_wake(tx, story.request.id, at and max(at, now + SOON))
+            for story in moved:
+                await self._wake(story)
+            total += len(moved)
+            if not claimed:
+                return total
+
+    def _due(self, story: Story, now: datetime) -> list[Event]:
+        found: list[Event] = []
+        for decision in (
+            escalation.decide(story, escalation.Climb(ladder_of(self.policy, story)), now),
+            escalation.decide(story, escalation.Warn(), now),
+            glass_review.decide(story, glass_review.Remind(), now),
+        ):
+            found += () if isinstance(decision, Refusal) else decision
+        return found
+
+    async def next_wake(self) -> datetime | None:
+        """When `wake_due` has something to do next."""
+        async with self.store.read() as tx:
+            return await stories.next_wake(tx)
