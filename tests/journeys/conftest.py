@@ -189,3 +189,8 @@ async def house(
     for login in opened.logins():  # logins belong to the server, which the next test shares
         shop.query(f'DROP OWNED BY "{login}"')
         shop.query(f'DROP ROLE "{login}"')
+
+
+@pytest.fixture
+def write_sample_policy() -> Callable[[Path, Any], None]:
+    return write_policy

@@ -1,0 +1,223 @@
+"""Two brokers and two gates, each a process of its own, on one PostgreSQL and one Redis.
+
+Asked at one broker, approved at the other, entered at both gates, revoked at the first: all see it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import pytest
+
+from broker.clock import SystemChance, SystemClock
+from broker.identity.tokens import TokenKind, Tokens
+from broker.store.engine import Store
+from cli.embedded_postgres import free_port
+
+ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.timeout(300)
+
+
+@dataclass
+class Part:
+    """One `access serve` process."""
+
+    name: str
+    env: dict[str, str]
+    only: str
+    log: Path
+    process: subprocess.Popen[bytes] = field(init=False)
+
+    def start(self) -> None:
+        clean = {k: v for k, v in os.environ.items() if not k.startswith(("PORTCULLIS_", "SLACK_"))}
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "cli.main", "serve", "--only", self.only],
+                cwd=ROOT,
+                env={**clean, **self.env},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
+            )
+
+    def ready(self) -> None:
+        deadline = time.monotonic() + 90
+        while "Serving:" not in self.log.read_text():
+            assert self.process.poll() is None, self.log.read_text()[-3000:]
+            assert time.monotonic() < deadline, self.log.read_text()[-3000:]
+            time.sleep(0.1)
+
+    def stop(self) -> None:
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGINT)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+
+@dataclass
+class Many:
+    brokers: list[Part]
+    gates: list[Part]
+    folder: Path
+    tokens: dict[str, str]
+    run_psql: Callable[..., subprocess.CompletedProcess[str]]
+    shop: Any
+
+    def call(self, broker: int, person: str, method: str, path: str, body: Any = None) -> Any:
+        """One call of the API of one of the brokers."""
+        base = self.brokers[broker].env["PORTCULLIS_PUBLIC_URL"]
+        done = httpx2.request(
+            method,
+            f"{base}{path}",
+            json=body,
+            headers={"Authorization": f"Bearer {self.tokens[person]}"},
+            timeout=20,
+        )
+        assert done.status_code < 300, f"{method} {path}: {done.status_code} {done.text}"
+        return done.json() if done.content else None
+
+    def env(self, gate: int) -> dict[str, str]:
+        """How Ada enters at one of the gates."""
+        return {
+            "PGHOST": "localhost",
+            "PGPORT": self.gates[gate].env["PORTCULLIS_GATE_PORT"],
+            "PGUSER": "ada",
+            "PGDATABASE": "prod-db",
+            "PGPASSWORD": self.call(gate, "ada", "POST", "/api/v1/tokens", {})["token"],
+            "PGSSLMODE": "verify-full",
+            "PGSSLROOTCERT": str(self.folder / f"gate-{gate}" / "gate" / "ca.pem"),
+        }
+
+
+@pytest.fixture
+def many(
+    tmp_path: Path,
+    shop: Any,
+    empty_database: Any,
+    redis_url: str,
+    run_psql: Callable[..., subprocess.CompletedProcess[str]],
+    write_sample_policy: Callable[[Path, Any], None],
+) -> Iterator[Many]:
+    policy = tmp_path / "access.yaml"
+    write_sample_policy(policy, shop)
+    shared = {
+        "PORTCULLIS_POLICY": str(policy),
+        "PORTCULLIS_DATABASE_URL": empty_database.url(),
+        "PORTCULLIS_REDIS_URL": redis_url,
+        "PORTCULLIS_SEAL_KEY": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+        "PORTCULLIS_GATE_TOKEN": "a token that only brokers and gates of this test know",
+    }
+    brokers, gates = [], []
+    for number in range(2):
+        port = str(free_port())
+        url = f"http://127.0.0.1:{port}"
+        mine = {"PORTCULLIS_DATA_DIR": str(tmp_path / f"broker-{number}"), "PORTCULLIS_HTTP_PORT": port}
+        log = tmp_path / f"broker-{number}.log"
+        brokers.append(
+            Part(f"broker-{number}", {**shared, **mine, "PORTCULLIS_PUBLIC_URL": url}, "broker", log)
+        )
+        gate = {
+            "PORTCULLIS_DATA_DIR": str(tmp_path / f"gate-{number}"),
+            "PORTCULLIS_GATE_PORT": str(free_port()),
+            "PORTCULLIS_GATE_NAME": f"gate-{number}",
+            "PORTCULLIS_BROKER_URL": url,
+            "PORTCULLIS_GATE_TOKEN": shared["PORTCULLIS_GATE_TOKEN"],
+        }
+        gates.append(Part(f"gate-{number}", gate, "proxy", tmp_path / f"gate-{number}.log"))
+    with ExitStack() as stack:
+        for parts in (brokers[:1], brokers[1:], gates):  # the first broker makes the tables
+            for part in parts:
+                part.start()
+                stack.callback(part.stop)
+            for part in parts:
+                part.ready()
+        tokens = asyncio.run(_logins(empty_database.url(), "ada", "grace", "linus", "sam"))
+        yield Many(brokers, gates, tmp_path, tokens, run_psql, shop)
+
+
+async def _logins(url: str, *people: str) -> dict[str, str]:
+    """Login tokens, issued in the brokers' own database: the identity provider has its own tests."""
+    store = Store(url)
+    try:
+        tokens = Tokens(store, SystemClock(), SystemChance())
+        return {who: (await tokens.issue(TokenKind.LOGIN, who, via="cli")).token for who in people}
+    finally:
+        await store.close()
+
+
+def test_approved_at_one_entered_at_the_other_revoked_at_the_first(many: Many) -> None:
+    asked = many.call(
+        0, "ada", "POST", "/api/v1/requests", {"resource": "prod-db", "seconds": 3600, "reason": "INC-142"}
+    )
+    many.call(1, "grace", "POST", f"/api/v1/requests/{asked['id']}/approve", {})
+    _until("both gates to let Ada in", lambda: all(_enters(many, gate) for gate in (0, 1)))
+
+    # Both at once: each gate has a query of hers running.
+    sleeping = [_psql_in_background(many, gate, "select pg_sleep(120)") for gate in (0, 1)]
+    _until("both queries to run", lambda: _running(many) == 2)
+    began = time.monotonic()
+    many.call(0, "linus", "POST", f"/api/v1/requests/{asked['id']}/revoke", {"reason": "wrong database"})
+    for process in sleeping:
+        said, _ = process.communicate(timeout=20)
+        assert process.returncode != 0
+        assert "revoked" in said.lower(), said
+    assert time.monotonic() - began < 2.0  # one second, and psql's own end
+    _until("the login to be gone", lambda: not many.shop.query(_LOGINS))
+
+
+def test_a_gate_whose_broker_is_killed_cuts_within_its_lease(many: Many) -> None:
+    asked = many.call(
+        1, "ada", "POST", "/api/v1/requests", {"resource": "prod-db", "seconds": 3600, "reason": "INC-142"}
+    )
+    many.call(0, "grace", "POST", f"/api/v1/requests/{asked['id']}/approve", {})
+    _until("the gate to let Ada in", lambda: _enters(many, 1))
+    process = _psql_in_background(many, 1, "select pg_sleep(120)")
+    _until("the query to run", lambda: _running(many) == 1)
+    many.brokers[1].process.kill()
+    said, _ = process.communicate(timeout=30)  # the lease is ten seconds
+    assert process.returncode != 0
+    assert "cannot be reached" in said or "broker" in said or "lease" in said, said
+    # And the other gate, whose broker is alive, does not mind.
+    assert _enters(many, 0)
+
+
+_LOGINS = "select rolname from pg_roles where rolname like 'pc\\_%' and rolcanlogin"
+
+
+def _running(many: Many) -> int:
+    sql = "select count(*) from pg_stat_activity where usename like 'pc\\_%' and state = 'active'"
+    return int(many.shop.query(sql)[0][0])
+
+
+def _enters(many: Many, gate: int) -> bool:
+    done = many.run_psql(many.env(gate), "select 1", "-At")
+    return bool(done.stdout.strip() == "1")
+
+
+def _psql_in_background(many: Many, gate: int, sql: str) -> subprocess.Popen[str]:
+    env = {**os.environ, **many.env(gate)}
+    return subprocess.Popen(
+        ["psql", "-XAtc", sql], env=env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+
+
+def _until(what: str, seen: Callable[[], bool], timeout: float = 20) -> None:
+    deadline = time.monotonic() + timeout
+    while not seen():
+        assert time.monotonic() < deadline, f"waited {timeout} s for {what}"
+        time.sleep(0.1)
