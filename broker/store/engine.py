@@ -7,6 +7,7 @@ A writing transaction is serial where it must be: on SQLite it takes the one wri
 from __future__ import annotations
 
 import asyncio
+import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -23,9 +24,9 @@ class Store:
     """The database behind `url` (`sqlite:///path` or `postgresql://…`)."""
 
     def __init__(self, url: str) -> None:
-        self.url = _asynchronous(make_url(url))
+        self.url, tls = _asynchronous(make_url(url))
         self.sqlite = self.url.get_backend_name() == "sqlite"
-        self.engine = _sqlite(self.url) if self.sqlite else _postgres(self.url)
+        self.engine = _sqlite(self.url) if self.sqlite else _postgres(self.url, tls)
         self._reading = self.engine.execution_options(reading=True)
         self._one_writer = asyncio.Lock()
 
@@ -50,7 +51,9 @@ class Store:
         from broker.store.migrate import upgrade
 
         if self.sqlite and self.url.database:
-            Path(self.url.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file = Path(self.url.database)
+            file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            file.touch(mode=0o600)
         async with self.write() as connection:
             await connection.run_sync(upgrade)
 
@@ -58,23 +61,33 @@ class Store:
         await self.engine.dispose()
 
 
-def _asynchronous(url: URL) -> URL:
-    drivers = {
-        "sqlite": "sqlite+aiosqlite",
-        "postgresql": "postgresql+asyncpg",
-        "postgres": "postgresql+asyncpg",
-    }
+def _asynchronous(url: URL) -> tuple[URL, dict[str, Any]]:
+    """The URL for our drivers, and what asyncpg is to be told about TLS: libpq's words are understood.
+
+    Raises ValueError for another kind of database or an unknown `sslmode`, OSError for a CA file that is not
+    there.
+    """
+    drivers = {"sqlite": "sqlite+aiosqlite"} | dict.fromkeys(("postgresql", "postgres"), "postgresql+asyncpg")
     name = url.drivername.partition("+")[0]
     if name not in drivers:
         raise ValueError(f"the database must be sqlite or postgresql, not {url.drivername}")
-    url = url.set(drivername=drivers[name])
-    if mode := url.query.get("sslmode"):  # libpq's name; asyncpg calls it ssl
-        url = url.difference_update_query(["sslmode"]).update_query_dict({"ssl": mode})
-    return url
+    mode, ca = url.query.get("sslmode"), url.query.get("sslrootcert")
+    bare = url.set(drivername=drivers[name]).difference_update_query(["sslmode", "sslrootcert"])
+    if not mode:
+        return bare, {}
+    if mode == "disable":
+        return bare, {"ssl": False}
+    if mode not in ("require", "verify-ca", "verify-full"):
+        raise ValueError(f"sslmode must be disable, require, verify-ca or verify-full, not {mode}")
+    context = ssl.create_default_context(cafile=str(ca) if ca else None)
+    context.check_hostname = mode == "verify-full"
+    if mode == "require":
+        context.verify_mode = ssl.CERT_NONE
+    return bare, {"ssl": context}
 
 
-def _postgres(url: URL) -> AsyncEngine:
-    return create_async_engine(url, pool_size=10, max_overflow=10, pool_pre_ping=True)
+def _postgres(url: URL, tls: dict[str, Any]) -> AsyncEngine:
+    return create_async_engine(url, connect_args=tls, pool_size=10, max_overflow=10, pool_pre_ping=True)
 
 
 def _sqlite(url: URL) -> AsyncEngine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -127,3 +128,33 @@ async def test_an_id_that_is_taken_is_not_given_twice(service: Any) -> None:
     first = await service.submit("ada", Wish("prod-db", reason="x"), via="api")
     second = await service.submit("ada", Wish("prod-db", reason="x"), via="api")
     assert (first.request.id, second.request.id) == ("R-AAAAAA", "R-BBBBBB")
+
+
+async def test_the_file_of_a_new_database_is_ours_alone(tmp_path: Path) -> None:
+    store = Store(f"sqlite:///{tmp_path / 'p.db'}")
+    await store.migrate()
+    await store.close()
+    assert (tmp_path / "p.db").stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.parametrize("mode", ["require", "verify-ca", "verify-full"])
+async def test_postgresql_is_reached_with_the_tls_that_the_url_asks_for(postgres: Any, mode: str) -> None:
+    server = postgres.server
+    place = f"{server.user}:{server.password}@{server.host}:{server.port}/postgres"
+    store = Store(f"postgresql://{place}?sslmode={mode}&sslrootcert={server.ca}")
+    async with store.read() as tx:
+        query = "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
+        assert (await tx.exec_driver_sql(query)).scalar() is True
+    await store.close()
+
+
+async def test_a_postgresql_that_cannot_prove_its_name_is_refused(postgres: Any) -> None:
+    server = postgres.server
+    place = f"{server.user}:{server.password}@{server.host}:{server.port}/postgres"
+    store = Store(f"postgresql://{place}?sslmode=verify-full")
+    with pytest.raises(ssl.SSLError):
+        async with store.read():
+            pass
+    await store.close()
+    with pytest.raises(ValueError, match="sslmode must be"):
+        Store(f"postgresql://{place}?sslmode=prefer")
