@@ -8,6 +8,7 @@ import asyncio
 import random
 import shutil
 import sqlite3
+from contextlib import closing
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
@@ -102,8 +103,19 @@ def verify(folder: Path) -> Verdict:
 
 
 def rows(folder: Path) -> list[tuple[int, str]]:
-    with sqlite3.connect(folder / "portcullis.db") as database:
-        return database.execute("SELECT seq, body FROM audit ORDER BY seq").fetchall()
+    return query(folder, "SELECT seq, body FROM audit ORDER BY seq")
+
+
+def query(folder: Path, sql: str) -> list[tuple[int, str]]:
+    with closing(sqlite3.connect(folder / "portcullis.db")) as database:
+        return database.execute(sql).fetchall()
+
+
+def put(folder: Path, content: bytes) -> None:
+    """Make the database file this, whatever SQLite still has beside it."""
+    for beside in ("portcullis.db-wal", "portcullis.db-shm"):
+        (folder / beside).unlink(missing_ok=True)
+    (folder / "portcullis.db").write_bytes(content)
 
 
 def attack(folder: Path, *statements: str) -> None:
@@ -126,17 +138,16 @@ def test_one_byte_changed_in_the_file_on_disk_is_told_with_its_entry(copy: Path)
     """Every entry in its turn, one byte of it, in the bytes of the database file."""
     file = copy / "portcullis.db"
     honest = file.read_bytes()
-    with sqlite3.connect(file) as database:
-        marks = database.execute("SELECT seq, body || prev || hash FROM audit ORDER BY seq").fetchall()
+    marks = query(copy, "SELECT seq, body || prev || hash FROM audit ORDER BY seq")
     draw = random.Random(9)
     for seq, mark in marks:
         text = mark.encode()  # a row's columns lie one after the other in the file
         start = honest.index(text)
         changed = bytearray(honest)
         changed[start + draw.randrange(len(text))] ^= draw.randrange(1, 256)
-        file.write_bytes(changed)
+        put(copy, bytes(changed))
         assert verify(copy).bad == seq
-    file.write_bytes(honest)
+    put(copy, honest)
     assert verify(copy).good
 
 
@@ -145,7 +156,7 @@ def test_a_removed_entry_is_told_wherever_it_was(copy: Path) -> None:
     for seq, _ in rows(copy):
         attack(copy, f"DELETE FROM audit WHERE seq = {seq}")
         assert verify(copy).bad == seq
-        (copy / "portcullis.db").write_bytes(honest)
+        put(copy, honest)
 
 
 def test_a_removed_entry_is_told_even_when_the_rest_moves_up(copy: Path) -> None:
