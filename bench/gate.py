@@ -1,61 +1,126 @@
-"""The gate as a path: worker processes on one port, with policy, a mask elsewhere, recording and audit on."""
+"""The gate as a path: `access serve` as it is, with policy, a mask elsewhere, recording and audit on."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
-import json
+import os
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import timedelta
 from pathlib import Path
 
-from bench.measure import Way
-from bench.peers import DATABASE, PASSWORD, USER, client_env, process
-from cli.embedded_postgres import LOOPBACK, Server, free_port
-from proxy.tls import self_made
+import httpx2
 
-TOKEN = "bench-token"
+from bench.measure import Way
+from bench.peers import DATABASE, client_env, process
+from broker.clock import SystemChance, SystemClock
+from broker.identity.tokens import TokenKind, Tokens
+from broker.store.engine import Store
+from cli.embedded_postgres import Server, find_client, free_port
+
 _MARK = b"SELECT abalance FROM pgbench_accounts WHERE aid"
+_ROLES = """
+DO $$ BEGIN
+    IF NOT EXISTS (SELECT FROM pg_roles WHERE rolname = 'bench_read') THEN
+        CREATE ROLE bench_read;
+        CREATE ROLE portcullis_admin LOGIN CREATEROLE PASSWORD 'admin-password';
+        GRANT bench_read TO portcullis_admin WITH ADMIN OPTION;
+        GRANT pg_signal_backend TO portcullis_admin;
+    END IF;
+END $$;
+GRANT SELECT ON ALL TABLES IN SCHEMA public TO bench_read;
+CREATE TABLE IF NOT EXISTS users (id integer, email text);
+"""
+_POLICY = """
+people:
+  ada: {name: Ada Lovelace, email: ada@example.com, groups: [engineers]}
+groups:
+  engineers: {title: Engineers}
+resources:
+  bench:
+    kind: postgres
+    address: 127.0.0.1:%(port)s
+    database: %(database)s
+    tls: verify-full
+    ca: %(ca)s
+    admin: {user: portcullis_admin, password: "file:admin.secret"}
+    masks: [{column: public.users.email, method: email}]
+    roles:
+      readonly: {memberships: [bench_read], max_sessions: 1000}
+rules:
+  - {name: bench, who: [engineers], resources: [bench], roles: [readonly], longest: 12h, usual: 12h,
+     approval: none, reason: optional}
+"""
 
 
 @contextlib.contextmanager
-def gate(server: Server, home: Path, workers: int, profile: Path | None = None) -> Iterator[Way]:
-    """`workers` gate processes that share a port (SO_REUSEPORT), each with recordings of its own."""
+def gate(server: Server, home: Path, workers: int, statistics: Path | None = None) -> Iterator[Way]:
+    """Broker and gate; with more than one of `workers` the gate is that many processes on one port.
+
+    With `statistics` the one process runs under cProfile and leaves its result there.
+    """
     home.mkdir(parents=True)
-    identity = self_made(home / "tls", LOOPBACK, datetime.now(UTC))
-    port = free_port()
-    setup = {
-        "port": port,
-        "certificate": str(identity.certificate),
-        "key": str(identity.key),
-        "target": {
-            "host": server.host,
-            "port": server.port,
-            "database": DATABASE,
-            "user": USER,
-            "password": PASSWORD,
-            "tls": "verify-full",
-            "ca": server.ca.read_text() if server.ca else "",
-        },
+    psql = [str(find_client("psql")), "-Xq", "-v", "ON_ERROR_STOP=1", "-d", DATABASE, "-c", _ROLES]
+    subprocess.run(psql, env={**os.environ, **server.libpq()}, check=True)
+    (home / "admin.secret").write_text("admin-password")
+    policy = _POLICY % {"port": server.port, "database": DATABASE, "ca": server.ca}
+    (home / "access.yaml").write_text(policy)
+    http, port = free_port(), free_port()
+    env = {
+        "PORTCULLIS_POLICY": str(home / "access.yaml"),
+        "PORTCULLIS_DATA_DIR": str(home / "data"),
+        "PORTCULLIS_HTTP_PORT": str(http),
+        "PORTCULLIS_GATE_PORT": str(port),
+        "PORTCULLIS_GATE_NAME": "bench",
+        "PORTCULLIS_LOG_LEVEL": "WARNING",
     }
-    (home / "setup.json").write_text(json.dumps(setup))
-    counter = Counter(home)
-    with contextlib.ExitStack() as stack:
-        pids = []
-        for worker in range(workers):
-            folder = home / f"recordings-{worker}"
-            arguments = [
-                str(home / "setup.json"),
-                str(folder),
-                str(worker),
-                *([str(profile)] if profile else []),
-            ]
-            command = [sys.executable, "-m", "bench.gate_worker", *arguments]
-            pids.append(stack.enter_context(process(command, home / f"log-{worker}", port)))
+    profiler = ["-m", "cProfile", "-o", str(statistics)] if statistics else []
+    command = [sys.executable, *profiler, "-m", "cli.main", "serve", "--workers", str(workers)]
+    with process(command, home / "log", port, env) as pid:
+        token = asyncio.run(_granted(home, http))
+        way = client_env(port, home / "data" / "gate" / "ca.pem", "ada", token) | {"PGDATABASE": "bench"}
+        _wait_for_entry(way)
         name = f"gate, {workers} worker{'s' if workers > 1 else ''}"
-        yield Way(
-            name, client_env(port, identity.ca, "ada", TOKEN), pids=lambda: pids, recorded=counter.count
-        )
+        yield Way(name, way, pids=lambda: _family(pid), recorded=Counter(home).count)
+
+
+async def _granted(home: Path, http: int) -> str:
+    """Ada's grant, asked for as everybody does, and a password at the gate that outlasts the bench."""
+    store = Store(f"sqlite:///{home / 'data' / 'portcullis.db'}")
+    try:
+        tokens = Tokens(store, SystemClock(), SystemChance())
+        login = (await tokens.issue(TokenKind.LOGIN, "ada", via="cli")).token
+        entry = await tokens.issue(TokenKind.ENTRY, "ada", via="cli", lifetime=timedelta(hours=12))
+    finally:
+        await store.close()
+    asked = httpx2.post(
+        f"http://127.0.0.1:{http}/api/v1/requests",
+        json={"resource": "bench"},
+        headers={"Authorization": f"Bearer {login}"},
+    )
+    asked.raise_for_status()
+    return entry.token
+
+
+def _wait_for_entry(way: dict[str, str]) -> None:
+    deadline = time.monotonic() + 30
+    command = [str(find_client("psql")), "-XAtqc", "select 1"]
+    while True:
+        tried = subprocess.run(command, env={**os.environ, **way}, capture_output=True, text=True)
+        if tried.returncode == 0:
+            return
+        if time.monotonic() > deadline:
+            raise RuntimeError(f"The gate lets nobody in: {tried.stderr}")
+        time.sleep(0.2)
+
+
+def _family(pid: int) -> list[int]:
+    """A process and everything below it."""
+    below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    return [pid, *(member for child in below for member in _family(int(child)))]
 
 
 class Counter:
@@ -67,9 +132,7 @@ class Counter:
         self._count = 0
 
     def count(self) -> int:
-        for path in self._home.glob("recordings-*/**/*"):
-            if not path.is_file():
-                continue
+        for path in self._home.rglob("*.jsonl"):
             done = self._read.get(path, 0)
             if path.stat().st_size == done:
                 continue

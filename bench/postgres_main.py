@@ -75,7 +75,7 @@ def _profile(options: argparse.Namespace, pgbench: str) -> int:
         statistics = Path(folder) / "profile"
         with (
             _target(Path(folder), options.scale, pgbench) as server,
-            gate(server, Path(folder) / "gate", 1, profile=statistics) as way,
+            gate(server, Path(folder) / "gate", 1, statistics) as way,
         ):
             _rounds([way], options, pgbench)
         pstats.Stats(str(statistics)).sort_stats("tottime").print_stats(30)

@@ -10,6 +10,7 @@ import pytest
 from bench import report
 from bench.measure import Run
 
+pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).parents[2]
 
 
@@ -23,7 +24,7 @@ def test_it_measures_every_path_and_prints_a_table() -> None:
         [ROOT / "bench" / "postgres", *options], capture_output=True, text=True, timeout=110
     )
     assert done.returncode == 0, done.stderr
-    for path in ("direct", "PgBouncer", "HAProxy TCP"):
+    for path in ("direct", "PgBouncer", "HAProxy TCP", "gate, 1 worker", "gate, 2 workers"):
         for mode in ("simple", "extended", "prepared"):
             assert f"| {path} | {mode} | 2 |" in done.stdout
 
