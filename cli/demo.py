@@ -41,6 +41,7 @@ from cli.unprivileged import PostgresError
 MANIFEST = Path(__file__).parents[1] / "app-manifest.yaml"
 ADMIN_SECRET = "prod-db-admin"  # noqa: S105 - the name of a file
 ASKER, RESOURCE = "ada", "prod-db"
+PGCLI = "uvx --with 'psycopg[binary]' pgcli"
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,18 +168,19 @@ async def _told(folder: DemoFolder, running: _Running) -> Told:
         f"host=localhost port={house.gate.port} dbname={RESOURCE} user={ASKER} "
         f"sslmode=verify-full sslrootcert={ca}"
     )
-    notes = []
+    notes, client = [], "psql"
     if not target.tls:
         notes.append(
             "The target's PostgreSQL is from a Python package without TLS: the gate reaches\n"
             "it in plain text, on this machine only. Install PostgreSQL to have it with TLS."
         )
     if find_client("psql") is None:
-        notes.append("psql is not installed. Install it, or use another client: uvx pgcli.")
+        client = PGCLI
+        notes.append("psql is not installed, so the line below takes pgcli, which uv fetches.")
     return Told(
         slack=running.slack,
         broker=house.public_url,
-        psql=f'psql "{way}"' if shlex.quote(ca) == ca else f"psql {shlex.quote(way)}",
+        psql=f'{client} "{way}"' if shlex.quote(ca) == ca else f"{client} {shlex.quote(way)}",
         token=issued.token,
         token_minutes=round(LIFETIMES[TokenKind.ENTRY].total_seconds() / 60),
         policy=_short(folder.policy),

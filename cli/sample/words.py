@@ -40,7 +40,7 @@ def tell(console: Console, config: Config, told: Told, seconds: float) -> None:
         console.print(part)
     console.print()
     for note in told.notes:
-        console.print(Text(note, style="yellow"))
+        console.print(Text(f"{note}\n", style="yellow"))
     # The line to paste is printed raw: a wrapped or decorated line does not paste.
     console.print(Text("With plain psql, as Ada, once she has the grant", style="bold"))
     console.print(
