@@ -64,8 +64,13 @@ def _schedule(
     yield from unknown(marked, (*path, "people"), schedule.people, shape.people, "person")
     if (schedule.turn is None) != (schedule.starts is None):
         yield marked.problem(path, "“turn” and “starts” belong together")
-    if schedule.source == "ical" and bool(schedule.file) == bool(schedule.url):
-        yield marked.problem(path, "a calendar has a “url” or a “file”", "give one of them")
+    places = [place for place in (schedule.file, schedule.url, schedule.key) if place]
+    if schedule.source == "ical" and len(places) != 1:
+        what = "a calendar has a “url”, a “file”, or a “key” that holds its secret address"
+        yield marked.problem(path, what, "give one of them")
+    if schedule.source == "jsm" and "/jsm/ops/api/" not in schedule.url:
+        what = "this is not the address of the operations API"
+        yield marked.problem((*path, "url"), what, "https://api.atlassian.com/jsm/ops/api/CLOUD-ID")
     if schedule.file and not (base / schedule.file).is_file():
         yield marked.problem((*path, "file"), "there is no such file")
 
