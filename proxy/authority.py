@@ -15,9 +15,13 @@ from workflows.gate import (
     Closing,
     GrantEnded,
     GrantMinted,
+    HeldStatement,
     Knock,
     Notice,
     Progress,
+    ReviewDecided,
+    ReviewTicket,
+    RunPass,
     Upstream,
 )
 from workflows.model import Refusal
@@ -28,9 +32,13 @@ __all__ = [
     "Closing",
     "GrantEnded",
     "GrantMinted",
+    "HeldStatement",
     "Knock",
     "Notice",
     "Progress",
+    "ReviewDecided",
+    "ReviewTicket",
+    "RunPass",
     "Upstream",
 ]
 
@@ -58,8 +66,27 @@ class Authority(Protocol):
         """Report a session's end. May be repeated."""
         ...
 
+    async def ask_review(self, gate: str, held: HeldStatement) -> ReviewTicket | Refusal:
+        """Put a held statement before those who decide. The same statement of the same session, asked again
+        while it waits, is the same review.
+        """
+        ...
+
+    async def take_run(self, gate: str, review: str, session: str, digest: str) -> RunPass | Refusal:
+        """Spend an approval: the broker gives the run of these very bytes to this session, once."""
+        ...
+
+    async def finish_run(self, gate: str, review: str, outcome: str) -> None:
+        """Report how the run went (a command tag, or an error without its values). May be repeated."""
+        ...
+
+    async def withdraw_review(self, gate: str, review: str, why: str) -> None:
+        """The statement is no longer wanted: cancelled, or its client is gone. May be repeated."""
+        ...
+
     def notices(self, gate: str) -> AsyncIterator[Notice]:
-        """Follow grants: first a GrantMinted for each live one, then changes as they happen.
+        """Follow grants and reviews: first a GrantMinted for each live grant and a ReviewDecided for each
+        decided review of this gate's sessions that has not run, then changes as they happen.
 
         The iterator ends or raises ConnectionError when the broker is lost; the gate follows anew.
         """

@@ -17,7 +17,16 @@ import httpx2
 import msgspec
 
 from workflows import gate_wire as wire
-from workflows.gate import Admission, Closing, Knock, Notice, Progress
+from workflows.gate import (
+    Admission,
+    Closing,
+    HeldStatement,
+    Knock,
+    Notice,
+    Progress,
+    ReviewTicket,
+    RunPass,
+)
 from workflows.model import Refusal
 
 T = TypeVar("T")
@@ -83,6 +92,29 @@ class RemoteAuthority:
 
     async def close(self, gate: str, closing: Closing) -> None:
         await self._ask("/gate/close", wire.CloseQuestion(gate, closing), _nothing)
+
+    async def ask_review(self, gate: str, held: HeldStatement) -> ReviewTicket | Refusal:
+        answer = await self._ask("/gate/review", wire.AskQuestion(gate, held), wire.decode_ask_answer)
+        if answer.refusal is not None:
+            return answer.refusal
+        if answer.ticket is None:
+            raise ConnectionError("The broker answered a question for review with neither yes nor no.")
+        return answer.ticket
+
+    async def take_run(self, gate: str, review: str, session: str, digest: str) -> RunPass | Refusal:
+        question = wire.RunQuestion(gate, review, session, digest)
+        answer = await self._ask("/gate/run", question, wire.decode_run_answer)
+        if answer.refusal is not None:
+            return answer.refusal
+        if answer.run is None:
+            raise ConnectionError("The broker answered a question for a run with neither yes nor no.")
+        return answer.run
+
+    async def finish_run(self, gate: str, review: str, outcome: str) -> None:
+        await self._ask("/gate/finish", wire.FinishQuestion(gate, review, outcome), _nothing)
+
+    async def withdraw_review(self, gate: str, review: str, why: str) -> None:
+        await self._ask("/gate/withdraw", wire.WithdrawQuestion(gate, review, why), _nothing)
 
     async def notices(self, gate: str) -> AsyncIterator[Notice]:
         timeout = httpx2.Timeout(self._silence)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from workflows.model import EndReason, Terms
+from workflows.model import EndReason, Quorum, ReviewState, Statement, Terms
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,4 +108,53 @@ class GrantEnded:
     detail: str
 
 
-Notice = GrantMinted | GrantEnded
+@dataclass(frozen=True, slots=True)
+class HeldStatement:
+    """A statement that waits at the gate for a decision, under the guardrail `rule`.
+
+    `quorum` and `hold_for` (seconds) are the guardrail's. `transaction` tells the approver what the statement
+    stands in, in words.
+    """
+
+    session: str
+    statement: Statement
+    rule: str
+    quorum: tuple[Quorum, ...]
+    hold_for: float
+    transaction: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewTicket:
+    """The broker has put the statement before those who decide.
+
+    `asked` says who, in words for the client; `link` is where it can be seen; `remaining` is the seconds
+    until the review lapses.
+    """
+
+    review: str
+    asked: str
+    link: str
+    remaining: float
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewDecided:
+    """A held statement has its answer; only `state` APPROVED lets the gate ask for the run."""
+
+    review: str
+    session: str
+    state: ReviewState
+    by: str = ""
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunPass:
+    """The one run of an approved statement; more affected rows than `row_budget` are rolled back."""
+
+    review: str
+    row_budget: int | None = None
+
+
+Notice = GrantMinted | GrantEnded | ReviewDecided

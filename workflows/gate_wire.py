@@ -10,7 +10,19 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from workflows.gate import Admission, Closing, GrantEnded, GrantMinted, Knock, Notice, Progress
+from workflows.gate import (
+    Admission,
+    Closing,
+    GrantEnded,
+    GrantMinted,
+    HeldStatement,
+    Knock,
+    Notice,
+    Progress,
+    ReviewDecided,
+    ReviewTicket,
+    RunPass,
+)
 from workflows.model import Refusal
 
 HEARTBEAT = 1.0
@@ -43,15 +55,54 @@ class CloseQuestion(msgspec.Struct, frozen=True):
     closing: Closing
 
 
+class AskQuestion(msgspec.Struct, frozen=True):
+    gate: str
+    held: HeldStatement
+
+
+class AskAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One of the two is there."""
+
+    ticket: ReviewTicket | None = None
+    refusal: Refusal | None = None
+
+
+class RunQuestion(msgspec.Struct, frozen=True):
+    gate: str
+    review: str
+    session: str
+    digest: str
+
+
+class RunAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One of the two is there."""
+
+    run: RunPass | None = None
+    refusal: Refusal | None = None
+
+
+class FinishQuestion(msgspec.Struct, frozen=True):
+    gate: str
+    review: str
+    outcome: str
+
+
+class WithdrawQuestion(msgspec.Struct, frozen=True):
+    gate: str
+    review: str
+    why: str
+
+
 class NoticeLine(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line of the stream of notices; an empty one is a heartbeat."""
 
     minted: GrantMinted | None = None
     ended: GrantEnded | None = None
+    decided: ReviewDecided | None = None
 
     @property
     def notice(self) -> Notice | None:
-        return self.minted or self.ended
+        return self.minted or self.ended or self.decided
 
 
 def admit_answer(outcome: Admission | Refusal) -> AdmitAnswer:
@@ -60,11 +111,24 @@ def admit_answer(outcome: Admission | Refusal) -> AdmitAnswer:
     return AdmitAnswer(admission=outcome)
 
 
+def ask_answer(outcome: ReviewTicket | Refusal) -> AskAnswer:
+    if isinstance(outcome, Refusal):
+        return AskAnswer(refusal=outcome)
+    return AskAnswer(ticket=outcome)
+
+
+def run_answer(outcome: RunPass | Refusal) -> RunAnswer:
+    if isinstance(outcome, Refusal):
+        return RunAnswer(refusal=outcome)
+    return RunAnswer(run=outcome)
+
+
 def notice_line(notice: Notice | None) -> bytes:
     """The line, with its end, of a notice or (None) of a heartbeat."""
     minted = notice if isinstance(notice, GrantMinted) else None
     ended = notice if isinstance(notice, GrantEnded) else None
-    return msgspec.json.encode(NoticeLine(minted, ended)) + b"\n"
+    decided = notice if isinstance(notice, ReviewDecided) else None
+    return msgspec.json.encode(NoticeLine(minted, ended, decided)) + b"\n"
 
 
 def renew_question(gate: str, progress: Sequence[Progress]) -> RenewQuestion:
@@ -81,5 +145,11 @@ decode_renew_question = msgspec.json.Decoder(RenewQuestion).decode
 decode_renew_answer = msgspec.json.Decoder(RenewAnswer).decode
 decode_hold_question = msgspec.json.Decoder(HoldQuestion).decode
 decode_close_question = msgspec.json.Decoder(CloseQuestion).decode
+decode_ask_question = msgspec.json.Decoder(AskQuestion).decode
+decode_ask_answer = msgspec.json.Decoder(AskAnswer).decode
+decode_run_question = msgspec.json.Decoder(RunQuestion).decode
+decode_run_answer = msgspec.json.Decoder(RunAnswer).decode
+decode_finish_question = msgspec.json.Decoder(FinishQuestion).decode
+decode_withdraw_question = msgspec.json.Decoder(WithdrawQuestion).decode
 decode_notice_line = msgspec.json.Decoder(NoticeLine).decode
 encode = msgspec.json.encode

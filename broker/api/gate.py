@@ -63,6 +63,32 @@ async def close(request: Request, parts: P) -> Response:
     return Response(status_code=204)
 
 
+@router.post("/review")
+async def review(request: Request, parts: P) -> Response:
+    question = _read(await request.body(), wire.decode_ask_question)
+    return _json(wire.ask_answer(await parts.door.ask_review(question.gate, question.held)))
+
+
+@router.post("/run")
+async def run(request: Request, parts: P) -> Response:
+    it = _read(await request.body(), wire.decode_run_question)
+    return _json(wire.run_answer(await parts.door.take_run(it.gate, it.review, it.session, it.digest)))
+
+
+@router.post("/finish")
+async def finish(request: Request, parts: P) -> Response:
+    question = _read(await request.body(), wire.decode_finish_question)
+    await parts.door.finish_run(question.gate, question.review, question.outcome)
+    return Response(status_code=204)
+
+
+@router.post("/withdraw")
+async def withdraw(request: Request, parts: P) -> Response:
+    question = _read(await request.body(), wire.decode_withdraw_question)
+    await parts.door.withdraw_review(question.gate, question.review, question.why)
+    return Response(status_code=204)
+
+
 @router.get("/notices")
 async def notices(gate: str, parts: P) -> StreamingResponse:
     return StreamingResponse(_stream(parts.door.notices(gate)), media_type="application/x-ndjson")

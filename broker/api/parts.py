@@ -12,7 +12,16 @@ from broker.identity.oidc import OidcProvider
 from broker.identity.tokens import Tokens
 from broker.identity.web import WebSessions
 from broker.service import Service
-from workflows.gate import Admission, Closing, Knock, Notice, Progress
+from workflows.gate import (
+    Admission,
+    Closing,
+    HeldStatement,
+    Knock,
+    Notice,
+    Progress,
+    ReviewTicket,
+    RunPass,
+)
 from workflows.model import Refusal
 
 
@@ -23,6 +32,10 @@ class GateDoor(Protocol):
     async def renew(self, gate: str, progress: Sequence[Progress]) -> Mapping[str, float]: ...
     async def hold(self, gate: str, grant: str) -> None: ...
     async def close(self, gate: str, closing: Closing) -> None: ...
+    async def ask_review(self, gate: str, held: HeldStatement) -> ReviewTicket | Refusal: ...
+    async def take_run(self, gate: str, review: str, session: str, digest: str) -> RunPass | Refusal: ...
+    async def finish_run(self, gate: str, review: str, outcome: str) -> None: ...
+    async def withdraw_review(self, gate: str, review: str, why: str) -> None: ...
     def notices(self, gate: str) -> AsyncIterator[Notice]: ...
 
 

@@ -18,7 +18,18 @@ from broker.identity.tokens import TokenKind, Tokens
 from broker.identity.web import WebSessions
 from broker.service import Service
 from broker.store.engine import Store
-from workflows.gate import Admission, Closing, GrantMinted, Knock, Notice, Progress, Upstream
+from workflows.gate import (
+    Admission,
+    Closing,
+    GrantMinted,
+    HeldStatement,
+    Knock,
+    Notice,
+    Progress,
+    ReviewTicket,
+    RunPass,
+    Upstream,
+)
 from workflows.model import Refusal, Terms
 
 Caller = Callable[[str], Awaitable[httpx2.AsyncClient]]
@@ -71,6 +82,20 @@ class Door:
 
     async def close(self, gate: str, closing: Closing) -> None:
         self.heard.append((gate, closing))
+
+    async def ask_review(self, gate: str, held: HeldStatement) -> ReviewTicket | Refusal:
+        self.heard.append((gate, held))
+        return ReviewTicket("V-1", "dba", "https://access.example/V-1", held.hold_for)
+
+    async def take_run(self, gate: str, review: str, session: str, digest: str) -> RunPass | Refusal:
+        self.heard.append((gate, review, session, digest))
+        return RunPass(review, 7) if digest == "the digest" else Refusal("not-what-was-approved", "No.")
+
+    async def finish_run(self, gate: str, review: str, outcome: str) -> None:
+        self.heard.append((gate, review, outcome))
+
+    async def withdraw_review(self, gate: str, review: str, why: str) -> None:
+        self.heard.append((gate, review, why))
 
     async def notices(self, gate: str) -> AsyncIterator[Notice]:
         import asyncio
