@@ -13,6 +13,7 @@ from pathlib import Path
 
 import structlog
 import uvicorn
+from prometheus_client import REGISTRY
 from pydantic import SecretStr
 from sqlalchemy import text
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -25,6 +26,7 @@ from broker.identity.kept import Keep
 from broker.identity.oidc import OidcProvider
 from broker.identity.web import WebSessions
 from broker.keeper import Broker, create_broker
+from cli.gate_metrics import GateCollector
 from cli.gates import GateFiles, WorkerOrder, Workers, gate_files, reserve
 from cli.recordings import Shelf
 from cli.settings import ALL_PARTS, ServeSettings
@@ -204,6 +206,9 @@ class House:
         gate = Gate(await self._authority(), settings)
         await gate.start()
         self._stack.push_async_callback(gate.stop)
+        collector = GateCollector(gate)
+        REGISTRY.register(collector)
+        self._stack.callback(REGISTRY.unregister, collector)
 
     async def _authority(self) -> Authority:
         if self.broker is not None:

@@ -22,6 +22,7 @@ from workflows.model import Principal
 sys.path.insert(0, str(Path(__file__).parent))
 from house_kit import Browser, csrf_of, settings_for
 
+pytestmark = pytest.mark.timeout(240)  # many processes, on machines that may be busy
 PEOPLE = [
     Principal(name, name.title(), f"{name}@example.com") for name in ("ada", "bob", "grace", "sam", "eve")
 ]
@@ -119,6 +120,10 @@ async def test_the_story_runs_from_the_request_to_the_cut(house: House) -> None:
             assert time.monotonic() - began < 1.5
             sessions = await _closed_sessions(http, await token_of(house, "ada"))
             assert sessions[0]["close_reason"] == "cut"
+            if house.workers is None:
+                counted = (await http.get("/metrics")).text
+                assert "portcullis_gate_cuts_total 1.0" in counted
+                assert "portcullis_gate_open 0.0" in counted
             replay = await http.get(
                 f"/api/v1/sessions/{sessions[0]['id']}/recording", headers=await token_of(house, "grace")
             )
