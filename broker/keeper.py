@@ -26,6 +26,7 @@ from broker.credentials.seal import Seal
 from broker.credentials.worker import CredentialWorker
 from broker.identity import tokens
 from broker.identity.tokens import Tokens
+from broker.oncall.roster import Roster
 from broker.outbox import Outbox
 from broker.scheduler import Scheduler
 from broker.service import Service
@@ -160,8 +161,10 @@ async def create_broker(
         bus = bus or await _bus(settings)
         closers.append(bus.close)
         chance, clock = chance or SystemChance(), clock or SystemClock()
+        roster = Roster(clock)
+        closers.append(roster.close)
         installation = await _installation(store, chance, sealer)
-        broker = _wire(settings, config, store, bus, clock, chance, sealer, signer, installation)
+        broker = _wire(settings, config, store, bus, clock, chance, roster, sealer, signer, installation)
         broker._closers = closers
         await broker._start()
     except BaseException:
@@ -178,11 +181,12 @@ def _wire(
     bus: Bus,
     clock: Clock,
     chance: Chance,
+    roster: Roster,
     sealer: Seal,
     signer: Signer,
     installation: str,
 ) -> Broker:
-    service = Service(store, config, clock, chance, bus)
+    service = Service(store, config, clock, chance, bus, roster)
     box = Outbox(store, clock, chance)
     broker = Broker(
         settings=settings,

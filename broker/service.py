@@ -80,6 +80,22 @@ class Service(Urgency):
         """The requester takes the request back."""
         return await self._move("cancel", request_id, just(access.Cancel(actor)), actor, via, dedupe)
 
+    async def approve_what_waits(
+        self, key: str, actor: str, *, via: Via, reason: str = "", dedupe: str | None = None
+    ) -> Result:
+        """For a typed yes: to the extension where one waits, else to the request."""
+        if await self.extension_waits(key):
+            return await self.approve_extension(key, actor, via=via, reason=reason, dedupe=dedupe)
+        return await self.approve(key, actor, via=via, reason=reason, dedupe=dedupe)
+
+    async def deny_what_waits(
+        self, key: str, actor: str, *, via: Via, reason: str = "", dedupe: str | None = None
+    ) -> Result:
+        """For a typed no: the same."""
+        if await self.extension_waits(key):
+            return await self.deny_extension(key, actor, via=via, reason=reason, dedupe=dedupe)
+        return await self.deny(key, actor, via=via, reason=reason, dedupe=dedupe)
+
     # ------------------------------------------------------------- grants
 
     async def release(self, key: str, actor: str, *, via: Via, dedupe: str | None = None) -> Result:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from broker import audit
+from broker import audit, metrics
 from broker.bus import Bus
 from broker.clock import Chance, Clock
 from broker.door import Door, Result, Via, just, still_allowed
@@ -66,9 +66,13 @@ class Urgency(Door):
         what it opens, and by nothing that is refused.
         """
         held = await offline_codes.check(self.store, code, self.clock.now())
-        if held is None:
+        if held is None:  # not in the trail: anybody could fill it with guesses
+            metrics.refusals.labels("break-glass", BAD_CODE.code).inc()
+            return BAD_CODE
+        if not held.right:
             async with self.store.write() as tx:
-                return await self._refuse(tx, "break-glass", "", "", via, BAD_CODE, self.clock.now())
+                now = self.clock.now()
+                return await self._refuse(tx, "break-glass", "", held.principal, via, BAD_CODE, now)
         return await self._break(held.principal, wish, incident, via, "", dedupe, held.id)
 
     async def _break(
@@ -254,6 +258,11 @@ class Urgency(Door):
         """Say no to it. The grant stays as it is."""
         command = extension.DenyExtension(actor, self.config.directory.everyone(), reason)
         return await self._move("deny-extension", key, just(command), actor, via, dedupe, extension.decide)
+
+    async def extension_waits(self, key: str) -> bool:
+        """Whether a wish for more time waits for a decision on this story."""
+        story = await self.story(key)
+        return story is not None and extension.waiting(story, self.clock.now()) is not None
 
     def _rule_of_today(self, story: Story) -> Rule | Refusal:
         """The rule by which its holder would get the same today. An emergency has none, and needs none: it is

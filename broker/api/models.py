@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from broker.store.sessions import SessionRecord
-from workflows.model import Grant, Principal, Resource, Story
+from workflows.model import Approval, BreakGlass, Extension, Grant, Principal, Resource, Story
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Text = Annotated[str, StringConstraints(max_length=500)]
@@ -47,10 +47,15 @@ class ApprovalOut(BaseModel):
     at: datetime
     reason: str
 
+    @staticmethod
+    def of(it: Approval) -> ApprovalOut:
+        return ApprovalOut(approver=it.approver, yes=it.yes, at=it.at, reason=it.reason)
+
 
 class QuorumOut(BaseModel):
     group: str
     needed: int
+    also: list[str] = Field([], description="Groups that may fill the same seats by now.")
 
 
 class GrantOut(BaseModel):
@@ -77,6 +82,62 @@ class GrantOut(BaseModel):
         )
 
 
+class EmergencyOut(BaseModel):
+    """Access that was taken first; a review is owed until there is a `verdict`."""
+
+    incident: str
+    rule: str
+    eligible_by: str = Field(description="What let the person do it.")
+    concerns: list[str] = Field(description="What a reviewer should look at.")
+    skipped: list[str] = Field(description="Who would have decided.")
+    reviewers: list[str] = Field(description="The groups whose members review.")
+    review_due: datetime
+    verdict: Literal["", "justified", "not justified"]
+    reviewed_by: str
+    reviewed_at: datetime | None
+    review_note: str
+
+    @staticmethod
+    def of(it: BreakGlass) -> EmergencyOut:
+        return EmergencyOut(
+            incident=it.incident,
+            rule=it.rule,
+            eligible_by=it.eligible_by,
+            concerns=list(it.concerns),
+            skipped=list(it.skipped),
+            reviewers=list(it.reviewers),
+            review_due=it.review_due,
+            verdict=it.verdict.value if it.verdict else "",
+            reviewed_by=it.reviewed_by,
+            reviewed_at=it.reviewed_at,
+            review_note=it.review_note,
+        )
+
+
+class ExtensionOut(BaseModel):
+    asked_at: datetime
+    seconds: int
+    reason: str
+    state: Literal["pending", "granted", "denied"]
+    approvals: list[ApprovalOut]
+
+    @staticmethod
+    def of(it: Extension) -> ExtensionOut:
+        return ExtensionOut(
+            asked_at=it.asked_at,
+            seconds=int(it.span.total_seconds()),
+            reason=it.reason,
+            state=it.state.value,
+            approvals=[ApprovalOut.of(a) for a in it.approvals],
+        )
+
+
+class CommentOut(BaseModel):
+    by: str
+    at: datetime
+    text: str
+
+
 class StoryOut(BaseModel):
     """An access request and the grant that it led to. `version` counts its transitions."""
 
@@ -97,6 +158,10 @@ class StoryOut(BaseModel):
     close_reason: str
     version: int
     grant: GrantOut | None
+    claimed_by: str = Field("", description="Who said “looking”.")
+    emergency: EmergencyOut | None = None
+    extensions: list[ExtensionOut] = []
+    comments: list[CommentOut] = []
 
     @staticmethod
     def of(story: Story) -> StoryOut:
@@ -110,10 +175,8 @@ class StoryOut(BaseModel):
             seconds=int(it.duration.total_seconds()),
             reason=it.reason,
             rule=it.rule,
-            quorum=[QuorumOut(group=q.group, needed=q.needed) for q in it.quorum],
-            approvals=[
-                ApprovalOut(approver=a.approver, yes=a.yes, at=a.at, reason=a.reason) for a in it.approvals
-            ],
+            quorum=[QuorumOut(group=q.group, needed=q.needed, also=list(q.also)) for q in it.quorum],
+            approvals=[ApprovalOut.of(a) for a in it.approvals],
             created_at=it.created_at,
             lapses_at=it.lapses_at,
             closed_by=it.closed_by,
@@ -121,6 +184,10 @@ class StoryOut(BaseModel):
             close_reason=it.close_reason,
             version=story.version,
             grant=GrantOut.of(story.grant) if story.grant else None,
+            claimed_by=it.claimed_by,
+            emergency=EmergencyOut.of(it.emergency) if it.emergency else None,
+            extensions=[ExtensionOut.of(e) for e in it.extensions],
+            comments=[CommentOut(by=c.by, at=c.at, text=c.text) for c in it.comments],
         )
 
 

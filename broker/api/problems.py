@@ -48,6 +48,11 @@ _STATUS = {
     "not-yours": 403,
     "unknown-person": 403,
     "inactive": 403,
+    "not-a-reviewer": 403,
+    "not-on-call": 403,
+    "no-emergency-rule": 403,
+    "bad-code": 403,
+    "no-emergency": 404,
 }
 """Refusals that are not a conflict with what is (409)."""
 

@@ -6,6 +6,7 @@ person, opens one emergency, and can be withdrawn. The database holds scrypt of 
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import hashlib
 import hmac
@@ -30,10 +31,11 @@ _COST = {"n": 2**15, "r": 8, "p": 1, "maxmem": 2**26}  # 32 MB; 125 random bits 
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """A code that is good: its id, which is no secret, and whose it is."""
+    """A code that there is: its id, which is no secret, whose it is, and whether all of it was right."""
 
     id: str
     principal: str
+    right: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,7 +74,9 @@ async def make(
 
 
 async def check(store: Store, code: str, now: datetime) -> Held | None:
-    """Whose code this is; None for one that is unknown, wrong, spent, withdrawn or too old."""
+    """Whose code this is; None for one that is unknown, spent, withdrawn or too old. Not `right`: somebody
+    knows of the code and not the code.
+    """
     plain = tidy(code)
     if plain is None:
         return None
@@ -82,9 +86,10 @@ async def check(store: Store, code: str, now: datetime) -> Held | None:
                 select(t.c.principal, t.c.salt, t.c.hash).where(t.c.id == _id(plain), _good(now))
             )
         ).first()
-    if row is None or not hmac.compare_digest(row.hash, _hash(plain, row.salt)):
+    if row is None:
         return None
-    return Held(_id(plain), row.principal)
+    digest = await asyncio.to_thread(_hash, plain, row.salt)
+    return Held(_id(plain), row.principal, hmac.compare_digest(row.hash, digest))
 
 
 async def lock(tx: AsyncConnection, code_id: str, now: datetime) -> bool:

@@ -16,7 +16,6 @@ from broker.oncall.roster import Roster
 from workflows.break_glass import Duty, OnDuty
 from workflows.model import Principal
 
-
 CONFIG = Config(
     directory=StaticDirectory(
         {

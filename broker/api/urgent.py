@@ -1,0 +1,238 @@
+"""Emergencies, more time, and the waiting, in structured form; and a way in when everything else is away."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Annotated, Literal
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field, StringConstraints
+
+from broker.api.auth import Once, P, Person
+from broker.api.models import LONGEST, DecisionIn, EmptyIn, EntryTokenOut, In, Name, StoryOut, Text
+from broker.api.problems import documented, refused
+from broker.api.requests import Key, told
+from broker.identity import offline_codes
+from broker.identity.tokens import TokenKind
+from workflows.access import Wish
+from workflows.model import Refusal, Verdict
+
+router = APIRouter(prefix="/api/v1", tags=["urgent"], responses=documented(400, 401, 403, 404, 409, 422))
+
+Seconds = Annotated[int, Field(ge=60, le=LONGEST)]
+RoleName = Annotated[str, StringConstraints(max_length=200)]
+
+
+class BreakGlassIn(In):
+    resource: Name
+    role: RoleName = ""
+    seconds: Seconds | None = Field(None, description="Nothing means as long as the rule allows.")
+    incident: Text
+    reason: Text
+
+    @property
+    def wish(self) -> Wish:
+        span = timedelta(seconds=self.seconds) if self.seconds is not None else None
+        return Wish(self.resource, self.role, span, self.reason)
+
+
+class EscalateIn(In):
+    incident: Text
+    reason: Text = Field("", description="Nothing means the request's own.")
+
+
+class CodeIn(BreakGlassIn):
+    code: Annotated[str, StringConstraints(max_length=100)]
+
+
+class TakenOut(BaseModel):
+    """What a sealed code opened, and the password for the gate that goes with it, shown this once."""
+
+    story: StoryOut
+    entry: EntryTokenOut
+
+
+class ReviewIn(In):
+    verdict: Literal["justified", "not justified"]
+    note: Text = ""
+
+
+class ExtendIn(In):
+    seconds: Seconds
+    reason: Text = ""
+
+
+class LessIn(In):
+    """Less than was asked: nothing in a field leaves it as it is."""
+
+    seconds: Seconds | None = None
+    role: RoleName = ""
+    reason: Text = ""
+
+
+class CommentIn(In):
+    text: Annotated[str, StringConstraints(min_length=1, max_length=2000)]
+
+
+class CodesIn(In):
+    principal: Name
+    count: Annotated[int, Field(ge=1, le=offline_codes.MOST_AT_ONCE)] = 1
+
+
+class CodesOut(BaseModel):
+    """Sealed codes, shown this once: print them, seal them, and keep them where the network is not."""
+
+    principal: str
+    codes: list[str]
+    expires_at: datetime
+
+
+class WithdrawIn(In):
+    principal: Name
+
+
+class WithdrawnOut(BaseModel):
+    count: int = Field(description="How many codes were good until now.")
+
+
+# ------------------------------------------------------------- the emergency
+
+
+@router.post("/break-glass", status_code=201)
+async def break_glass(said: BreakGlassIn, person: Person, parts: P, once: Once = None) -> StoryOut:
+    """Take access at once, in an emergency. Everybody who would have decided is told; a review is owed."""
+    service = parts.service
+    return told(await service.break_glass(person.id, said.wish, said.incident, via="api", dedupe=once))
+
+
+@router.post("/requests/{key}/break-glass")
+async def escalate(key: Key, said: EscalateIn, person: Person, parts: P, once: Once = None) -> StoryOut:
+    """Turn one's own waiting request into an emergency."""
+    wish = Wish("", reason=said.reason)
+    return told(
+        await parts.service.break_glass(
+            person.id, wish, said.incident, via="api", request_id=key, dedupe=once
+        )
+    )
+
+
+@router.post("/break-glass/offline", status_code=201)
+async def break_glass_offline(said: CodeIn, parts: P, once: Once = None) -> TakenOut:
+    """The same with a sealed code and without a login, for when chat, the identity provider and the on-call
+    schedule are away. The code is spent by what it opens.
+    """
+    story = told(
+        await parts.service.break_glass_with_code(said.code, said.wish, said.incident, via="api", dedupe=once)
+    )
+    entry = await parts.tokens.issue(TokenKind.ENTRY, story.requester, via="api", label="offline code")
+    return TakenOut(
+        story=story,
+        entry=EntryTokenOut(token=entry.token, user=story.requester, expires_at=entry.expires_at),
+    )
+
+
+@router.post("/requests/{key}/review")
+async def review(key: Key, said: ReviewIn, person: Person, parts: P, once: Once = None) -> StoryOut:
+    """Say whether an emergency was one. `not justified` ends it where it is still open, and says why."""
+    return told(
+        await parts.service.review_break_glass(
+            key, person.id, Verdict(said.verdict), via="api", note=said.note, dedupe=once
+        )
+    )
+
+
+@router.get("/reviews")
+async def reviews(person: Person, parts: P) -> list[StoryOut]:
+    """Emergencies that I may review, the most urgent first; for administrators all that are owed."""
+    return [StoryOut.of(story) for story in await parts.service.reviews_owed(person.id)]
+
+
+@router.post("/offline-codes", status_code=201)
+async def make_codes(said: CodesIn, person: Person, parts: P) -> CodesOut:
+    """Make sealed codes for somebody, as an administrator."""
+    _admin(parts, person.id)
+    if parts.service.principal(said.principal) is None:
+        raise refused(Refusal("unknown-person", f"“{said.principal}” is not known here."))
+    now = parts.clock.now()
+    made = await offline_codes.make(
+        parts.service.store, parts.chance, now, principal=said.principal, actor=person.id, via="api",
+        count=said.count,
+    )  # fmt: skip
+    return CodesOut(principal=said.principal, codes=made, expires_at=now + offline_codes.LIFETIME)
+
+
+@router.post("/offline-codes/withdraw")
+async def withdraw_codes(said: WithdrawIn, person: Person, parts: P) -> WithdrawnOut:
+    """End every sealed code of somebody, as an administrator or as oneself."""
+    if said.principal != person.id:
+        _admin(parts, person.id)
+    now = parts.clock.now()
+    count = await offline_codes.withdraw(
+        parts.service.store, now, actor=person.id, via="api", principal=said.principal
+    )
+    return WithdrawnOut(count=count)
+
+
+def _admin(parts: P, actor: str) -> None:
+    if not parts.service.is_admin(actor):
+        raise refused(Refusal("not-an-admin", "Only administrators keep sealed codes."))
+
+
+# -------------------------------------------------------- more and less time
+
+
+@router.post("/requests/{key}/extend")
+async def extend(key: Key, said: ExtendIn, person: Person, parts: P, once: Once = None) -> StoryOut:
+    """Ask for more time on one's own live grant. The grant's expiry tells whether it was given at once."""
+    span = timedelta(seconds=said.seconds)
+    return told(await parts.service.extend(key, person.id, span, via="api", reason=said.reason, dedupe=once))
+
+
+@router.post("/requests/{key}/extension/approve")
+async def approve_extension(
+    key: Key, said: DecisionIn, person: Person, parts: P, once: Once = None
+) -> StoryOut:
+    """Say yes to the extension that waits."""
+    return told(
+        await parts.service.approve_extension(key, person.id, via="api", reason=said.reason, dedupe=once)
+    )
+
+
+@router.post("/requests/{key}/extension/deny")
+async def deny_extension(key: Key, said: DecisionIn, person: Person, parts: P, once: Once = None) -> StoryOut:
+    """Say no to it."""
+    return told(
+        await parts.service.deny_extension(key, person.id, via="api", reason=said.reason, dedupe=once)
+    )
+
+
+@router.post("/requests/{key}/approve-less")
+async def approve_less(key: Key, said: LessIn, person: Person, parts: P, once: Once = None) -> StoryOut:
+    """Say yes to a shorter time or a narrower role than was asked."""
+    span = timedelta(seconds=said.seconds) if said.seconds is not None else None
+    return told(
+        await parts.service.approve_for_less(
+            key, person.id, via="api", duration=span, role=said.role, reason=said.reason, dedupe=once
+        )
+    )
+
+
+# ----------------------------------------------------------------- the waiting
+
+
+@router.post("/requests/{key}/nudge")
+async def nudge(key: Key, _said: EmptyIn, person: Person, parts: P, once: Once = None) -> StoryOut:
+    """Ask the approvers of one's own request once more."""
+    return told(await parts.service.nudge(key, person.id, via="api", dedupe=once))
+
+
+@router.post("/requests/{key}/claim")
+async def claim(key: Key, _said: EmptyIn, person: Person, parts: P, once: Once = None) -> StoryOut:
+    """Say “looking”, as an approver: the ladder waits."""
+    return told(await parts.service.claim(key, person.id, via="api", dedupe=once))
+
+
+@router.post("/requests/{key}/comments")
+async def comment(key: Key, said: CommentIn, person: Person, parts: P, once: Once = None) -> StoryOut:
+    """Write something about a request that stays with it."""
+    return told(await parts.service.comment(key, person.id, said.text, via="api", dedupe=once))
