@@ -13,14 +13,19 @@ from bot.markup import Blocks, code, plain
 from broker.store import stories
 from workflows.grammar import (
     Approve,
+    BreakGlass,
     Cancel,
+    Claim,
     Command,
     Context,
     Deny,
+    Extend,
     Help,
     Mistake,
+    Nudge,
     Release,
     Request,
+    Review,
     Revoke,
     Status,
     Target,
@@ -94,14 +99,14 @@ async def _who(moment: Moment, command: Who) -> Answer:
 
 
 async def _approve(moment: Moment, command: Approve) -> Answer:
-    result = await moment.service.approve(
+    result = await moment.service.approve_what_waits(
         command.id, moment.actor, via="slack", reason=command.reason, dedupe=moment.key
     )
     return _moved(result, "approve")
 
 
 async def _deny(moment: Moment, command: Deny) -> Answer:
-    result = await moment.service.deny(
+    result = await moment.service.deny_what_waits(
         command.id, moment.actor, via="slack", reason=command.reason, dedupe=moment.key
     )
     return _moved(result, "deny")
@@ -119,16 +124,59 @@ async def _cancel(moment: Moment, command: Cancel) -> Answer:
 
 
 async def _release(moment: Moment, command: Release) -> Answer:
-    target = command.target
-    if target is not None and target.kind is TargetKind.ID:
-        key = target.value
-    else:
-        own = [s for s in await moment.service.stories_of(moment.actor) if _live(s)]
-        live = [s for s in own if target is None or s.request.resource == target.value]
-        if len(live) != 1:
-            return _which("release", live)
-        key = live[0].request.id
+    key = await _held(moment, command.target, "release")
+    if not isinstance(key, str):
+        return key
     return _moved(await moment.service.release(key, moment.actor, via="slack", dedupe=moment.key), "release")
+
+
+async def _held(moment: Moment, target: Target | None, verb: str) -> str | Answer:
+    """The one live story of the writer's that a target means, or the answer where it is not one."""
+    if target is not None and target.kind is TargetKind.ID:
+        return target.value
+    own = [s for s in await moment.service.stories_of(moment.actor) if _live(s)]
+    live = [s for s in own if target is None or s.request.resource == target.value]
+    return live[0].request.id if len(live) == 1 else _which(verb, live)
+
+
+async def _break_glass(moment: Moment, command: BreakGlass) -> Answer:
+    result = await moment.service.break_glass(
+        moment.actor, command.wish, command.incident, via="slack", request_id=command.id, dedupe=moment.key
+    )
+    return _moved(result, "break-glass")
+
+
+async def _extend(moment: Moment, command: Extend) -> Answer:
+    key = await _held(moment, command.target, "extend")
+    if not isinstance(key, str):
+        return key
+    result = await moment.service.extend(
+        key, moment.actor, command.span, via="slack", reason=command.reason, dedupe=moment.key
+    )
+    return _moved(result, "extend")
+
+
+async def _nudge(moment: Moment, command: Nudge) -> Answer:
+    key = command.id
+    if not key:
+        own = await moment.service.stories_of(moment.actor)
+        pending = [s for s in own if s.request.state is RequestState.PENDING]
+        if len(pending) != 1:
+            return _which("nudge", pending)
+        key = pending[0].request.id
+    return _moved(await moment.service.nudge(key, moment.actor, via="slack", dedupe=moment.key), "nudge")
+
+
+async def _claim(moment: Moment, command: Claim) -> Answer:
+    result = await moment.service.claim(command.id, moment.actor, via="slack", dedupe=moment.key)
+    return _moved(result, "claim")
+
+
+async def _review(moment: Moment, command: Review) -> Answer:
+    result = await moment.service.review_break_glass(
+        command.id, moment.actor, command.verdict, via="slack", note=command.note, dedupe=moment.key
+    )
+    return _moved(result, "review")
 
 
 async def _revoke(moment: Moment, command: Revoke) -> Answer:
@@ -204,6 +252,11 @@ _RUN: dict[type[Command], Callable[[Moment, Any], Awaitable[Answer]]] = {
     Cancel: _cancel,
     Release: _release,
     Revoke: _revoke,
+    BreakGlass: _break_glass,
+    Extend: _extend,
+    Nudge: _nudge,
+    Claim: _claim,
+    Review: _review,
     Status: _status,
     Who: _who,
     Why: _why,

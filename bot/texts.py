@@ -8,7 +8,7 @@ from bot.cards import Faces, pointer
 from bot.markup import Block, Blocks, actions, button, code, context, date, plain, section
 from workflows.grammar import VERBS, Mistake
 from workflows.lines import Request
-from workflows.model import GrantState, RequestState, Story
+from workflows.model import ExtensionState, GrantState, RequestState, Story
 from workflows.policy import spell
 
 _MOST = 10
@@ -57,8 +57,27 @@ def moved(story: Story, verb: str) -> str:
         "cancel": f"↩️ {request.id} is taken back.",
         "release": f"⚪ {code(request.resource)} is given back.",
         "revoke": f"🛑 {request.id}: {plain(request.requester, 80)} no longer has {code(request.resource)}.",
+        "nudge": f"👋 {request.id}: the approvers are told once more.",
+        "claim": f"👀 {request.id}: you are looking, so nobody else is called for a while.",
     }
-    return lines[verb]
+    if verb == "deny" and request.extensions:
+        return f"⛔ {request.id}: no more time; what is open ends as it was."
+    return lines[verb] if verb in lines else _moved_urgently(story, verb)
+
+
+def _moved_urgently(story: Story, verb: str) -> str:
+    request, grant = story.request, story.grant
+    if verb == "break-glass" and grant and request.emergency:
+        due = date(request.emergency.review_due)
+        return (
+            f"🚨 {request.id}: emergency on {code(request.resource)}. The gate is being opened, ends "
+            f"{date(grant.expiry)}. The approvers are told; a review is owed by {due}."
+        )
+    if verb == "review" and request.emergency:
+        return f"📋 {request.id} was found {request.emergency.verdict}."
+    if verb == "extend" and grant and request.extensions[-1].state is ExtensionState.GRANTED:
+        return f"⏱️ {request.id} is open until {date(grant.expiry)} now."
+    return f"⏳ {request.id}: the approvers decide on more time."
 
 
 def state_of(story: Story) -> str:

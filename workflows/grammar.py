@@ -4,6 +4,8 @@
     request readonly shop until 18:00 INC-142 who prod-db          why R-7K3F9Q
     cancel [R-…]   release [G-…|prod-db]      revoke G-…|prod-db|@ada [because …]
     approve R-…    deny R-… because …         help [verb]
+    break-glass prod-db because INC-142 …     extend [G-…|prod-db] 30m
+    nudge [R-…]    claim R-…                  review R-… justified
 
 A line is understood or answered with a `Mistake` that carries the mended line. Parsing is total: no text
 raises. A verb plugs in by one line in `VERBS`.
@@ -20,7 +22,6 @@ from workflows.lines import (
     MAX_REASON,
     Approve,
     Cancel,
-    Command,
     Context,
     Deny,
     Help,
@@ -38,7 +39,17 @@ from workflows.lines import (
     because,
     context_for,
 )
+from workflows.lines import Command as PlainCommand
 from workflows.spans import is_number, read_span
+from workflows.urgent_lines import (
+    URGENT_VERBS,
+    BreakGlass,
+    Claim,
+    Extend,
+    Nudge,
+    Review,
+    Urgent,
+)
 from workflows.words import MENTION, STORY_ID, Word, from_slack, split, tidy, without_mentions
 
 __all__ = [
@@ -46,15 +57,20 @@ __all__ = [
     "MAX_REASON",
     "VERBS",
     "Approve",
+    "BreakGlass",
     "Cancel",
+    "Claim",
     "Command",
     "Context",
     "Deny",
+    "Extend",
     "Help",
     "Mistake",
+    "Nudge",
     "Offer",
     "Release",
     "Request",
+    "Review",
     "Revoke",
     "RoleOffer",
     "Status",
@@ -70,6 +86,7 @@ __all__ = [
     "spell",
 ]
 
+Command = PlainCommand | Urgent
 Reader = Callable[[Sequence[Word], Context], Command | Mistake]
 
 
@@ -280,6 +297,7 @@ VERBS: dict[str, Verb] = {
     "deny": Verb(_deny, "deny R-… because …", "Say no to a request."),
     "cancel": Verb(_cancel, "cancel [R-…]", "Take your request back."),
     "why": Verb(_why, "why R-…", "Why a request is as it is, rule by rule."),
+    **{name: Verb(*verb) for name, verb in URGENT_VERBS.items()},
     "help": Verb(_help, "help [verb]", "This.", ("?", "--help", "-h")),
 }
 _VERB_OF = {also: name for name, verb in VERBS.items() for also in (name, *verb.also)}

@@ -68,39 +68,25 @@ class Lines:
         return self._about("request", story)
 
     async def _approve(self, it: grammar.Approve) -> LineOut:
-        story = await self._service.approve(
+        story = await self._service.approve_what_waits(
             it.id, self._me.id, via=self._via, reason=it.reason, dedupe=self._once
         )
         return self._about("approve", story)
 
     async def _deny(self, it: grammar.Deny) -> LineOut:
-        story = await self._service.deny(
+        story = await self._service.deny_what_waits(
             it.id, self._me.id, via=self._via, reason=it.reason, dedupe=self._once
         )
         return self._about("deny", story)
 
     async def _cancel(self, it: grammar.Cancel) -> LineOut:
-        key = it.id
-        if not key:
-            mine = await self._service.stories_of(self._me.id)
-            key = _only(
-                [s.request.id for s in mine if s.request.state is RequestState.PENDING],
-                Refusal("no-such-request", "You have no request that waits.", "See yours with: status."),
-                "cancel",
-            )
+        key = it.id or await self._waiting("cancel")
         return self._about(
             "cancel", await self._service.cancel(key, self._me.id, via=self._via, dedupe=self._once)
         )
 
     async def _release(self, it: grammar.Release) -> LineOut:
-        if it.target is not None and it.target.kind is grammar.TargetKind.ID:
-            key = it.target.value
-        else:
-            live = await self._live_of(self._me.id)
-            wanted = [
-                s.grant.id for s in live if s.grant and it.target in (None, _resource(s.request.resource))
-            ]
-            key = _only(wanted, _NOTHING_MINE, "release")
+        key = await self._held(it.target, "release")
         return self._about(
             "release", await self._service.release(key, self._me.id, via=self._via, dedupe=self._once)
         )
@@ -123,6 +109,41 @@ class Lines:
             raise refused(outcomes[0])
         said = [o.why if isinstance(o, Refusal) else self._line(o) for o in outcomes]
         return self._answer("revoke", "\n".join(said), ended)
+
+    # ----------------------------------------------------- what is urgent
+
+    async def _breakglass(self, it: grammar.BreakGlass) -> LineOut:
+        story = await self._service.break_glass(
+            self._me.id, it.wish, it.incident, via=self._via, request_id=it.id, dedupe=self._once
+        )
+        return self._about("break-glass", story)
+
+    async def _extend(self, it: grammar.Extend) -> LineOut:
+        key = await self._held(it.target, "extend")
+        story = await self._service.extend(
+            key, self._me.id, it.span, via=self._via, reason=it.reason, dedupe=self._once
+        )
+        answer = self._about("extend", story)
+        if await self._service.extension_waits(key):
+            answer.text += "\nThe approvers decide on the extension; what is open stays open until then."
+        return answer
+
+    async def _nudge(self, it: grammar.Nudge) -> LineOut:
+        key = it.id or await self._waiting("nudge")
+        return self._about(
+            "nudge", await self._service.nudge(key, self._me.id, via=self._via, dedupe=self._once)
+        )
+
+    async def _claim(self, it: grammar.Claim) -> LineOut:
+        return self._about(
+            "claim", await self._service.claim(it.id, self._me.id, via=self._via, dedupe=self._once)
+        )
+
+    async def _review(self, it: grammar.Review) -> LineOut:
+        story = await self._service.review_break_glass(
+            it.id, self._me.id, it.verdict, via=self._via, note=it.note, dedupe=self._once
+        )
+        return self._about("review", story)
 
     # ------------------------------------------------------ what is shown
 
@@ -168,6 +189,23 @@ class Lines:
         return self._answer("help", "\n".join(f"{verb.usage}\n    {verb.about}" for verb in verbs), [])
 
     # --------------------------------------------------------- the inside
+
+    async def _waiting(self, verb: str) -> str:
+        """The caller's only request that waits."""
+        mine = await self._service.stories_of(self._me.id)
+        return _only(
+            [s.request.id for s in mine if s.request.state is RequestState.PENDING],
+            Refusal("no-such-request", "You have no request that waits.", "See yours with: status."),
+            verb,
+        )
+
+    async def _held(self, target: grammar.Target | None, verb: str) -> str:
+        """The one of the caller's grants that a target means; the only one where there is no target."""
+        if target is not None and target.kind is grammar.TargetKind.ID:
+            return target.value
+        live = await self._live_of(self._me.id)
+        wanted = [s.grant.id for s in live if s.grant and target in (None, _resource(s.request.resource))]
+        return _only(wanted, _NOTHING_MINE, verb)
 
     async def _live_of(self, principal: str) -> list[Story]:
         now = self._parts.clock.now()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from workflows import extension
+from workflows.glass_review import owes_review
 from workflows.model import GrantState, RequestState, Story
 from workflows.policy import spell
 
@@ -12,7 +14,20 @@ def headline(story: Story, now: datetime) -> str:
     """One line: what, who, and how it stands."""
     it = story.request
     what = f"{it.id}  {it.requester} → {it.resource} as {it.role} for {spell(it.duration)}"
-    return f"{what}: {standing(story, now)}"
+    return f"{what}: {standing(story, now)}{_urgency(story, now)}"
+
+
+def _urgency(story: Story, now: datetime) -> str:
+    """What an emergency or a wish for more time adds."""
+    emergency = story.request.emergency
+    if emergency is None:
+        waits = extension.waiting(story, now)
+        return f"; {spell(waits.span)} more is asked for" if waits else ""
+    if emergency.verdict is not None:
+        return f"; EMERGENCY {emergency.incident}, {emergency.verdict} (said {emergency.reviewed_by})"
+    if not owes_review(story):
+        return f"; EMERGENCY {emergency.incident}"
+    return f"; EMERGENCY {emergency.incident}, review owed by {clock(emergency.review_due)}"
 
 
 def standing(story: Story, now: datetime) -> str:

@@ -119,3 +119,28 @@ async def test_more_time_less_time_and_the_waiting(call: Any, clock: Any) -> Non
     assert (await ada.post(f"/api/v1/requests/{key}/extension/approve", json={})).status_code == 403
     given = await grace.post(f"/api/v1/requests/{key}/extension/approve", json={})
     assert given.json()["extensions"][-1]["state"] == "granted"
+
+
+async def test_the_urgent_verbs_work_as_lines(call: Any, clock: Any) -> None:
+    ada, grace, sam = await call("ada"), await call("grace"), await call("sam")
+
+    async def line(who: httpx2.AsyncClient, text: str) -> Any:
+        return (await who.post("/api/v1/lines", json={"line": text})).json()
+
+    key = (await line(ada, "request prod-db 1h because INC-1"))["stories"][0]["id"]
+    assert (await line(ada, "nudge"))["code"] == "too-soon"
+    assert (await line(grace, f"claim {key}"))["understood"]
+    await line(grace, f"approve {key}")
+    assert "ends at 2026-11-24 10:20" in (await line(ada, "extend 20m"))["text"]
+    asked = await line(ada, "extend prod-db 1h because not done")
+    assert "The approvers decide" in asked["text"]
+    assert "1h more is asked for" in asked["text"]
+    longer = await line(grace, f"approve {key}")
+    assert longer["stories"][0]["grant"]["expiry"] == "2026-11-24T11:20:00Z"
+    await line(ada, "release")
+    taken = await line(ada, "break-glass prod-db because INC-142 checkout is down")
+    assert "EMERGENCY INC-142, review owed by 2026-11-25 09:00" in taken["text"]
+    emergency = taken["stories"][0]["id"]
+    said = await line(sam, f"review {emergency} not justified because there was no incident")
+    assert "not justified (said sam)" in said["text"]
+    assert said["stories"][0]["grant"]["end_reason"] == "revoked"
