@@ -25,7 +25,10 @@ def list_(
     if not found:
         say_plain("No sessions.")
         return
-    table = Table("session", "who", "resource", "role", "opened", "ended", "statements", "refused", box=None)
+    table = Table(box=None)
+    table.add_column("session", no_wrap=True, overflow="fold")  # whole, to be pasted behind `replay`
+    for title in ("who", "resource", "role", "opened", "ended", "statements", "refused"):
+        table.add_column(title)
     for it in found:
         ended = f"{it['closed_at']} ({it['close_reason']})" if it["closed_at"] else "open"
         row = (
