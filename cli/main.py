@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from cli import entering, login, policy, serve, sessions, trail, verbs
+from cli import emergency, entering, login, policy, serve, sessions, trail, verbs
 from cli.say import warn
 from cli.trouble import Exit, Trouble
 
@@ -24,6 +24,10 @@ for command in (login.login, login.logout, login.whoami):
     typer_app.command()(command)
 verbs.register(typer_app)
 typer_app.command("help", help=verbs.help_.__doc__)(verbs.help_)
+_LOOSE = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+typer_app.command("break-glass", context_settings=_LOOSE)(emergency.break_glass)
+typer_app.command()(emergency.reviews)
+typer_app.add_typer(emergency.codes, name="codes")
 typer_app.command()(entering.psql)
 typer_app.command()(entering.token)
 typer_app.add_typer(sessions.app, name="sessions")

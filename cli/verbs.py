@@ -23,6 +23,10 @@ VERBS = {
     "cancel": "Take your own request back: access cancel R-7K3F9Q",
     "release": "Give access back early: access release prod-db",
     "revoke": "End somebody's access: access revoke G-7K3F9Q because …",
+    "extend": "More time on your access: access extend prod-db 30m",
+    "nudge": "Ask the approvers once more: access nudge R-7K3F9Q",
+    "claim": "Say that you are looking at a request: access claim R-7K3F9Q",
+    "review": "After an emergency: access review R-7K3F9Q justified",
 }
 
 Words = Annotated[list[str] | None, typer.Argument(help="As in chat.", show_default=False)]

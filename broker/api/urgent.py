@@ -9,7 +9,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, Field, StringConstraints
 
 from broker.api.auth import Once, P, Person
-from broker.api.models import LONGEST, DecisionIn, EmptyIn, EntryTokenOut, In, Name, StoryOut, Text
+from broker.api.models import LONGEST, DecisionIn, EmptyIn, EntryTokenOut, GateOut, In, Name, StoryOut, Text
 from broker.api.problems import documented, refused
 from broker.api.requests import Key, told
 from broker.identity import offline_codes
@@ -46,10 +46,13 @@ class CodeIn(BreakGlassIn):
 
 
 class TakenOut(BaseModel):
-    """What a sealed code opened, and the password for the gate that goes with it, shown this once."""
+    """What a sealed code opened, the password for the gate that goes with it, shown this once, and where the
+    gate is.
+    """
 
     story: StoryOut
     entry: EntryTokenOut
+    gate: GateOut
 
 
 class ReviewIn(In):
@@ -128,6 +131,7 @@ async def break_glass_offline(said: CodeIn, parts: P, once: Once = None) -> Take
     return TakenOut(
         story=story,
         entry=EntryTokenOut(token=entry.token, user=story.requester, expires_at=entry.expires_at),
+        gate=GateOut(host=parts.gate.host, port=parts.gate.port, ca=parts.gate.ca),
     )
 
 

@@ -1,0 +1,108 @@
+"""Emergencies at the command line, also when chat, identity provider and on-call schedule are all away."""
+
+from __future__ import annotations
+
+import sys
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from cli import saved
+from cli.client import Api
+from cli.say import say_list, say_plain, warn, whisper
+from cli.trouble import Exit, Trouble
+from cli.verbs import Words, line_of, run_line
+
+codes = typer.Typer(
+    no_args_is_help=True, rich_markup_mode=None, help="Sealed codes for when everything else is away."
+)
+
+
+def break_glass(
+    words: Words = None,
+    code: Annotated[
+        bool, typer.Option("--code", help="With a sealed code in place of a login; it is asked for.")
+    ] = False,
+) -> None:
+    """In an emergency: access at once, a review owed: access break-glass prod-db because INC-142 …"""
+    if not code:
+        run_line("break-glass", words or [])
+        return
+    said = _read(line_of("break-glass", words or []))
+    wish = said.wish
+    body: dict[str, Any] = {
+        "resource": wish.resource,
+        "role": wish.role,
+        "seconds": int(wish.duration.total_seconds()) if wish.duration else None,
+        "incident": said.incident,
+        "reason": wish.reason,
+        "code": _ask_code(),
+    }
+    taken = Api(saved.broker_address()).post("/api/v1/break-glass/offline", body)
+    _show(taken)
+
+
+def reviews() -> None:
+    """Emergencies that you may review, the most urgent first."""
+    owed = Api.mine().get("/api/v1/reviews")
+    rows = [
+        f"{it['id']}  {it['requester']} → {it['resource']} as {it['role']}, {it['emergency']['incident']}, "
+        f"due {it['emergency']['review_due']}"
+        for it in owed
+    ]
+    say_list("To review:", rows, "There is nothing for you to review.")
+
+
+@codes.command("make")
+def make(
+    principal: Annotated[str, typer.Argument(help="Whose codes.")],
+    count: Annotated[int, typer.Option(min=1, max=20, help="How many.")] = 3,
+) -> None:
+    """Make sealed codes for somebody; print them and lock them away: they are shown this once."""
+    made = Api.mine().post("/api/v1/offline-codes", {"principal": principal, "count": count})
+    whisper(f"For {principal}, each good once, until {made['expires_at']}. They are not shown again.")
+    for code in made["codes"]:
+        say_plain(code)
+
+
+@codes.command("withdraw")
+def withdraw(principal: Annotated[str, typer.Argument(help="Whose codes.")]) -> None:
+    """End every sealed code of somebody."""
+    ended = Api.mine().post("/api/v1/offline-codes/withdraw", {"principal": principal})
+    say_plain(f"{ended['count']} codes of {principal} are good for nothing now.")
+
+
+def _read(line: str) -> Any:
+    """The line, read here: without a login the broker reads none."""
+    from workflows.grammar import BreakGlass, Context, Mistake, parse
+
+    said = parse(line, Context((), datetime.now(UTC), UTC))
+    if isinstance(said, Mistake):
+        raise Trouble(
+            said.why, "Say: access break-glass --code RESOURCE because INC-1 …", Exit.NOT_UNDERSTOOD
+        )
+    if not isinstance(said, BreakGlass) or not said.resource:
+        raise Trouble("With a code you name the resource.", "", Exit.NOT_UNDERSTOOD)
+    return said
+
+
+def _ask_code() -> str:
+    """The code from the terminal, unseen, or from standard input; never from the argument list."""
+    if sys.stdin.isatty():
+        return str(typer.prompt("Sealed code", hide_input=True))
+    return sys.stdin.readline().strip()
+
+
+def _show(taken: Any) -> None:
+    story, entry, gate = taken["story"], taken["entry"], taken["gate"]
+    ca = saved.write_file("gate-ca.pem", gate["ca"])
+    warn(f"EMERGENCY {story['emergency']['incident']}: {story['id']}, open until {story['grant']['expiry']}.")
+    whisper(f"Everybody is told. A review is owed by {story['emergency']['review_due']}.")
+    whisper("Enter with (it takes a moment until the gate is open):")
+    say_plain(
+        f"psql 'host={gate['host']} port={gate['port']} dbname={story['resource']} "
+        f"user={entry['user']}/{story['role']} sslmode=verify-full sslrootcert={ca}'"
+    )
+    whisper("The password, good to log in with for 10 minutes:")
+    say_plain(entry["token"])
