@@ -23,6 +23,7 @@ from workflows.access import Event, Wish
 from workflows.break_glass import Break, OnDuty
 from workflows.model import Principal, Refusal, Role, Story, Verdict
 from workflows.policy import Rule
+from workflows.quorum import eligible
 
 BAD_CODE = Refusal("bad-code", "This code is not good (any more).", "Use another one, or tell security.")
 
@@ -258,6 +259,21 @@ class Urgency(Door):
         """Say no to it. The grant stays as it is."""
         command = extension.DenyExtension(actor, self.config.directory.everyone(), reason)
         return await self._move("deny-extension", key, just(command), actor, via, dedupe, extension.decide)
+
+    async def extensions_for(self, actor: str) -> list[Story]:
+        """Stories whose holder wants more time and that this person may decide now and has not, the one that
+        ends first at the beginning.
+        """
+        person, now = self.principal(actor), self.clock.now()
+        async with self.store.read() as tx:
+            live = await stories.live(tx, now)
+        return [
+            story
+            for story in reversed(live)
+            if eligible(story.request, person)
+            and (waits := extension.waiting(story, now))
+            and all(approval.approver != actor for approval in waits.approvals)
+        ]
 
     async def extension_waits(self, key: str) -> bool:
         """Whether a wish for more time waits for a decision on this story."""

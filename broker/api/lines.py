@@ -155,7 +155,11 @@ class Lines:
             for s in mine
             if (s.grant and s.grant.live(now)) or (not s.grant and s.request.state is RequestState.PENDING)
         ]
-        waiting = await self._service.waiting_for(self._me.id)
+        waiting = [
+            *await self._service.waiting_for(self._me.id),
+            *await self._service.extensions_for(self._me.id),
+            *await self._service.reviews_owed(self._me.id),
+        ]
         text = self._list("Yours:", open_ones, "You hold no grant and wait for none.")
         if waiting:
             text += "\n" + self._list("Waiting for you:", waiting, "")

@@ -211,6 +211,8 @@ class MeOut(BaseModel):
     principal: PrincipalOut
     grants: list[StoryOut] = Field(description="My stories whose grant is live.")
     waiting_for_me: list[StoryOut] = Field(description="Requests that I may decide now.")
+    extensions_for_me: list[StoryOut] = Field(description="Wishes for more time that I may decide now.")
+    reviews_for_me: list[StoryOut] = Field(description="Emergencies that I may review.")
     requests: list[StoryOut] = Field(description="My stories, newest first.")
 
 

@@ -47,6 +47,8 @@ async def me(person: Person, parts: P) -> MeOut:
         principal=PrincipalOut.of(person, admin=parts.service.is_admin(person.id)),
         grants=[StoryOut.of(s) for s in mine if s.grant and s.grant.live(now)],
         waiting_for_me=[StoryOut.of(s) for s in waiting],
+        extensions_for_me=[StoryOut.of(s) for s in await parts.service.extensions_for(person.id)],
+        reviews_for_me=[StoryOut.of(s) for s in await parts.service.reviews_owed(person.id)],
         requests=[StoryOut.of(s) for s in mine],
     )
 

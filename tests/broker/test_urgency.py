@@ -14,15 +14,20 @@ import pytest
 from sqlalchemy import select
 
 from broker import audit
+from broker.authority import LocalAuthority
 from broker.codec import fold
 from broker.config import Config, ScheduleSource
+from broker.credentials.seal import Seal
 from broker.identity import offline_codes
 from broker.oncall import OnCall, OnCallUnavailable
 from broker.oncall.roster import Roster
 from broker.service import Service
+from broker.store import sessions
 from broker.store.engine import Store
+from broker.store.sessions import SessionRecord
 from broker.store.tables import outbox
 from workflows.access import Wish
+from workflows.gate import Progress
 from workflows.model import EndReason, GrantState, Quorum, Refusal, RequestState, Story, Verdict
 from workflows.policy import Emergency, Ladder, Step, StepKind
 
@@ -371,6 +376,37 @@ async def test_more_than_that_is_decided_by_the_approvers(service: Service, stor
     assert story.grant is not None
     assert longer.grant.expiry == story.grant.expiry + timedelta(hours=2)
     assert code(await service.extend(key, "ada", timedelta(hours=4), via="slack")) == "too-long"
+
+
+async def test_the_approvers_see_a_wish_for_more_time_and_nobody_else_does(service: Service) -> None:
+    story = await held(service)
+    await service.extend(story.request.id, "ada", timedelta(hours=2), via="slack")
+    for who, sees in (("linus", True), ("grace", True), ("ada", False), ("bob", False), ("nobody", False)):
+        assert bool(await service.extensions_for(who)) == sees
+    await service.approve_extension(story.request.id, "linus", via="slack")
+    assert await service.extensions_for("grace") == []
+
+
+async def test_a_session_that_is_open_learns_the_new_end_with_its_next_renewal(
+    service: Service, clock: Any
+) -> None:
+    story = await held(service)
+    assert story.grant is not None
+    opened = SessionRecord(
+        "S-1", story.request.id, story.grant.id, "ada", "prod-db", "readonly", "gate-1", "postgresql",
+        "127.0.0.1", clock.now(), clock.now() + timedelta(seconds=10),
+    )  # fmt: skip
+    async with service.store.write() as tx:
+        await sessions.add(tx, opened)
+    authority = LocalAuthority(service, Seal([b"0" * 32]))
+    clock.advance(minutes=50)
+    said = [Progress("S-1", 0, "")]
+    assert await authority.renew("gate-1", said) == {"S-1": 600.0}
+    await service.extend(story.grant.id, "ada", 20 * MINUTES, via="slack")
+    assert await authority.renew("gate-1", said) == {"S-1": 1800.0}
+    clock.advance(minutes=30)
+    await service.expire_due()
+    assert await authority.renew("gate-1", said) == {}
 
 
 async def test_a_no_leaves_the_end_where_it_is(service: Service) -> None:
