@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, time, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -139,3 +140,22 @@ def test_without_a_word_nothing_is_urgent(tmp_path: Path) -> None:
 def test_a_mistake_is_told_with_its_place(tmp_path: Path, old: str, new: str, said: str) -> None:
     assert old in GOOD
     assert said in read(tmp_path, GOOD.replace(old, new, 1))
+
+
+@pytest.mark.parametrize("page", ["break-glass.md", "write-the-policy.md"])
+def test_what_the_pages_show_can_be_used(tmp_path: Path, page: str) -> None:
+    """The examples of the pages, put into a policy, are read without a word."""
+    text = (Path(__file__).parents[2] / "docs" / "how-to" / page).read_text()
+    blocks = [block for block in re.findall(r"```yaml\n(.*?)```", text, re.S) if SHOWN.search(block)]
+    assert blocks
+    head = GOOD.partition("rules:")[0].partition("timezone:")
+    rest = head[2].partition("resources:")
+    for block in blocks:
+        schedules = (
+            "" if "schedules:" in block else "schedules:\n  primary: {source: static, people: [ada]}\n"
+        )
+        (tmp_path / "access.yaml").write_text(f"{head[0]}{schedules}resources:{rest[2]}{block}")
+        load(tmp_path / "access.yaml")
+
+
+SHOWN = re.compile(r"^(break_glass|quiet_hours):", re.M)
