@@ -39,7 +39,7 @@ def lines(out: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in out.getvalue().splitlines()]
 
 
-@pytest.mark.parametrize("secret", SECRETS)
+@pytest.mark.parametrize("secret", SECRETS, ids=range(len(SECRETS)))
 def test_a_secret_is_known_by_its_look_wherever_it_stands(out: io.StringIO, secret: str) -> None:
     log = structlog.get_logger("broker.test")
     log.info(f"in the text {secret} here", where={"deep": [f"{secret}"]}, plain=("x", secret))
