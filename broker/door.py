@@ -137,7 +137,9 @@ class Door(Reading):
         await outbox.put(tx, outbox.CARD, story.request.id, now)
         for event in events:
             if isinstance(event, RequestApproved | GlassBroken):
-                await outbox.put(tx, outbox.MINT, event.grant.id, now)
+                # The login of a grant that begins later is made when it begins.
+                later = max(event.grant.not_before - now, timedelta())
+                await outbox.put(tx, outbox.MINT, event.grant.id, now, delay=later)
             elif isinstance(event, GrantExtended) and story.grant:
                 # Made again, the same login gets its new end.
                 await outbox.put(tx, outbox.MINT, story.grant.id, now)

@@ -29,6 +29,11 @@ from workflows.model import (
 from workflows.policy import Route, spell
 from workflows.quorum import eligible, may_not_decide, missing, who_can
 
+FARTHEST_START = timedelta(days=30)
+"""How far ahead access can be asked for."""
+_LATE = timedelta(minutes=1)
+"""A beginning this little ago is now: the wish was on its way."""
+
 # ---------------------------------------------------------------- commands
 
 
@@ -131,7 +136,10 @@ class ApprovalGiven:
 
 @dataclass(frozen=True, slots=True)
 class RequestApproved:
+    """`at` is when; nothing (in older entries) means when the grant begins."""
+
     grant: Grant
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,12 +190,15 @@ Decision = tuple[Event, ...] | Refusal
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """What somebody asks for, after the grammar and before the policy. No `duration` means the usual one."""
+    """What somebody asks for, after the grammar and before the policy. No `duration` means the usual one, no
+    `starts_at` at once.
+    """
 
     resource: str
     role: str = ""
     duration: timedelta | None = None
     reason: str = ""
+    starts_at: datetime | None = None
 
 
 def submit(
@@ -208,6 +219,12 @@ def submit(
         return Refusal(
             "no-reason", f"Rule {rule.name} wants a reason.", "Add one: because INC-142 checkout is slow."
         )
+    if wish.starts_at is not None and not now - _LATE <= wish.starts_at <= now + FARTHEST_START:
+        return Refusal(
+            "bad-start",
+            f"Access begins within {spell(FARTHEST_START)} from now, not in the past.",
+            "Leave the beginning out to have it at once.",
+        )
     request = AccessRequest(
         id=request_id,
         requester=principal.id,
@@ -220,11 +237,12 @@ def submit(
         terms=route.role.terms,
         created_at=now,
         lapses_at=now + rule.lapse_after,
+        starts_at=wish.starts_at,
     )
     submitted = RequestSubmitted(request)
     if rule.quorum:
         return (submitted,)
-    return (submitted, RequestApproved(_mint(request, grant_id, now)))
+    return (submitted, RequestApproved(_mint(request, grant_id, now), now))
 
 
 # ---------------------------------------------------------------- deciding
@@ -267,7 +285,7 @@ def _approve(request: AccessRequest, command: Approve, now: datetime) -> Decisio
     given = () if said_yes else (ApprovalGiven(approval),)
     if missing(request, command.directory, (approval,)):
         return given
-    return (*given, RequestApproved(_mint(request, command.grant_id, now)))
+    return (*given, RequestApproved(_mint(request, command.grant_id, now), now))
 
 
 def _approve_for_less(request: AccessRequest, command: ApproveForLess, now: datetime) -> Decision:
@@ -358,6 +376,8 @@ def _closed(request: AccessRequest, now: datetime) -> Refusal | None:
 
 
 def _mint(request: AccessRequest, grant_id: str, now: datetime) -> Grant:
+    """The grant, which begins now or when it was asked to, whichever is later, and lasts its whole time."""
+    begins = max(now, request.starts_at or now)
     return Grant(
         id=grant_id,
         request_id=request.id,
@@ -365,8 +385,8 @@ def _mint(request: AccessRequest, grant_id: str, now: datetime) -> Grant:
         resource=request.resource,
         role=request.role,
         terms=request.terms,
-        not_before=now,
-        expiry=now + request.duration,
+        not_before=begins,
+        expiry=begins + request.duration,
     )
 
 
@@ -434,8 +454,9 @@ def evolve(story: Story, event: Event) -> Story:
             return begin(event)
         case ApprovalGiven(approval):
             request = replace(request, approvals=(*request.approvals, approval))
-        case RequestApproved(minted):
-            request = replace(request, state=RequestState.APPROVED, closed_at=minted.not_before)
+        case RequestApproved(minted, at):
+            closed_at = at or minted.not_before
+            request = replace(request, state=RequestState.APPROVED, closed_at=closed_at)
             grant = minted
         case RequestDenied(approval):
             request = replace(

@@ -219,7 +219,8 @@ class AccessRequest:
 
     `lapses_at` is when a request nobody decided ends by itself. `closed_by` is who denied or cancelled it.
     `steps` counts the steps of its rule's ladder that were taken; `claimed_by` is who said “looking”.
-    `warned` tells that the holder was told of the coming end.
+    `warned` tells that the holder was told of the coming end. `starts_at` is when the access is to begin;
+    None: at once.
     """
 
     id: str
@@ -246,6 +247,7 @@ class AccessRequest:
     nudged_at: datetime | None = None
     comments: tuple[Comment, ...] = ()
     warned: bool = False
+    starts_at: datetime | None = None
 
 
 class GrantState(StrEnum):

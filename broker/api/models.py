@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AwareDatetime, BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
 
 from broker.store.sessions import SessionRecord
 from workflows.model import Approval, BreakGlass, Extension, Grant, Principal, Resource, Story
@@ -14,6 +14,14 @@ Name = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 Text = Annotated[str, StringConstraints(max_length=500)]
 Line = Annotated[str, StringConstraints(max_length=1500)]
 LONGEST = 30 * 24 * 3600
+
+
+def whole(value: object) -> object:
+    """JSON knows one kind of number: 60.0 is the whole number 60."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Seconds = Annotated[int, Field(ge=60, le=LONGEST), BeforeValidator(whole)]
 
 
 class In(BaseModel):
@@ -29,8 +37,11 @@ class LineIn(In):
 class RequestIn(In):
     resource: Name
     role: Annotated[str, StringConstraints(max_length=200)] = ""
-    seconds: int | None = Field(None, ge=60, le=LONGEST, description="Nothing means the rule's usual span.")
+    seconds: Seconds | None = Field(None, description="Nothing means the rule's usual span.")
     reason: Text = ""
+    starts_at: Annotated[AwareDatetime | None, Field(strict=False)] = Field(
+        None, description="When the access is to begin; nothing means at once."
+    )
 
 
 class DecisionIn(In):
@@ -158,6 +169,7 @@ class StoryOut(BaseModel):
     close_reason: str
     version: int
     grant: GrantOut | None
+    starts_at: datetime | None = Field(None, description="When the access is to begin; null: at once.")
     claimed_by: str = Field("", description="Who said “looking”.")
     emergency: EmergencyOut | None = None
     extensions: list[ExtensionOut] = []
@@ -184,6 +196,7 @@ class StoryOut(BaseModel):
             close_reason=it.close_reason,
             version=story.version,
             grant=GrantOut.of(story.grant) if story.grant else None,
+            starts_at=it.starts_at,
             claimed_by=it.claimed_by,
             emergency=EmergencyOut.of(it.emergency) if it.emergency else None,
             extensions=[ExtensionOut.of(e) for e in it.extensions],

@@ -33,7 +33,7 @@ def told(outcome: Story | Refusal) -> StoryOut:
 async def submit(wish: RequestIn, person: Person, parts: P, once: Once = None) -> StoryOut:
     """Ask for access."""
     span = timedelta(seconds=wish.seconds) if wish.seconds is not None else None
-    asked = Wish(wish.resource, wish.role, span, wish.reason)
+    asked = Wish(wish.resource, wish.role, span, wish.reason, wish.starts_at)
     return told(await parts.service.submit(person.id, asked, via="api", dedupe=once))
 
 

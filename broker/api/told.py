@@ -51,6 +51,8 @@ def _grant_standing(story: Story, now: datetime) -> str:
         note = f" ({grant.end_note})" if grant.end_note else ""
         return f"{grant.end_reason.value}{by}{note}"
     left = spell(max(grant.expiry - now, grant.expiry - grant.expiry)) if grant.live(now) else "0s"
+    if now < grant.not_before:
+        return f"approved, {grant.id} opens at {clock(grant.not_before)} and ends at {clock(grant.expiry)}"
     if grant.state is GrantState.MINTING:
         return f"approved, {grant.id} is being made ready, ends at {clock(grant.expiry)}"
     return f"open until {clock(grant.expiry)} ({left} left), {grant.id}"

@@ -6,10 +6,21 @@ from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
 
 from broker.api.auth import Once, P, Person
-from broker.api.models import LONGEST, DecisionIn, EmptyIn, EntryTokenOut, GateOut, In, Name, StoryOut, Text
+from broker.api.models import (
+    DecisionIn,
+    EmptyIn,
+    EntryTokenOut,
+    GateOut,
+    In,
+    Name,
+    Seconds,
+    StoryOut,
+    Text,
+    whole,
+)
 from broker.api.problems import documented, refused
 from broker.api.requests import Key, told
 from broker.identity import offline_codes
@@ -19,7 +30,6 @@ from workflows.model import Refusal, Verdict
 
 router = APIRouter(prefix="/api/v1", tags=["urgent"], responses=documented(400, 401, 403, 404, 409, 422))
 
-Seconds = Annotated[int, Field(ge=60, le=LONGEST)]
 RoleName = Annotated[str, StringConstraints(max_length=200)]
 
 
@@ -79,7 +89,7 @@ class CommentIn(In):
 
 class CodesIn(In):
     principal: Name
-    count: Annotated[int, Field(ge=1, le=offline_codes.MOST_AT_ONCE)] = 1
+    count: Annotated[int, Field(ge=1, le=offline_codes.MOST_AT_ONCE), BeforeValidator(whole)] = 1
 
 
 class CodesOut(BaseModel):

@@ -137,7 +137,7 @@ async def live(
         query = query.where(t.c.requester == principal)
     if role:
         query = query.where(t.c.role == role)
-    return await _all(tx, query)
+    return [story for story in await _all(tx, query) if story.grant and story.grant.live(now)]
 
 
 async def newest(tx: AsyncConnection, limit: int = 100) -> list[Story]:

@@ -21,6 +21,7 @@ from broker.credentials.seal import Seal
 from broker.identity import offline_codes
 from broker.oncall import OnCall, OnCallUnavailable
 from broker.oncall.roster import Roster
+from broker.outbox import Outbox
 from broker.service import Service
 from broker.store import sessions
 from broker.store.engine import Store
@@ -437,6 +438,23 @@ async def test_an_approver_gives_less_and_never_more(service: Service) -> None:
     assert less.grant is not None
     assert less.grant.expiry - less.grant.not_before == 20 * MINUTES
     assert await told(service, less) == less
+
+
+async def test_access_that_begins_later_is_made_and_shown_only_then(
+    service: Service, store: Store, clock: Any
+) -> None:
+    begins = clock.now() + timedelta(hours=3)
+    wish = Wish("prod-db", "readonly", timedelta(hours=1), "INC-142", begins)
+    story = good(await service.submit("ada", wish, via="slack"))
+    story = good(await service.approve(story.request.id, "grace", via="slack"))
+    box = Outbox(service.store, clock, service.chance)
+    assert await box.claim("mint") is None
+    assert await service.who("prod-db", "linus") == []
+    clock.advance(hours=3)
+    assert (await box.claim("mint")) is not None
+    assert await service.who("prod-db", "linus") == [story]
+    clock.advance(hours=1)
+    assert await service.expire_due() == 1
 
 
 # -------------------------------------------------------------- the waiting
