@@ -13,7 +13,8 @@ from broker.bus import Bus
 from broker.clock import Chance, Clock
 from broker.door import Door, Result, Via, just, still_allowed
 from broker.identity import offline_codes
-from broker.oncall.roster import Roster
+from broker.oncall import OnCallUnavailable
+from broker.oncall.roster import Roster, who
 from broker.reading import NO_STORY, UNKNOWN
 from broker.store import stories
 from broker.store.engine import Store
@@ -169,6 +170,14 @@ class Urgency(Door):
         command = glass_review.Review(actor, verdict, self.config.directory.everyone(), note)
         rules = glass_review.decide
         return await self._move("review", key, just(command), actor, via, dedupe, rules)
+
+    async def on_call_now(self, schedule: str) -> list[Principal]:
+        """Who is on call for a schedule, for paging and showing them. Raises OnCallUnavailable."""
+        if self.roster is None:
+            raise OnCallUnavailable("no schedule can be asked here")
+        answer = await self.roster.shown(self.config, schedule)
+        found = (who(person, self.config.directory) for person in answer.people)
+        return list({person.id: person for person in found if person}.values())
 
     async def reviews_owed(self, actor: str) -> list[Story]:
         """Emergencies that this person may review now, the most urgent first; all of them for

@@ -210,9 +210,26 @@ def explain(policy: Policy, principal: Principal, resource_name: str) -> tuple[s
             f"rule {rule.name}: yes, through {', '.join(shared)}: {', '.join(rule.roles)} for at most "
             f"{spell(rule.longest)}; {decided_by(rule)}."
         )
+    lines += (
+        _explain_emergency(rule, principal) for rule in policy.emergencies if resource.name in rule.resources
+    )
     if len(lines) == 1:
         lines.append(f"no rule names {resource.name}, so nobody may ask for it.")
     return tuple(lines)
+
+
+def _explain_emergency(rule: Emergency, principal: Principal) -> str:
+    ways = [f"as a member of {group}" for group in sorted(rule.who & principal.groups)]
+    ways += [f"while on call for {schedule}" for schedule in rule.schedules]
+    ways += ["with a sealed code"] if rule.codes else []
+    ways += [
+        f"as a member of {g} while no schedule answers" for g in sorted(rule.when_away & principal.groups)
+    ]
+    how = ", or ".join(ways) or f"no ({principal.id} is in none of its groups)"
+    return (
+        f"emergency {rule.name}: {how}: {rule.role} for at most {spell(rule.longest)}; "
+        f"reviewed by {' or '.join(rule.reviewers)}."
+    )
 
 
 def decided_by(rule: Rule) -> str:

@@ -277,6 +277,25 @@ async def test_a_review_is_asked_for_until_it_is_done(service: Service, store: S
     assert await service.next_wake() is None
 
 
+async def test_who_is_on_call_is_told_for_paging_them(service: Service, rota: Rota) -> None:
+    rota.people = [
+        OnCall(email="olive@example.com"),
+        OnCall(email="nobody@example.com"),
+        OnCall(slack="U0SAM"),
+    ]
+    assert [person.id for person in await service.on_call_now("primary")] == ["olive", "sam"]
+    with pytest.raises(OnCallUnavailable):
+        await service.on_call_now("unknown")
+
+
+async def test_the_explanation_tells_of_emergencies(service: Service) -> None:
+    told_to = "\n".join(service.explain("olive", "prod-db"))
+    assert (
+        "emergency night: while on call for primary, or with a sealed code: readwrite for at most 30m"
+        in told_to
+    )
+
+
 # ------------------------------------------------------------- sealed codes
 
 
