@@ -135,10 +135,21 @@ def notes(story: Story, faces: Faces) -> list[Note]:
         found.append(Note("denied", f"{_closing_line(request, faces)}{_because(request.close_reason)}"))
     elif request.state in (RequestState.CANCELLED, RequestState.LAPSED):
         found.append(Note(request.state.value, _closing_line(request, faces)))
+    if emergency := request.emergency:
+        told = (
+            f"🚨 {faces.person(request.requester)} took access in emergency {plain(emergency.incident, 60)}"
+        )
+        concerns = "".join(f"\n⚠️ {plain(concern, 300)}" for concern in emergency.concerns)
+        found.append(Note("broken", f"{told}, {plain(emergency.eligible_by, 200)}.{concerns}"))
     if grant is not None and grant.held_by:
         found.append(Note("active", f"🟢 The gate is open for {faces.person(request.requester)}."))
     if grant is not None and grant.state is GrantState.ENDED:
         found.append(Note("ended", f"{_end_line(grant, faces)}{_because(grant.end_note)}"))
+    if emergency and emergency.verdict is not None:
+        by = faces.person(emergency.reviewed_by)
+        found.append(
+            Note("reviewed", f"📋 {by} found it {emergency.verdict}.{_because(emergency.review_note)}")
+        )
     return found
 
 
@@ -176,10 +187,14 @@ def _headline(story: Story, faces: Faces, *, own: bool = False) -> str:
         return f"⏳ *{who} {'ask' if own else 'asks'} for {what}*"
     if grant is None:
         return f"*{_closing_line(request, faces)}*\n{who} asked for {what}."
+    alarm = f"🚨 *Emergency {plain(request.emergency.incident, 60)}* · " if request.emergency else ""
     if grant.state is GrantState.MINTING:
-        return f"🔧 *Approved – opening the gate to {what}* for {'you' if own else who}…"
+        if begins_later(story):
+            return f"📅 *Approved – {what} opens for {'you' if own else who}* {date(grant.not_before)}"
+        approved = "Opening" if alarm else "Approved – opening"
+        return f"{alarm}🔧 *{approved} the gate to {what}* for {'you' if own else who}…"
     if grant.state is GrantState.ACTIVE:
-        return f"🟢 *{who} {'have' if own else 'has'} {what}* until {date(grant.expiry)}"
+        return f"{alarm}🟢 *{who} {'have' if own else 'has'} {what}* until {date(grant.expiry)}"
     return (
         f"*{_end_line(grant, faces)}*\n{who} had {what}." if grant.held_by else f"*{_end_line(grant, faces)}*"
     )
@@ -229,6 +244,10 @@ def _quorum(request: AccessRequest, faces: Faces) -> str:
 
 def _decided(request: AccessRequest, faces: Faces) -> str:
     yes = [faces.person(approval.approver) for approval in request.approvals if approval.yes]
+    if emergency := request.emergency:
+        if emergency.verdict is not None:
+            return f"Found {emergency.verdict} by {faces.person(emergency.reviewed_by)}"
+        return f"Nobody approved this; a review is owed by {date(emergency.review_due)}"
     return f"Approved by {' and '.join(yes)}" if yes else "No approval was needed"
 
 
@@ -260,6 +279,12 @@ def _foot(story: Story, line: str) -> Block:
     return context(f"{line} · {story.request.id}{rule}")
 
 
+def begins_later(story: Story) -> bool:
+    """Whether the grant was made for a later beginning; its login is made only then."""
+    grant, approved_at = story.grant, story.request.closed_at
+    return grant is not None and approved_at is not None and grant.not_before > approved_at
+
+
 def _fallback(story: Story, faces: Faces) -> str:
     """The same in one plain sentence; notifications show this."""
     request, grant = story.request, story.grant
@@ -270,7 +295,10 @@ def _fallback(story: Story, faces: Faces) -> str:
     if grant is None:
         return f"{request.id}: {request.state.value} – {who} asked for {what}"
     if grant.state is GrantState.MINTING:
-        return f"{request.id}: approved, opening the gate to {what} for {who}"
+        if begins_later(story):
+            return f"{request.id}: approved, {what} opens for {who} later"
+        how = "EMERGENCY" if request.emergency else "approved"
+        return f"{request.id}: {how}, opening the gate to {what} for {who}"
     if grant.state is GrantState.ACTIVE:
         return f"{request.id}: {who} has {what} as {plain(request.role, 60)}"
     end = grant.end_reason.value if grant.end_reason else "ended"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bot.cards import Faces, pointer
+from bot.cards import Faces, begins_later, pointer
 from bot.markup import Block, Blocks, actions, button, code, context, date, plain, section
 from workflows.grammar import VERBS, Mistake
 from workflows.lines import Request
@@ -87,7 +87,9 @@ def state_of(story: Story) -> str:
     if grant is None:
         return request.state.value
     if grant.state is GrantState.MINTING:
-        return "🔧 approved, the gate is being opened"
+        if begins_later(story):
+            return f"📅 approved, opens {date(grant.not_before)}"
+        return f"🔧 {'emergency' if request.emergency else 'approved'}, the gate is being opened"
     if grant.state is GrantState.ACTIVE:
         return f"🟢 until {date(grant.expiry)}"
     return f"⚪ {grant.end_reason.value if grant.end_reason else 'ended'}"
