@@ -39,6 +39,8 @@ MINTERS = 4
 """Logins that are made or dropped at the same time."""
 KEPT_DELIVERIES = timedelta(days=7)
 KEPT_DONE = timedelta(days=1)
+KEPT_NOTICES = timedelta(days=2)
+"""A message to people that could not be sent for so long would only confuse them."""
 ORPHANS_EVERY = 600.0
 TIDY_EVERY = 3600.0
 
@@ -129,6 +131,7 @@ class Broker:
         """Delete what nobody needs any more. Stories, sessions and the trail stay."""
         now = self.clock.now()
         async with self.store.write() as tx:
+            await outbox.give_up(tx, outbox.NOTIFY, now - KEPT_NOTICES, now)
             await outbox.sweep(tx, now - KEPT_DONE)
             await deliveries.forget(tx, now - KEPT_DELIVERIES)
             await tokens.sweep(tx, now - KEPT_DONE)

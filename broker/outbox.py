@@ -63,6 +63,13 @@ async def sweep(tx: AsyncConnection, before: datetime) -> int:
     return (await tx.execute(delete(t).where(t.c.done_at < before))).rowcount
 
 
+async def give_up(tx: AsyncConnection, kind: str, before: datetime, now: datetime) -> int:
+    """Mark work of this kind done that nobody could do since `before`. Returns how much there was."""
+    idle = or_(t.c.claimed_until.is_(None), t.c.claimed_until <= now)
+    rows = and_(t.c.kind == kind, t.c.done_at.is_(None), t.c.created_at < before, idle)
+    return (await tx.execute(update(t).where(rows).values(done_at=now, problem="given up"))).rowcount
+
+
 class Outbox:
     """Claim, finish and retry, each in a transaction of its own."""
 

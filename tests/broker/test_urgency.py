@@ -21,7 +21,7 @@ from broker.credentials.seal import Seal
 from broker.identity import offline_codes
 from broker.oncall import OnCall, OnCallUnavailable
 from broker.oncall.roster import Roster
-from broker.outbox import Outbox
+from broker.outbox import CARD, NOTIFY, Outbox, give_up
 from broker.service import Service
 from broker.store import sessions
 from broker.store.engine import Store
@@ -573,3 +573,20 @@ async def test_a_lapsed_request_takes_no_step_after(service: Service, clock: Any
     assert after is not None
     assert after.request.state is RequestState.LAPSED
     assert await service.next_wake() is None
+
+
+async def test_a_message_that_nobody_could_send_is_given_up_and_no_card_waits_behind_it(
+    service: Service, clock: Any
+) -> None:
+    story = await broken(service)
+    box = Outbox(service.store, clock, service.chance)
+    stuck = await box.claim(NOTIFY)
+    assert stuck is not None
+    card = await box.claim(CARD)
+    assert card is not None
+    assert card.key == story.request.id
+    await box.retry(stuck, "slack is away", timedelta(seconds=1))
+    clock.advance(days=2, seconds=1)
+    async with service.store.write() as tx:
+        assert await give_up(tx, NOTIFY, clock.now() - timedelta(days=2), clock.now()) == 1
+    assert await box.claim(NOTIFY) is None
