@@ -74,17 +74,17 @@ async def make(
 
 
 async def check(store: Store, code: str, now: datetime) -> Held | None:
-    """Whose code this is; None for one that is unknown, spent, withdrawn or too old. Not `right`: somebody
-    knows of the code and not the code.
+    """Whose code this is; None for one that is unknown, withdrawn or too old. Not `right`: somebody knows of
+    the code and not the code. One that is spent is told as well, so that whoever lost the answer on the way
+    can ask for it again; `lock` tells whether it opens anything.
     """
     plain = tidy(code)
     if plain is None:
         return None
+    known = _good(now) | ((t.c.used_for != "") & (t.c.expires_at > now))
     async with store.read() as tx:
         row = (
-            await tx.execute(
-                select(t.c.principal, t.c.salt, t.c.hash).where(t.c.id == _id(plain), _good(now))
-            )
+            await tx.execute(select(t.c.principal, t.c.salt, t.c.hash).where(t.c.id == _id(plain), known))
         ).first()
     if row is None:
         return None

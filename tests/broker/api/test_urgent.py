@@ -144,3 +144,23 @@ async def test_the_urgent_verbs_work_as_lines(call: Any, clock: Any) -> None:
     said = await line(sam, f"review {emergency} not justified because there was no incident")
     assert "not justified (said sam)" in said["text"]
     assert said["stories"][0]["grant"]["end_reason"] == "revoked"
+
+
+async def test_whoever_lost_the_answer_on_the_way_gets_it_again_with_the_same_key(
+    call: Any, anyone: httpx2.AsyncClient
+) -> None:
+    made = await (await call("sam")).post("/api/v1/offline-codes", json={"principal": "ada"})
+    said = {**BREAK, "code": made.json()["codes"][0]}
+    key = {"Idempotency-Key": "the-same"}
+    first = await anyone.post("/api/v1/break-glass/offline", json=said, headers=key)
+    again = await anyone.post("/api/v1/break-glass/offline", json=said, headers=key)
+    assert again.json()["story"] == first.json()["story"]
+    assert again.json()["entry"]["token"] != first.json()["entry"]["token"]
+    other = await anyone.post(
+        "/api/v1/break-glass/offline", json=said, headers={"Idempotency-Key": "another"}
+    )
+    assert other.json()["code"] == "bad-code"
+    guess = {**said, "code": said["code"][:-5] + "00000"}
+    assert (await anyone.post("/api/v1/break-glass/offline", json=guess, headers=key)).json()[
+        "code"
+    ] == "bad-code"
