@@ -48,6 +48,11 @@ class MovableClock:
         return time.monotonic() + self.ahead.total_seconds()
 
 
+def made_logins(shop: Any) -> set[str]:
+    found = shop.query("select rolname from pg_roles where rolname like 'pc\\_%' and rolcanlogin")
+    return {str(name) for (name,) in found}
+
+
 @dataclass
 class House:
     """`psql` runs the real psql through the gate; `entry(person)` is that person's password there."""
@@ -59,6 +64,7 @@ class House:
     clock: MovableClock
     shop: Any
     run_psql: Callable[..., subprocess.CompletedProcess[str]]
+    others: set[str]
 
     def be(self, name: str) -> Driver:
         return self.sandbox.as_user(name)
@@ -84,9 +90,8 @@ class House:
         return await asyncio.to_thread(self.run_psql, env, sql, "-At", *options, timeout=timeout)
 
     def logins(self) -> set[str]:
-        """The logins at the target that were made for grants of this house."""
-        found = self.shop.query("select rolname from pg_roles where rolname like 'pc\\_%' and rolcanlogin")
-        return {str(name) for (name,) in found}
+        """The logins at the target that were made for grants of this house; the cluster serves others."""
+        return made_logins(self.shop) - self.others
 
     async def granted(self, line: str = "/access request prod-db 1h because INC-142") -> Message:
         """Ada asks, Grace approves; the card once it says that Ada has it."""
@@ -156,7 +161,7 @@ async def open_house(
         stack.push_async_callback(bot.stop)
         while bot.troubles():  # until Socket Mode is connected  # noqa: ASYNC110
             await asyncio.sleep(0.02)
-        yield House(sandbox, broker, gate, identity.ca, clock, shop, run_psql)
+        yield House(sandbox, broker, gate, identity.ca, clock, shop, run_psql, others=made_logins(shop))
 
 
 @asynccontextmanager
