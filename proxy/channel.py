@@ -8,12 +8,16 @@ begins with TLS directly needs.
 from __future__ import annotations
 
 import asyncio
+import select
 import ssl
 from contextlib import suppress
 from typing import Protocol, cast
 
 _RECORD = 16 * 1024
 """A TLS record holds at most this; a read gives one record, and allocates what it is asked for."""
+
+
+_HANG_UP = getattr(select, "POLLRDHUP", select.POLLHUP)  # Linux has a name for "will send no more"
 
 
 class Receiver(Protocol):
@@ -171,6 +175,15 @@ class Channel(asyncio.Protocol):
 
     def is_reading(self) -> bool:
         return self._raw.is_reading()
+
+    @property
+    def gone(self) -> bool:
+        """Whether the peer has closed its side: nothing tells while reading is paused."""
+        if self.lost:
+            return True
+        poll = select.poll()
+        poll.register(self._raw.get_extra_info("socket").fileno(), _HANG_UP)
+        return bool(poll.poll(0))
 
     def get_write_buffer_size(self) -> int:
         return self._raw.get_write_buffer_size()

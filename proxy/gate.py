@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 import ssl
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -53,6 +53,7 @@ class GateSettings:
     cancel_elsewhere: Callable[[int, int, bytes], None] | None = None
     renew_every: float = 2.0
     answer_timeout: float = 5.0
+    hold_notice_every: float = 60.0
     greeting_timeout: float = 60.0
     max_greetings: int = 1000
     max_message: int = 64 << 20
@@ -147,11 +148,12 @@ class Gate:
         await asyncio.get_running_loop().run_in_executor(None, self.recorder.stop)
         self.log.info("gate closed")
 
-    def spawn(self, work: Coroutine[Any, Any, None]) -> None:
+    def spawn(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run `work` beside everything else; its failure is logged, never lost."""
         task = asyncio.create_task(work)
         self._tasks.add(task)
         task.add_done_callback(self._finished)
+        return task
 
     def _finished(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
@@ -283,6 +285,8 @@ class Gate:
                         self.spawn(self._hold(notice.grant))
                     elif isinstance(notice, GrantEnded):
                         self._grant_ended(notice)
+                    else:
+                        self.registry.decided(notice)
             except ConnectionError as error:
                 self.log.warning("the broker's notices broke off", error=str(error))
             await asyncio.sleep(pause)
@@ -302,6 +306,26 @@ class Gate:
             except (ConnectionError, TimeoutError):
                 await asyncio.sleep(pause)
         self.log.error("a grant could not be confirmed to the broker", grant=grant)
+
+    def withdraw_review(self, review: str, why: str) -> None:
+        """Tell the broker, beside everything else, that a held statement is no longer wanted."""
+        name = self.settings.name
+        self.spawn(self._insist("withdrawal", lambda: self.authority.withdraw_review(name, review, why)))
+
+    def finish_run(self, review: str, outcome: str) -> None:
+        """Tell the broker, beside everything else, how an approved run went."""
+        name = self.settings.name
+        self.spawn(self._insist("outcome", lambda: self.authority.finish_run(name, review, outcome)))
+
+    async def _insist(self, what: str, call: Callable[[], Awaitable[None]]) -> None:
+        for pause in (0.1, 0.5, 1.0, 2.0, 0.0):
+            try:
+                async with asyncio.timeout(self.settings.answer_timeout):
+                    await call()
+                    return
+            except (ConnectionError, TimeoutError):
+                await asyncio.sleep(0 if self._stopping else pause)
+        self.log.error("the broker did not hear of a review", what=what)
 
     async def _watch(self) -> None:
         """Cut everything when the disk under the recordings has gone silent."""

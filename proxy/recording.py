@@ -34,7 +34,9 @@ class Statement(msgspec.Struct, tag="statement", tag_field="kind", frozen=True, 
     """One execution and its outcome. `at` and `took` are seconds; `rows` is what the command tag counts.
 
     `outcome` is ok, error, refused, suspended (a portal with rows left) or unfinished (the session ended
-    first). `sha256` and `length` (bytes) stand in when the text was too long to keep whole.
+    first). `sha256` and `length` (bytes) stand in when the text was too long to keep whole. `review` names
+    the review of a statement that was held, `decision` tells how that ended, `decided_by` by whom, and
+    `waited` after how many seconds.
     """
 
     n: int
@@ -50,6 +52,10 @@ class Statement(msgspec.Struct, tag="statement", tag_field="kind", frozen=True, 
     verdict: str = ""
     sha256: str = ""
     length: int = 0
+    review: str = ""
+    decision: str = ""
+    decided_by: str = ""
+    waited: float = 0.0
 
 
 class Footer(msgspec.Struct, tag="footer", tag_field="kind", frozen=True, omit_defaults=True):
@@ -180,6 +186,10 @@ def _render_statement(it: Statement) -> Iterator[str]:
         yield f"{'':12}  {line}"
     for index, value in enumerate(it.parameters, 1):
         yield f"{'':12}  ${index} = {'NULL' if value is None else _printable(value)}"
+    if it.decision:
+        by = f" by {it.decided_by}" if it.decided_by else ""
+        review = it.review or "nobody was asked"
+        yield f"{'':12}  held {it.waited:.1f} s, {it.decision}{_printable(by)} ({review})"
     said = it.tag if it.outcome == "ok" else f"{it.outcome.upper()} {it.sqlstate} {it.message}".strip()
     yield f"{'':12}  → {_printable(said)} · {_rows(it.rows)}{it.took * 1000:.1f} ms"
 

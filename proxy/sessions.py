@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol
 
-from proxy.authority import Admission, Progress
+from proxy.authority import Admission, Progress, ReviewDecided
 from proxy.recorder import Track
 from workflows.model import EndReason
 
@@ -91,6 +91,9 @@ class OpenSession(ABC):
     def cut(self, reason: CutReason) -> None:
         """End the session at once, whatever it is doing; safe to call twice."""
 
+    def decided(self, notice: ReviewDecided) -> None:  # noqa: B027
+        """A statement of this session that was held has its answer. For protocols that hold statements."""
+
     def recording_failed(self, why: str) -> None:
         self.cut(
             CutReason(
@@ -164,6 +167,12 @@ class Registry:
     def remove(self, session: OpenSession) -> None:
         session.disarm()
         self._sessions.pop(session.admission.session, None)
+
+    def decided(self, notice: ReviewDecided) -> None:
+        """Give a review's answer to its session, if that is here."""
+        session = self._sessions.get(notice.session)
+        if session is not None:
+            session.decided(notice)
 
     def end_grant(self, grant: str, reason: EndReason, detail: str) -> int:
         """Cut everything under `grant`; returns how many sessions that were."""

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from proxy.postgres import codec
+from proxy.postgres.approvals import Wait
 from proxy.postgres.codec import BROKEN, WireError
+from proxy.postgres.held_messages import HeldMessages
 from proxy.postgres.pipeline import (
     COPY_END,
     SYNC,
@@ -18,6 +20,7 @@ from proxy.postgres.pipeline import (
     ParseStep,
     QueryStep,
 )
+from proxy.postgres.poison import POISON_PARSE, POISON_QUERY
 from proxy.postgres.reading import NO_FUNCTION_CALL, PASS
 
 if TYPE_CHECKING:
@@ -25,17 +28,8 @@ if TYPE_CHECKING:
 
 _HEAD = struct.Struct("!BI").unpack_from
 _COPY_DATA = ord("d")
-
-# A refused statement is replaced by one that the target itself must fail at the parse: so the error comes in
-# its right place, an open transaction aborts and a pipeline is skipped exactly as PostgreSQL does it. The
-# target's syntax error is then put into our words. The named Parse leaves the unnamed statement alone.
-_POISON = b"portcullis refused this statement"
-POISON_QUERY = codec.query(_POISON)
-POISON_PARSE = codec.parse(b"portcullis_refused", _POISON)
-
-
-class Wait(Exception):
-    """A message cannot be decided on yet; it is read again at `ClientEnd.resume`."""
+_READ_AHEAD = 4 << 20
+"""Bytes that are taken in behind a message that waits; a client that pipelines more is not read from."""
 
 
 class ClientEnd:
@@ -54,6 +48,7 @@ class ClientEnd:
         self._waiting = False
         self._target_full = False
         self._described: set[bytes] = set()
+        self._held = HeldMessages(session)
 
     # --- what its channel calls
 
@@ -72,10 +67,12 @@ class ClientEnd:
             self._session.breach(str(error))
 
     def flow(self, target_full: bool) -> None:
-        """Read from the client only when the target takes more and nothing waits for a decision."""
+        """Read from the client when the target takes more. While a message waits for a decision, read ahead
+        some: so a client that leaves is noticed.
+        """
         self._target_full = target_full
         transport = self._session.client
-        if target_full or self._waiting:
+        if target_full or (self._waiting and self._have > _READ_AHEAD):
             transport.pause_reading()
         else:
             transport.resume_reading()
@@ -94,6 +91,8 @@ class ClientEnd:
         if self._parts:
             self._parts.append(chunk)
             self._have += len(chunk)
+            if self._waiting and self._have > _READ_AHEAD:
+                self.flow(self._target_full)
             if self._have < self._need or self._waiting:
                 return
             chunk = b"".join(self._parts)
@@ -111,6 +110,7 @@ class ClientEnd:
             return
         start, at = 0, self._skip
         self._skip = 0
+        then, held = None, self._held
         while size - at >= 5:
             kind, length = _HEAD(chunk, at)
             end = at + 1 + length
@@ -126,10 +126,12 @@ class ClientEnd:
                 if reader is None:
                     raise WireError(f"message type {kind:#04x} is not one a client sends")
                 try:
+                    if held.limited:
+                        held.hold_back(kind)
                     instead = reader(self, chunk, at + 5, end)
-                except Wait:
+                except Wait as wait:
+                    then = wait.then
                     self._waiting = True
-                    self.flow(self._target_full)
                     break
                 if instead is not None:
                     self._write(chunk[start:at] + instead)
@@ -142,8 +144,8 @@ class ClientEnd:
             self._write(chunk[start:at])
         if at < size:
             self._keep(chunk[at:])
-        if self._waiting:
-            self._session.refresh_when_idle()
+        if then is not None:
+            then()
 
     def _keep(self, rest: bytes) -> None:
         """Wait for the rest of a frame. Raises WireError when it would be longer than allowed."""
@@ -166,7 +168,10 @@ class ClientEnd:
         session = self._session
         now = self._now()
         verdict = PASS if session.reading is None else session.verdict(text, now)
-        pipeline.steps.append(QueryStep(text, verdict, now, session.origin))
+        step = QueryStep(text, verdict, now, session.origin)
+        if session.holds:
+            return self._held.query(step, chunk[at - 5 : end])
+        pipeline.steps.append(step)
         return None if verdict.action == "allow" else POISON_QUERY
 
     def _parse(self, chunk: bytes, at: int, end: int) -> bytes | None:
@@ -181,8 +186,12 @@ class ClientEnd:
         session = self._session
         now = self._now()
         verdict = PASS if session.reading is None else session.verdict(text, now)
-        pipeline.steps.append(ParseStep(name, text, verdict, now, session.origin))
-        return None if verdict.action == "allow" else POISON_PARSE
+        step = ParseStep(name, text, verdict, now, session.origin)
+        if session.holds:
+            step.types = chunk[at:end]
+            self._held.parse(step)
+        pipeline.steps.append(step)
+        return POISON_PARSE if verdict.action == "refuse" else None
 
     def _bind(self, chunk: bytes, at: int, end: int) -> bytes | None:
         portal, after = codec.cstring(chunk, at)
@@ -191,7 +200,10 @@ class ClientEnd:
             raise WireError("a Bind is cut short")
         if not self._pipeline.skipping:
             self._no_copy()
-            self._pipeline.steps.append(BindStep(portal, statement, chunk[at:end]))
+            step = BindStep(portal, statement, chunk[at:end])
+            if self._session.holds and (refused := self._held.bind(step, chunk[after:end])) is not None:
+                return refused
+            self._pipeline.steps.append(step)
             self._described.discard(portal)
         return None
 
@@ -213,15 +225,18 @@ class ClientEnd:
             raise WireError("an Execute has a wrong size")
         session = self._session
         step = ExecuteStep(portal, self._now(), session.origin)
+        instead = None
+        if session.holds:
+            instead = self._held.execute(step, int.from_bytes(chunk[after:end], "big"))
         if session.reading is None or portal in self._described:
             self._pipeline.steps.append(step)
-            return None
+            return instead
         # Masking needs the row description of this very portal, so the gate asks for it where the client
         # did not. A statement's own description may be stale: its plan follows search_path.
         self._described.add(portal)
         self._pipeline.steps.append(DescribeStep(_PORTAL, portal, own=True))
         self._pipeline.steps.append(step)
-        return codec.describe_portal(portal) + chunk[at - 5 : end]
+        return codec.describe_portal(portal) + (instead or chunk[at - 5 : end])
 
     def _close(self, chunk: bytes, at: int, end: int) -> bytes | None:
         if not self._pipeline.skipping:

@@ -27,6 +27,7 @@ from proxy.postgres.session import Session
 from proxy.postgres.wire import Greeter, Lost
 from proxy.recorder import RecordingError
 from proxy.recording import Header
+from proxy.sql.guardrails import Circumstances
 from workflows.model import Refusal
 
 if TYPE_CHECKING:
@@ -216,7 +217,8 @@ class PostgresDoor:
             raise Turned
         it = session.admission
         key = hmac.digest(self._gate.settings.mask_key, it.resource.encode(), "sha256")
-        return Reading(self._gate.pictures, picture, it.terms, key, self._gate.clock.monotonic())
+        who = Circumstances(it.principal, it.resource, it.role)
+        return Reading(self._gate.pictures, picture, it.terms, key, self._gate.clock.monotonic(), who)
 
     async def _record(self, session: Session) -> None:
         it = session.admission

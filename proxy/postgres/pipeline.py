@@ -10,13 +10,18 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from proxy.postgres import codec
+from proxy.postgres.holding import Review
 from proxy.postgres.reading import PASS
 from proxy.recorder import kept_text
 from proxy.recording import Statement
 from proxy.sql.guard import Verdict
 from proxy.sql.rows import MaskPlan
+
+if TYPE_CHECKING:
+    from proxy.postgres.limits import Limit
 
 
 class Step:
@@ -69,11 +74,14 @@ class Execution(Step):
     __slots__ = (
         "bound",
         "described",
+        "late",
+        "limit",
         "message",
         "origin",
         "outcome",
         "plan",
         "result",
+        "review",
         "rows",
         "sqlstate",
         "started",
@@ -99,6 +107,9 @@ class Execution(Step):
         self.plan: MaskPlan | None = None
         self.described = False
         self.result = 0  # how many results of a simple query came before
+        self.review: Review | None = None
+        self.limit: Limit | None = None
+        self.late: Verdict | None = None  # what to say when it was cancelled for taking too long
 
     def entry(self, n: int) -> Statement:
         """The recording's entry; runs in the recorder's thread."""
@@ -117,6 +128,7 @@ class Execution(Step):
             verdict="" if self.verdict is PASS else self.verdict.statement_class.value,
             sha256=digest,
             length=length,
+            **({} if self.review is None else self.review.told),
         )
 
 
@@ -129,17 +141,19 @@ class QueryStep(Execution):
 class ParseStep(Execution):
     """A Parse. It is recorded only when it fails or is refused: it runs nothing."""
 
-    __slots__ = ("name",)
+    __slots__ = ("name", "parameters", "types")
 
     def __init__(self, name: bytes, text: bytes, verdict: Verdict, started: float, origin: float) -> None:
         super().__init__(text, verdict, started, origin)
         self.name = name
+        self.types = b""  # what the client said of its parameters
+        self.parameters = b""  # what the target said of them
 
 
 class BindStep(Step):
     """A Bind and, once confirmed, the portal it made. `plan` is set by the portal's Describe."""
 
-    __slots__ = ("body", "described", "plan", "portal", "prepared", "statement")
+    __slots__ = ("body", "described", "plan", "portal", "prepared", "review", "statement")
 
     def __init__(self, portal: bytes, statement: bytes, body: bytes) -> None:
         self.own = False
@@ -147,6 +161,7 @@ class BindStep(Step):
         self.statement = statement
         self.body = body
         self.prepared: ParseStep | None = None
+        self.review: Review | None = None
         self.described = False
         self.plan: MaskPlan | None = None
 
@@ -190,6 +205,14 @@ class Pipeline:
         if not steps:
             raise codec.WireError("an answer came to nothing that was asked")
         return steps[0]
+
+    @property
+    def rested(self) -> bool:
+        """Whether everything that was sent is answered."""
+        steps = self.steps
+        while steps and steps[0] is COPY_END:
+            steps.popleft()
+        return not steps
 
     @property
     def comes_to_rest(self) -> bool:

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import fnmatch
 import re
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, fields, replace
 
 from proxy.postgres import codec
 from proxy.postgres.picture import Picture, Pictures
 from proxy.sql import errors, lexer
 from proxy.sql.guard import SessionNames, StatementVerdict, Verdict, VerdictCache
+from proxy.sql.guardrails import Allow, Circumstances, Hold, Limits, Refuse, judge
 from proxy.sql.mask import FieldDescription, plan_columns
 from proxy.sql.rows import MaskPlan
-from workflows.model import Action, StatementClass, Terms
+from workflows.model import StatementClass, Terms
 
 PASS = Verdict("allow", StatementClass.UNKNOWN)
 """The verdict of a session whose terms ask for no reading."""
@@ -38,6 +38,7 @@ CHECK_EVERY = 5.0
 """Seconds after which a changed catalog is noticed, when it was changed by somebody else."""
 
 _KEPT = 4096
+NO_LIMITS = Limits()
 
 
 # The lexer's own number, put so that the search can skip to the next digit.
@@ -55,12 +56,33 @@ def quick_key(text: bytes) -> bytes | None:
     return _NUMBER.sub(b"0", text)
 
 
+@dataclass(frozen=True, slots=True)
+class Ruled(Verdict):
+    """A verdict after the guardrails. Its `action` may also be "hold", and then `hold` says for whom.
+
+    `named` tells that it depends on what a prepared statement's name stands for at the moment.
+    """
+
+    hold: Hold | None = None
+    limits: Limits = NO_LIMITS
+    named: bool = False
+
+
 class Reading:
     """A guarded session's reader. `changed` says that a statement changed the catalog since the picture."""
 
-    def __init__(self, pictures: Pictures, picture: Picture, terms: Terms, key: bytes, now: float) -> None:
+    def __init__(
+        self,
+        pictures: Pictures,
+        picture: Picture,
+        terms: Terms,
+        key: bytes,
+        now: float,
+        who: Circumstances | None = None,
+    ) -> None:
         self._pictures = pictures
         self._terms = terms
+        self._who = who or Circumstances()
         self.masks = bool(terms.masks)
         self._key = key
         self._names = SessionNames()
@@ -82,9 +104,8 @@ class Reading:
         self._cache = self._pictures.verdicts(picture, self._terms.masks)
         self._known = {}
         self._plans = {}
-        # A statement prepared by SQL is planned anew by the new catalog, a cursor's plan stays what it was.
-        known = self._names.known
-        self._names = SessionNames({name: it for name, it in known.items() if name[0] == "cursor"})
+        # A prepared statement is planned anew by the new catalog, a cursor's plan stays what it was.
+        self._names.catalog_changed()
 
     def verdict(self, text: bytes) -> Verdict:
         """The verdict on a text; the same text is looked up, not read, the second time."""
@@ -98,34 +119,42 @@ class Reading:
             if len(key) <= _KEPT:
                 lexed = lexer.scan(text)
                 shared = lexed.key == blanked and not lexed.exact and not found.literal_matters
-                if shared or blanked is None:  # a text that is its own key is nobody else's blanked key
+                if isinstance(found, Ruled) and found.named:
+                    pass  # what the name stands for may change
+                elif shared or blanked is None:  # a text that is its own key is nobody else's blanked key
                     self._known[key] = found
         return found
 
     def _guardrails(self, verdict: Verdict) -> Verdict:
-        """Apply the first guardrail that fits. Holding is not done on the wire yet: it refuses."""
-        if not verdict.allowed:
+        """The verdict after the guardrails."""
+        if not verdict.allowed or not self._terms.guardrails:
             return verdict
-        for rail in self._terms.guardrails:
-            if rail.classes and verdict.statement_class not in rail.classes:
-                continue
-            if rail.tables and not any(
-                fnmatch.fnmatchcase(table, pattern) for table in verdict.tables for pattern in rail.tables
-            ):
-                continue
-            if rail.action is Action.ALLOW:
-                return verdict
-            why = rail.message or f"a {verdict.statement_class.value} statement is not allowed here"
-            return replace(
-                verdict,
-                action="refuse",
-                reason=f"{why} (guardrail {rail.name})",
-                hint="Ask for a role that may do this."
-                if rail.action is Action.REFUSE
-                else "It needs an approval: submit it with /access run.",
-                sqlstate="42501",
-            )
-        return verdict
+        named = any(statement.runs is not None for statement in verdict.statements)
+        where = replace(self._who, prepared=self._names.known) if named else self._who
+        match judge(verdict, self._terms.guardrails, where):
+            case Refuse(_, message, hint):
+                return _ruled(verdict, action="refuse", reason=message, hint=hint, named=named)
+            case Hold() as hold:
+                return _ruled(verdict, action="hold", hold=hold, limits=hold.limits, named=named)
+            case Allow(limits):
+                return (
+                    _ruled(verdict, limits=limits, named=named) if named or limits != NO_LIMITS else verdict
+                )
+
+    def prepared(self, name: bytes) -> Verdict | None:
+        """The verdict on running what SQL's PREPARE named; None when the gate knows no such name."""
+        statement = self._names.known.get(("prepared", name.decode("utf-8", "replace")))
+        if statement is None:
+            return None
+        return self._guardrails(Verdict("allow", statement.statement_class, (statement,)))
+
+    def parsed(self, name: bytes, verdict: Verdict) -> None:
+        """A Parse gave a name: SQL's EXECUTE finds it, too."""
+        if len(verdict.statements) == 1:
+            self._names.parsed(name.decode("utf-8", "replace"), verdict.statements[0])
+
+    def closed(self, name: bytes) -> None:
+        self._names.known.pop(("prepared", name.decode("utf-8", "replace")), None)
 
     def ran(self, statement: StatementVerdict) -> None:
         """A statement went through: remember what its name gives back."""
@@ -164,6 +193,13 @@ class Reading:
             statement = None
         plan = plan_columns(fields, statement, masks, self._key)
         return None if plan.idle else plan
+
+
+def _ruled(verdict: Verdict, **changes: object) -> Ruled:
+    known = {field.name: getattr(verdict, field.name) for field in fields(verdict)}
+    if changes.get("action") == "refuse":
+        known["sqlstate"] = "42501"
+    return Ruled(**(known | changes))
 
 
 def scrub(fields: dict[bytes, bytes]) -> dict[bytes, bytes]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from proxy.postgres import codec
 from proxy.postgres.codec import WireError
+from proxy.postgres.limits import EndStep, Limit, Limiter, OwnStep
 from proxy.postgres.pipeline import (
     SYNC,
     UNKNOWN_TEXT,
@@ -45,12 +46,15 @@ class Replies:
         self._pipeline = session.pipeline
         self._now = session.clock.monotonic
         self._reading = session.reading
+        self._limiter = Limiter(session)
 
     def _parse_complete(self, chunk: bytes, at: int, end: int) -> bytes | None:
         step = self._take(ParseStep)
-        if step.verdict.action != "allow":
+        if step.verdict.action == "refuse":
             raise WireError("the target accepted a statement that the gate refused")
         self._pipeline.statements[step.name] = step
+        if step.name and self._reading is not None:
+            self._reading.parsed(step.name, step.verdict)
         return None
 
     def _bind_complete(self, chunk: bytes, at: int, end: int) -> bytes | None:
@@ -65,11 +69,16 @@ class Replies:
             self._pipeline.statements if step.of == _STATEMENT else self._pipeline.portals
         )
         table.pop(step.name, None)
+        if step.of == _STATEMENT and self._reading is not None:
+            self._reading.closed(step.name)
         return None
 
     def _parameter_description(self, chunk: bytes, at: int, end: int) -> bytes | None:
-        if not isinstance(self._pipeline.head(), DescribeStep):
+        step = self._pipeline.head()
+        if not isinstance(step, DescribeStep):
             raise WireError("a ParameterDescription came to something else than a Describe")
+        if step.of == _STATEMENT and (prepared := self._pipeline.statements.get(step.name)) is not None:
+            prepared.parameters = chunk[at:end]
         return None
 
     def _row_description(self, chunk: bytes, at: int, end: int) -> bytes | None:
@@ -86,7 +95,7 @@ class Replies:
             statement = statements[step.result] if step.result < len(statements) else None
             step.plan = self._reading.plan(chunk[at:end], statement)
             step.described = True
-        return None
+        return None if step.limit is None else self._kept(step.limit, chunk[at - 5 : end])
 
     def _plan_portal(self, name: bytes, body: bytes, reading: Reading) -> None:
         portal = self._pipeline.portals.get(name)
@@ -96,7 +105,7 @@ class Replies:
         if portal.prepared is not None:
             # Read again, from memory when nothing changed: the catalog may be another than at the Parse.
             verdict = reading.verdict(portal.prepared.text)
-            hide = verdict.action != "allow"
+            hide = verdict.action == "refuse"
             statement = verdict.statements[0] if len(verdict.statements) == 1 else None
         portal.plan = reading.plan(body, statement, hide=hide)
         portal.described = True
@@ -116,6 +125,8 @@ class Replies:
             if kind != _DATA_ROW or end + 1 + length > size:
                 break
             end += 1 + length
+        if step.limit is not None and not self._limiter.rows(step, step.limit, _count(chunk, at, end)):
+            return end, b""
         if holder.plan is None:
             return end, None
         try:
@@ -124,6 +135,8 @@ class Replies:
             raise WireError(str(error)) from error
 
     def _command_complete(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        if self._pipeline.head().own:
+            return b""
         step = self._execution()
         tag = chunk[at : end - 1]
         rows = codec.command_rows(tag)
@@ -132,7 +145,7 @@ class Replies:
         if isinstance(step, ExecuteStep):
             step.tag = tag
             step.rows = rows
-            self._executed(step)
+            return self._executed(step, chunk[at - 5 : end])
         else:
             step.tag = step.tag + b"; " + tag if step.tag else tag
             step.rows += rows
@@ -140,6 +153,8 @@ class Replies:
                 self._ran(step, step.result, self._reading)
             step.result += 1
             step.described = False
+            if step.limit is not None:
+                return self._limiter.completed(step, step.limit, chunk[at - 5 : end], rows)
         return None
 
     def _ran(self, step: Execution, index: int, reading: Reading) -> None:
@@ -161,16 +176,15 @@ class Replies:
     def _empty(self, chunk: bytes, at: int, end: int) -> bytes | None:
         step = self._execution()
         if isinstance(step, ExecuteStep):
-            self._executed(step)
-        return None
+            return self._executed(step, chunk[at - 5 : end])
+        return None if step.limit is None else self._kept(step.limit, chunk[at - 5 : end])
 
     def _suspended(self, chunk: bytes, at: int, end: int) -> bytes | None:
         step = self._execution()
         if not isinstance(step, ExecuteStep):
             raise WireError("PortalSuspended came to a simple query")
         step.outcome = "suspended"
-        self._executed(step)
-        return None
+        return self._executed(step, chunk[at - 5 : end])
 
     def error(self, chunk: bytes, at: int, end: int) -> bytes | None:
         body = chunk[at:end]
@@ -180,6 +194,11 @@ class Replies:
             return None
         pipeline = self._pipeline
         step = pipeline.head()
+        if isinstance(step, EndStep):
+            step.error = chunk[at:end]
+            return b""
+        if isinstance(step, OwnStep):
+            raise WireError("the target would not begin a transaction")
         instead: bytes | None = None
         if self._scrubs(step):
             fields = scrub(fields)
@@ -189,25 +208,27 @@ class Replies:
         if isinstance(step, QueryStep):
             if pipeline.in_copy:
                 pipeline.copy_in_over()
-            return instead
+            return instead if step.limit is None else self._kept(step.limit, instead or chunk[at - 5 : end])
         for skipped in pipeline.failed():
             if skipped is step and isinstance(step, (Execution, BindStep)):
                 self._session.record(step if isinstance(step, Execution) else self._unbound(step, fields))
-            elif isinstance(skipped, Execution) and skipped.verdict.action != "allow":
+            elif isinstance(skipped, Execution) and skipped.verdict.action == "refuse":
                 skipped.outcome = "refused"
                 self._session.record(skipped)
         return instead
 
     def _failed(self, step: Execution, fields: dict[bytes, bytes]) -> bytes | None:
         """Note how `step` failed, and put a refusal into the gate's own words."""
-        verdict = step.verdict
         step.took = self._now() - step.started
         step.outcome = "error"
         step.sqlstate = fields.get(b"C", b"")
         step.message = fields.get(b"M", b"")
         if isinstance(step, ExecuteStep):
             self._fill(step)
-        if verdict.action == "allow":
+        verdict = step.verdict
+        if step.late is not None and step.sqlstate == b"57014":
+            verdict = step.verdict = step.late
+        if verdict.action != "refuse":
             return None
         state = verdict.sqlstate or "42501"
         step.outcome = "refused"
@@ -236,6 +257,7 @@ class Replies:
         text, verdict = (UNKNOWN_TEXT, PASS) if prepared is None else (prepared.text, prepared.verdict)
         attempt = Execution(text, verdict, self._now(), session.origin)
         attempt.bound = step.body
+        attempt.review = step.review
         attempt.outcome = "error"
         attempt.sqlstate = fields.get(b"C", b"")
         attempt.message = fields.get(b"M", b"")
@@ -244,6 +266,13 @@ class Replies:
     def _ready(self, chunk: bytes, at: int, end: int) -> bytes | None:
         pipeline = self._pipeline
         step = pipeline.head()
+        instead: bytes | None = None
+        if isinstance(step, (OwnStep, EndStep)) or (isinstance(step, QueryStep) and step.limit is not None):
+            instead = self._limited(step, chunk[at], chunk[at - 5 : end])
+            if not instead:
+                return b""
+            step = step.query if isinstance(step, EndStep) else step
+            pipeline.steps.appendleft(step)
         if isinstance(step, QueryStep):
             pipeline.steps.popleft()
             if not step.took:
@@ -255,15 +284,29 @@ class Replies:
             pipeline.steps.popleft()
         else:
             raise WireError("ReadyForQuery came before everything was answered")
-        pipeline.status = chunk[at]
+        if chunk[at] != pipeline.status:
+            self._session.approvals.transaction_moved(chunk[at])
+            pipeline.status = chunk[at]
         if pipeline.portals and chunk[at] == _IDLE:
             pipeline.portals.clear()
         if not pipeline.steps:
             self._session.idle()
-        return None
+        return instead
+
+    def _limited(self, step: Step, status: int, message: bytes) -> bytes:
+        """ReadyForQuery in the course of a limited Query: nothing until its outcome stands."""
+        self._pipeline.steps.popleft()
+        if isinstance(step, EndStep):
+            return self._limiter.ended(step, status, message)
+        if isinstance(step, QueryStep) and step.limit is not None:
+            return self._limiter.ready(step, step.limit, status, message)
+        self._pipeline.status = status
+        return b""
 
     def _copy_in(self, chunk: bytes, at: int, end: int) -> bytes | None:
         self._execution()
+        if self._session.approvals.resting:
+            raise WireError("a message came where COPY data was due")
         self._pipeline.copy_in_began()
         return None
 
@@ -273,7 +316,7 @@ class Replies:
             self._fill(step)
         if self._reading is not None and self._reading.masks:
             verdict = self._reading.verdict(step.text)
-            if self._reading.changed or verdict.action != "allow":
+            if self._reading.changed or verdict.action == "refuse":
                 raise WireError("COPY began to send what the gate cannot mask")
         return None
 
@@ -315,15 +358,38 @@ class Replies:
             return
         step.text = prepared.text
         step.verdict = prepared.verdict
+        if step.limit is not None and step.limit.exceeded is not None:
+            step.verdict = step.limit.exceeded
         step.bound = portal.body
+        step.review = portal.review
 
-    def _executed(self, step: ExecuteStep) -> None:
+    def _kept(self, limit: Limit, message: bytes) -> bytes:
+        """What was kept of a limited Query, and the message behind it."""
+        return b"" if limit.exceeded is not None else self._limiter.flush(limit) + message
+
+    def _executed(self, step: ExecuteStep, message: bytes) -> bytes | None:
+        """An Execute has come to its outcome. One beyond its limit is made to fail and gets another."""
+        limit = step.limit
+        if limit is not None and not self._limiter.executed(
+            step, limit, step.rows, all_of_it=step.outcome == "ok"
+        ):
+            return b""
         self._pipeline.steps.popleft()
         step.took = self._now() - step.started
         self._fill(step)
         if self._reading is not None and step.outcome == "ok":
             self._ran(step, 0, self._reading)
         self._session.record(step)
+        return None
+
+
+def _count(chunk: bytes, at: int, end: int) -> int:
+    """How many whole messages there are from `at` to `end`."""
+    count = 0
+    while at < end:
+        at += 1 + _HEAD(chunk, at)[1]
+        count += 1
+    return count
 
 
 _Reader = Callable[[Replies, bytes, int, int], bytes | None]

@@ -6,10 +6,11 @@ import asyncio
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from proxy.authority import Admission
+from proxy.authority import Admission, ReviewDecided
 from proxy.postgres import codec
+from proxy.postgres.approvals import Approvals, Wait
 from proxy.postgres.auth import LoginError, fatal, known_encoding
-from proxy.postgres.client_end import ClientEnd, Wait
+from proxy.postgres.client_end import ClientEnd
 from proxy.postgres.picture import Picture, full_query, read_picture, read_stamp, stamp_query
 from proxy.postgres.pipeline import Execution, ParseStep, Pipeline
 from proxy.postgres.reading import CATALOG_MOVED, CHECK_EVERY, Reading
@@ -38,8 +39,10 @@ class Session(OpenSession):
         self.settings = gate.settings
         self.client = client
         self.guarded = bool(admission.terms.masks or admission.terms.guardrails)
+        self.holds = bool(admission.terms.guardrails)
         self.target: Target
         self.pipeline = Pipeline(ord("I"))
+        self.approvals = Approvals(self)
         self.reading: Reading | None = None
         self._target_end: TargetEnd | None = None
         self._client_end: ClientEnd | None = None
@@ -88,13 +91,13 @@ class Session(OpenSession):
             due = now - reading.checked > CHECK_EVERY and text.lstrip()[:3].lower() != b"set"
             if moved or due:
                 if self.pipeline.comes_to_rest:
-                    raise Wait
+                    raise Wait(self.refresh_when_idle)
                 if moved:
                     return CATALOG_MOVED
         verdict = reading.verdict(text)
         if verdict.stale and not fresh and self.pipeline.status != _FAILED and self.pipeline.comes_to_rest:
-            raise Wait
-        if verdict.changes_catalog and verdict.action == "allow":
+            raise Wait(self.refresh_when_idle)
+        if verdict.changes_catalog and verdict.action != "refuse":
             self._catalog_moves = True
         return verdict
 
@@ -126,12 +129,16 @@ class Session(OpenSession):
         self._ask(stamp_query(self._looked_inside))
 
     def _ask(self, text: str) -> None:
-        assert self._target_end is not None
         self._asked = text
-        self._target_end.expect(Answer())
+        self.expect(Answer(), self._answered)
         self.target.greeter.write(codec.query(text.encode()))
 
-    def answered(self, answer: Answer) -> None:
+    def expect(self, answer: Answer, then: Callable[[Answer], object]) -> None:
+        """The gate asks something itself, nothing else being under way; `then` gets the whole answer."""
+        assert self._target_end is not None
+        self._target_end.expect(answer, then)
+
+    def _answered(self, answer: Answer) -> None:
         """The target answered the gate's own question about its catalog."""
         assert self.reading is not None
         self.pipeline.status = answer.status
@@ -155,9 +162,10 @@ class Session(OpenSession):
 
     def _read_on(self) -> None:
         self._fresh = True
-        asyncio.get_running_loop().call_soon(self._resume)
+        asyncio.get_running_loop().call_soon(self.resume)
 
-    def _resume(self) -> None:
+    def resume(self) -> None:
+        """Read on from the message that had to wait."""
         if not self.over and self._client_end is not None:
             self._client_end.resume()
 
@@ -168,6 +176,11 @@ class Session(OpenSession):
             self.refused += 1
         assert self.track is not None
         self.track.append(step)
+        if step.review is not None:
+            self.approvals.recorded(step)
+
+    def decided(self, notice: ReviewDecided) -> None:
+        self.approvals.decided(notice)
 
     def parameter(self, name: str, value: str) -> None:
         """A setting changed. One that makes the target read otherwise than the gate ends the session."""
@@ -218,6 +231,7 @@ class Session(OpenSession):
                 step.outcome = "unfinished"
                 step.took = self.clock.monotonic() - step.started
                 self.record(step)
+        self.approvals.end(detail or "the client left")
         if not self.client.lost:
             self.client.close()
             asyncio.get_running_loop().call_later(_FLUSH, self.client.abort)
@@ -238,6 +252,9 @@ class Session(OpenSession):
         # A backend that computes does not notice that its client is gone; the cancel makes it look, and
         # then it rolls back. One that waits for data or for its client to read notices the closed socket.
         transport.abort()
+        self.cancel_what_runs()
+
+    def cancel_what_runs(self) -> None:
         self.gate.spawn(self._cancel_what_runs())
 
     async def _cancel_what_runs(self) -> None:
@@ -251,6 +268,8 @@ class Session(OpenSession):
         self.gate.log.error("the target took no cancel request", session=self.admission.session)
 
     def cancel(self) -> None:
-        """The client asks to cancel what runs."""
+        """The client asks to cancel what runs, or waits."""
+        if self.approvals.held is not None:
+            self.approvals.held.cancel()
         if not self.over and self._target_end is not None:
-            self.gate.spawn(self._cancel_what_runs())
+            self.cancel_what_runs()

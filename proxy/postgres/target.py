@@ -24,7 +24,8 @@ class Answer:
 
     def __init__(self) -> None:
         self._results: list[Rows] = []
-        self._failure = ""
+        self.tags: list[bytes] = []
+        self.failure = ""
         self.status = ord("I")
 
     def take(self, kind: bytes, body: bytes) -> bool:
@@ -33,8 +34,10 @@ class Answer:
             self._results.append([])
         elif kind == b"D":
             self._results[-1].append(codec.read_data_row(body))
+        elif kind == b"C":
+            self.tags.append(body[:-1])
         elif kind == b"E":
-            self._failure = codec.read_report(body).get(b"M", b"unknown").decode("utf-8", "replace")
+            self.failure = codec.read_report(body).get(b"M", b"unknown").decode("utf-8", "replace")
         elif kind == b"Z":
             self.status = body[0]
             return True
@@ -42,8 +45,13 @@ class Answer:
 
     def results(self) -> list[Rows]:
         """The rows of each result. Raises LoginError when the query failed."""
-        if self._failure:
-            raise LoginError(f"the target refused a query of the gate: {self._failure}")
+        if self.failure:
+            raise LoginError(f"the target refused a query of the gate: {self.failure}")
+        return self._results
+
+    @property
+    def rows(self) -> list[Rows]:
+        """The rows of each result that came, of a query that may have failed."""
         return self._results
 
 

@@ -7,6 +7,7 @@ looked at only where the current result has a masked column.
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from proxy.postgres import codec
@@ -33,6 +34,7 @@ class TargetEnd:
         self._write = session.client.write
         self._reading = session.reading
         self._own: Answer | None = None
+        self._then: Callable[[Answer], object]
         self._parts: list[bytes] = []
         self._have = 0
         self._need = 0
@@ -43,9 +45,10 @@ class TargetEnd:
         """Whether the client has had whole frames only."""
         return self._skip == 0
 
-    def expect(self, answer: Answer) -> None:
+    def expect(self, answer: Answer, then: Callable[[Answer], object]) -> None:
         """The gate asks something itself, nothing else being under way: the answer is not for the client."""
         self._own = answer
+        self._then = then
 
     # --- what its channel calls
 
@@ -67,6 +70,8 @@ class TargetEnd:
             self._receive(chunk)
         except BROKEN as error:
             session.breach(str(error))
+        if session.approvals.resting and session.pipeline.rested:
+            session.approvals.rested()
 
     def _receive(self, chunk: bytes) -> None:
         if self._parts:
@@ -137,7 +142,7 @@ class TargetEnd:
                 self._write(chunk[at:end])
             elif answer.take(bytes((kind,)), chunk[at + 5 : end]):
                 self._own = None
-                self._session.answered(answer)
+                self._then(answer)
                 if end < size:
                     self._receive(chunk[end:])
                 return

@@ -25,14 +25,18 @@ from proxy.authority import (
     Closing,
     GrantEnded,
     GrantMinted,
+    HeldStatement,
     Knock,
     Notice,
     Progress,
+    ReviewTicket,
+    RunPass,
     Upstream,
 )
 from proxy.gate import Gate, GateSettings
 from proxy.recording import Recording, read
-from workflows.model import EndReason, Mask, Refusal, Terms
+from tests.proxy.memory_reviews import MemoryReviews
+from workflows.model import Action, EndReason, Guardrail, Mask, Quorum, Refusal, StatementClass, Terms
 
 _BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
 PASSWORD = "a minted secret"
@@ -143,6 +147,7 @@ class MemoryAuthority:
         self.away = False
         self._serial = itertools.count(1)
         self._followers: list[asyncio.Queue[Notice | None]] = []
+        self.reviews = MemoryReviews(clock, self._tell, lambda session: self.sessions.get(session, ""))
 
     def grant(self, upstream: Upstream, seconds: float = 3600, **terms: object) -> str:
         name = f"G-{next(self._serial)}"
@@ -214,6 +219,22 @@ class MemoryAuthority:
         self._here()
         self.closings.append(closing)
         self.sessions.pop(closing.session, None)
+
+    async def ask_review(self, gate: str, held: HeldStatement) -> ReviewTicket | Refusal:
+        self._here()
+        return self.reviews.ask(held)
+
+    async def take_run(self, gate: str, review: str, session: str, digest: str) -> RunPass | Refusal:
+        self._here()
+        return self.reviews.take_run(review, session, digest)
+
+    async def finish_run(self, gate: str, review: str, outcome: str) -> None:
+        self._here()
+        self.reviews.finish(review, outcome)
+
+    async def withdraw_review(self, gate: str, review: str, why: str) -> None:
+        self._here()
+        self.reviews.withdraw(review, why)
 
     async def notices(self, gate: str) -> AsyncIterator[Notice]:
         self._here()
@@ -332,4 +353,20 @@ async def masked(open_house: OpenHouse, server: Server) -> House:
     it = await open_house()
     masks = (Mask("public.users", "email", "full"), Mask("public.users", "card", "last4"))
     it.authority.grant(server.upstream(), masks=masks)
+    return it
+
+
+HOLD_WRITES = Guardrail(
+    "ask-first",
+    Action.HOLD,
+    frozenset({StatementClass.WRITE, StatementClass.DESTRUCTIVE}),
+    quorum=(Quorum("dba"),),
+)
+
+
+@pytest.fixture
+async def holding(open_house: OpenHouse, server: Server) -> House:
+    """A gate that holds writing statements for the group dba."""
+    it = await open_house()
+    it.authority.grant(server.upstream(), guardrails=(HOLD_WRITES,))
     return it

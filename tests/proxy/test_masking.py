@@ -284,16 +284,10 @@ async def test_a_mask_on_a_table_that_is_not_there_lets_nothing_through(
 
 async def test_a_guardrail_refuses_by_class_and_names_itself(open_house: OpenHouse, server: Server) -> None:
     house = await open_house()
-    rails = (
-        Guardrail("no-drops", Action.REFUSE, frozenset({StatementClass.DESTRUCTIVE})),
-        Guardrail("ask-first", Action.HOLD, frozenset({StatementClass.WRITE})),
-    )
+    rails = (Guardrail("no-drops", Action.REFUSE, frozenset({StatementClass.DESTRUCTIVE})),)
     house.authority.grant(server.upstream(), guardrails=rails)
-    _, said = await house.psql("drop table users", "insert into notes (body) values ('x')", check=False)
+    out, said = await house.psql("drop table users", "select 1", check=False)
     assert "guardrail no-drops" in said
-    out, said = await house.psql("insert into notes (body) values ('x')", "select 1", check=False)
-    assert "guardrail ask-first" in said
-    assert "/access run" in said
     assert out == "1\n"
 
 

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.postgres import codec
+from proxy.postgres.approvals import Approvals
 from proxy.postgres.client_end import ClientEnd
 from proxy.postgres.picture import Picture, Pictures
 from proxy.postgres.pipeline import Execution, Pipeline
@@ -75,6 +76,8 @@ def relay() -> tuple[Session, ClientEnd, TargetEnd, list[Execution]]:
         _looked_inside=False,
     )
     terms = Terms(masks=(Mask("public.users", "email"),))
+    session.holds = False
+    session.approvals = Approvals(session)
     now = session.clock.monotonic() + 1e6  # never due for a look at the catalog
     session.reading = Reading(Pictures(), Picture("stamp", CATALOG), terms, b"key", now)
     return session, ClientEnd(session), TargetEnd(session), recorded

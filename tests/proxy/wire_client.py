@@ -68,6 +68,10 @@ class RawClient:
     def close(self) -> None:
         self._writer.close()
 
+    def vanish(self) -> None:
+        """Go without sending what waits to be sent."""
+        self._writer.transport.abort()
+
 
 async def connect_asyncpg(house: House) -> Any:
     return await asyncpg.connect(
