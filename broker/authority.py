@@ -26,7 +26,19 @@ from broker.identity.tokens import TokenKind
 from broker.service import Service
 from broker.store import credentials, sessions, stories
 from broker.store.sessions import SessionRecord
-from workflows.gate import Admission, Closing, GrantEnded, GrantMinted, Knock, Notice, Progress, Upstream
+from workflows.gate import (
+    Admission,
+    Closing,
+    GrantEnded,
+    GrantMinted,
+    HeldStatement,
+    Knock,
+    Notice,
+    Progress,
+    ReviewTicket,
+    RunPass,
+    Upstream,
+)
 from workflows.model import EndReason, Grant, Principal, Refusal, Story
 
 LOOK_EVERY = 0.5
@@ -89,6 +101,24 @@ class LocalAuthority:
                 note = audit.Note("session.closed", record.request_id, closing)
                 await audit.append(tx, [note], at=now, actor=record.principal, via="gate")
         self._anchored.pop(closing.session, None)
+
+    async def ask_review(self, gate: str, held: HeldStatement) -> ReviewTicket | Refusal:
+        """Nobody can be asked about statements at this broker, so none that needs it may run."""
+        return Refusal(
+            "nobody-to-ask",
+            f"The rule {held.rule} needs an approval, and this broker asks nobody about statements.",
+            "Ask for a role whose guardrails allow it.",
+        )
+
+    async def take_run(self, gate: str, review: str, session: str, digest: str) -> RunPass | Refusal:
+        """What was never asked was never approved."""
+        return Refusal("not-approved", f"{review} is not known here.", "An approval is good for one run.")
+
+    async def finish_run(self, gate: str, review: str, outcome: str) -> None:
+        """Nothing was run."""
+
+    async def withdraw_review(self, gate: str, review: str, why: str) -> None:
+        """Nothing was asked."""
 
     async def notices(self, gate: str) -> AsyncIterator[Notice]:
         """Each live grant, then changes. The bus only wakes this up: what is told is what changed in the
