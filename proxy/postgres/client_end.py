@@ -191,6 +191,7 @@ class ClientEnd:
             step.types = chunk[at:end]
             self._held.parse(step)
         pipeline.steps.append(step)
+        pipeline.unsynced = True
         return POISON_PARSE if verdict.action == "refuse" else None
 
     def _bind(self, chunk: bytes, at: int, end: int) -> bytes | None:
@@ -204,6 +205,7 @@ class ClientEnd:
             if self._session.holds and (refused := self._held.bind(step, chunk[after:end])) is not None:
                 return refused
             self._pipeline.steps.append(step)
+            self._pipeline.unsynced = True
             self._described.discard(portal)
         return None
 
@@ -246,7 +248,7 @@ class ClientEnd:
 
     def _sync(self, chunk: bytes, at: int, end: int) -> bytes | None:
         pipeline = self._pipeline
-        pipeline.skipping = False
+        pipeline.skipping = pipeline.unsynced = False
         self._described.clear()
         if not pipeline.copying_in:  # in COPY the target swallows it
             pipeline.steps.append(SYNC)

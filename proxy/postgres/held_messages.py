@@ -54,8 +54,11 @@ class HeldMessages:
         verdict = step.verdict
         self._settle_names(verdict)
         held: Held | None = None
+        words = Words(step.text)
+        if words.too_long and verdict.action == "hold":
+            step.verdict = verdict = _too_long(verdict)
         if isinstance(verdict, Ruled) and verdict.action == "hold":
-            step.verdict, held = self._approvals.settle(Words(step.text), verdict)
+            step.verdict, held = self._approvals.settle(words, verdict)
             step.review = held.review if held is not None else None
         else:
             self._approvals.drop()
@@ -111,6 +114,8 @@ class HeldMessages:
             else Words(prepared.text, prepared.types, values, prepared.parameters)
         )
         held: Held | None = None
+        if words.too_long and verdict.action == "hold":
+            verdict = _too_long(verdict)
         if isinstance(verdict, Ruled) and verdict.action == "hold":
             verdict, held = self._approvals.settle(words, verdict, bound=True)
             step.review = held.review if held is not None else None
@@ -237,6 +242,17 @@ def _cannot_be_limited(verdict: Verdict, *, bound: bool = False) -> str:
     if "copy_stmt" in verdict.kinds and (bound or is_reading(verdict)):
         return "the rows of this COPY cannot be limited"
     return ""
+
+
+def _too_long(verdict: Verdict) -> Verdict:
+    return Verdict(
+        "refuse",
+        verdict.statement_class,
+        verdict.statements,
+        reason="the statement needs an approval, and is too long for people to read",
+        hint="Send it in smaller statements.",
+        sqlstate="42501",
+    )
 
 
 def _unlimitable(verdict: Verdict, why: str) -> Verdict:

@@ -29,6 +29,8 @@ TICK = 0.5
 _GRACE = 2.0
 """Seconds that the broker's own word on a lapsed review is waited for."""
 _EARLY = 16
+_READABLE = 64 * 1024
+"""Bytes of text and values that people can be asked to decide on."""
 
 
 @dataclass(slots=True)
@@ -60,6 +62,11 @@ class Words:
     values: bytes = b""
     kinds: bytes = b""
     """What the target says its parameters are; for showing only."""
+
+    @property
+    def too_long(self) -> bool:
+        """Nobody approves what cannot be shown whole."""
+        return len(self.text) + len(self.values) > _READABLE
 
     @property
     def digest(self) -> str:

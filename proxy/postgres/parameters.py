@@ -14,8 +14,6 @@ from datetime import UTC, date, datetime, timedelta
 from proxy.postgres import codec
 from proxy.postgres.holding import Words
 
-_LONGEST = 200
-_MOST = 40
 _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 
 
@@ -31,10 +29,8 @@ def shown(words: Words) -> str:
     kinds = _kinds(words)
     lines = [
         f"-- ${index + 1} = {_value(value, it.format(index), kinds[index] if index < len(kinds) else 0)}"
-        for index, value in enumerate(it.values[:_MOST])
+        for index, value in enumerate(it.values)
     ]
-    if len(it.values) > _MOST:
-        lines.append(f"-- and {len(it.values) - _MOST} more values")
     return "\n".join([text, *(["-- with these values:"] if lines else []), *lines])
 
 
@@ -57,13 +53,13 @@ def _value(value: bytes | None, form: int, kind: int) -> str:
     try:
         return _BINARY[kind](value)
     except (KeyError, ValueError, OverflowError, struct.error):
-        return "\\x" + value[:_LONGEST].hex() + ("…" if len(value) > _LONGEST else "")
+        return "\\x" + value.hex()
 
 
 def _quoted(text: str) -> str:
     """One line, whatever the value holds, so that it cannot pass for more lines of the gate's comment."""
-    plain = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text[:_LONGEST])
-    return "'" + plain.replace("'", "''") + "'" + ("…" if len(text) > _LONGEST else "")
+    plain = "".join(c if c.isprintable() else f"\\x{ord(c):02x}" for c in text)
+    return "'" + plain.replace("'", "''") + "'"
 
 
 def _number(form: str) -> Callable[[bytes], str]:

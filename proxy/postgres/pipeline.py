@@ -184,7 +184,7 @@ UNKNOWN_TEXT = b"(a statement prepared by SQL PREPARE)"
 class Pipeline:
     """The steps under way, the confirmed statements and portals, and the target's transaction status."""
 
-    __slots__ = ("copying_in", "in_copy", "portals", "skipping", "statements", "status", "steps")
+    __slots__ = ("copying_in", "in_copy", "portals", "skipping", "statements", "status", "steps", "unsynced")
 
     def __init__(self, status: int) -> None:
         self.steps: deque[Step] = deque()
@@ -192,6 +192,8 @@ class Pipeline:
         self.portals: dict[bytes, BindStep] = {}
         self.status = status
         self.skipping = False
+        self.unsynced = False
+        """The target has messages of the extended protocol behind the last Sync: a Query would end them."""
         self.in_copy = False
         """The command at the head is a COPY FROM STDIN that the target is reading."""
         self.copying_in = False
@@ -216,8 +218,10 @@ class Pipeline:
 
     @property
     def comes_to_rest(self) -> bool:
-        """Whether ReadyForQuery will come without anything more from the client (or has come)."""
-        return not self.steps or self.steps[-1] is SYNC or isinstance(self.steps[-1], QueryStep)
+        """Whether ReadyForQuery will come without anything more from the client, or has come last."""
+        if not self.steps:
+            return not self.unsynced
+        return self.steps[-1] is SYNC or isinstance(self.steps[-1], QueryStep)
 
     @property
     def busy(self) -> bool:

@@ -15,8 +15,9 @@ import psycopg
 import pytest
 
 from proxy.postgres import codec
+from tests.proxy.conftest import HOLD_WRITES
 from tests.proxy.wire_client import RawClient, connect_asyncpg
-from workflows.model import EndReason, Refusal, ReviewState, StatementClass
+from workflows.model import EndReason, Quorum, Refusal, ReviewState, StatementClass
 
 if TYPE_CHECKING:
     from tests.proxy.conftest import House
@@ -139,9 +140,6 @@ async def test_returned_rows_reach_the_client_as_ever(holding: House) -> None:
 
 
 async def test_two_groups_must_both_say_yes(open_house: Any, server: Any) -> None:
-    from tests.proxy.conftest import HOLD_WRITES
-    from workflows.model import Quorum
-
     house = await open_house()
     rail = replace(HOLD_WRITES, quorum=(Quorum("dba", 2),))
     house.authority.grant(server.upstream(), guardrails=(rail,))
@@ -173,8 +171,6 @@ async def test_a_denied_statement_is_an_error_that_says_who_why_and_what_next(ho
 
 
 async def test_a_statement_that_nobody_decides_on_lapses(open_house: Any, server: Any) -> None:
-    from tests.proxy.conftest import HOLD_WRITES
-
     house = await open_house(hold_notice_every=0.5)
     rail = replace(HOLD_WRITES, hold_for=timedelta(seconds=2), message="writes need a second pair of eyes")
     house.authority.grant(server.upstream(), guardrails=(rail,))
@@ -196,8 +192,6 @@ async def test_a_broker_that_refuses_to_ask_is_quoted(holding: House) -> None:
 
 async def test_a_broker_lost_while_held_refuses(open_house: Any, server: Any) -> None:
     house = await open_house()
-    from tests.proxy.conftest import HOLD_WRITES
-
     house.authority.lease = 1.5
     house.authority.grant(server.upstream(), guardrails=(HOLD_WRITES,))
     psql = asyncio.create_task(house.psql(INSERT, check=False))
@@ -392,14 +386,69 @@ async def test_a_multi_statement_text_is_held_whole(holding: House) -> None:
     assert await written(holding) == 0
 
 
+async def test_where_the_rule_allows_a_dry_run_the_rows_are_counted(open_house: Any, server: Any) -> None:
+    house = await open_house()
+    house.authority.grant(server.upstream(), guardrails=(replace(HOLD_WRITES, dry_run=True),))
+    reviews = house.authority.reviews
+    async with await house.connect() as db:
+        for number, before in enumerate(("select 1", "begin"), 1):
+            await db.execute(before)
+            task = asyncio.create_task(
+                db.execute("update users set age = age + 1 where id <= 7 -- all of them")
+            )
+            review = await reviews.asked(number)
+            assert (review.statement.estimate, review.statement.counted) == (7, True)
+            assert server.ask("select count(*) from users where age <> 20 + id % 50") == [(0,)]
+            reviews.deny(review.id)
+            with pytest.raises(psycopg.errors.InsufficientPrivilege):
+                await task
+        await db.execute("rollback")
+    assert server.ask("select count(*) from users where age <> 20 + id % 50") == [(0,)]
+
+
+async def test_what_is_too_long_to_be_read_is_not_asked(holding: House) -> None:
+    async with await holding.connect() as db:
+        for text, value in (
+            (INSERT + " -- " + "x" * 70_000, None),
+            (INSERT + " returning %s", ("x" * 70_000,)),
+        ):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="too long for people to read"):
+                await db.execute(text, value)
+    assert not holding.authority.reviews.all
+
+
+async def test_a_held_pipeline_stays_one_transaction_when_the_catalog_is_due(holding: House) -> None:
+    """The gate's own look at the catalog would commit what stands before the Sync."""
+    reviews = holding.authority.reviews
+    wire = await RawClient.enter(holding)
+
+    def ask(text: str) -> bytes:
+        bind = codec.bind(codec.Bind(b"", b"", (), (), ()))
+        return codec.parse(b"", text.encode()) + bind + codec.message(b"E", b"\0" + struct.pack("!I", 0))
+
+    wire.send(ask(INSERT))
+    reviews.approve((await reviews.asked()).id)
+    wire.send(codec.message(b"H"))
+    while (await wire.receive())[0] != b"C":
+        pass
+    (session,) = holding.gate.registry.all()
+    session.reading.checked -= 60  # type: ignore[attr-defined]
+    wire.send(ask("select 1/0") + codec.message(b"S"))
+    assert b"E" in await wire.until_ready()
+    wire.close()
+    assert await written(holding) == 0
+
+
 async def test_twenty_held_sessions_leave_the_others_free(holding: House) -> None:
     reviews = holding.authority.reviews
     holding.authority.grants["G-1"].terms = replace(holding.authority.grants["G-1"].terms, max_sessions=50)
     held = [asyncio.create_task(holding.psql(INSERT)) for _ in range(20)]
     await reviews.asked(20)
-    async with await holding.connect() as db:
-        for n in range(200):
-            assert await (await db.execute("select %s::int", (n,))).fetchone() == (n,)
+    script = holding.directory / "beside.sql"
+    script.write_text("select count(*) from users where id = 7;\n")
+    said, _ = await holding.run("pgbench", "-n", "-c", "4", "-t", "200", "-f", str(script), holding.dsn())
+    assert "number of transactions actually processed: 800/800" in said
+    assert len(reviews.all) == 20
     for review in tuple(reviews.all):
         reviews.approve(review)
     assert {out for out, _ in await asyncio.gather(*held)} == {"INSERT 0 1\n"}
