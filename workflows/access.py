@@ -324,6 +324,9 @@ def _both(narrower: Terms, asked: Terms) -> Terms:
         masks=(*narrower.masks, *more),
         max_sessions=min(narrower.max_sessions, asked.max_sessions),
         guardrails=(*strict, *(rail for rail in asked.guardrails if rail not in strict)),
+        detect=tuple(dict.fromkeys((*narrower.detect, *asked.detect))),
+        trusted_functions=narrower.trusted_functions & asked.trusted_functions,
+        hold_commit=narrower.hold_commit or asked.hold_commit,
     )
 
 

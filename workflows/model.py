@@ -43,7 +43,7 @@ class Group:
 class Mask:
     """A column whose clear value never leaves the gate.
 
-    `table` is `schema.table`; `method` is one of full, null, last4, email, hash.
+    `table` is `schema.table`; `method` is one of full, null, last4, email, hash, pseudonym.
     """
 
     table: str
@@ -87,9 +87,12 @@ class Quorum:
 class Guardrail:
     """One rule about statements; of a role's guardrails the first that fits a statement applies.
 
-    Empty `classes` or `tables` fit any. `tables` are `schema.table`, where `*` stands for any part. A held
+    Empty `classes`, `tables`, `columns` or `kinds` fit any. `tables` are `schema.table`, `columns`
+    `schema.table.column`, where `*` stands for any part; `kinds` are like select, delete, drop. `bounded`
+    asks whether a condition bounds what is changed, `when` is a condition (workflows/condition.py). A held
     statement waits for `quorum` for at most `hold_for`. `row_limit` bounds the rows a statement may affect
-    or return. `message` is told to whoever meets the rule.
+    or return, `timeout` how long it may run. `dry_run` lets a held statement be counted in a transaction that
+    is rolled back. `message` is told to whoever meets the rule.
     """
 
     name: str
@@ -100,15 +103,30 @@ class Guardrail:
     hold_for: timedelta = timedelta(minutes=15)
     row_limit: int | None = None
     message: str = ""
+    columns: tuple[str, ...] = ()
+    kinds: frozenset[str] = frozenset()
+    bounded: bool | None = None
+    when: str = ""
+    timeout: timedelta | None = None
+    dry_run: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """What the gate enforces for a grant."""
+    """What the gate enforces for a grant.
+
+    `detect` names what is masked wherever it stands inside the text of a column without a mask: email, card,
+    iban, phone, national_id. `trusted_functions` are the target's own functions that read no masked column
+    and change nothing. `hold_commit` has a transaction that wrote something wait at its COMMIT; of this
+    guardrail name, quorum, hold_for and message count.
+    """
 
     masks: tuple[Mask, ...] = ()
     max_sessions: int = 20
     guardrails: tuple[Guardrail, ...] = ()
+    detect: tuple[str, ...] = ()
+    trusted_functions: frozenset[str] = frozenset()
+    hold_commit: Guardrail | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from proxy.sql.tree import words
 
@@ -66,6 +66,11 @@ class Catalog:
     functions: Mapping[str, bool]
     operators: Mapping[str, bool]
     search_path: tuple[str, ...]
+    below: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    """What a relation's rows come from: a view's tables, a parent's children."""
+    children: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    above: Mapping[int, frozenset[int]] = field(default_factory=dict)
+    """The parents of a child or partition."""
 
     @classmethod
     def build(
@@ -105,7 +110,14 @@ class Catalog:
             _trust(operators),
             tuple(search_path),
         )
-        return cls(_digest(parts), *parts)
+        below = {view: {oid for oid, _ in found} for view, found in reads.items()}
+        children: dict[int, set[int]] = {}
+        above: dict[int, set[int]] = {}
+        for child, parent in parts[2]:
+            below.setdefault(parent, set()).add(child)
+            children.setdefault(parent, set()).add(child)
+            above.setdefault(child, set()).add(parent)
+        return cls(_digest(parts), *parts, _frozen(below), _frozen(children), _frozen(above))
 
     def find(self, schema: str, name: str) -> tuple[Relation, ...]:
         """Every relation the name may stand for; with a schema at most one."""
@@ -127,6 +139,10 @@ class Catalog:
     def is_foreign_operator(self, parts: tuple[str, ...]) -> bool:
         """The same for operators."""
         return parts[0] != "pg_catalog" and not self.operators.get(parts[-1], True)
+
+
+def _frozen(sets: dict[int, set[int]]) -> dict[int, frozenset[int]]:
+    return {key: frozenset(found) for key, found in sets.items()}
 
 
 def _trust(rows: Iterable[tuple[str, str, str | None]]) -> dict[str, bool]:

@@ -7,10 +7,14 @@ effects counts as what it does. What is on no list here is unknown, which is tre
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from pg_query import pg_query_pb2
 
 from proxy.sql import functions
+from proxy.sql.bounds import Bounds
 from proxy.sql.parse import Parsed
-from proxy.sql.tree import Message, kind, named, strings, walk, words
+from proxy.sql.tree import Message, inner, kind, named, strings, walk, words
 from workflows.model import StatementClass
 
 R, W, D, A, U = StatementClass
@@ -48,7 +52,7 @@ _BY_KIND = {
     **dict.fromkeys(
         words(
             """
-            vacuum_stmt cluster_stmt reindex_stmt alter_system_stmt create_role_stmt alter_role_stmt
+            cluster_stmt reindex_stmt alter_system_stmt create_role_stmt alter_role_stmt
             alter_role_set_stmt create_table_space_stmt createdb_stmt alter_database_stmt
             alter_database_set_stmt alter_database_refresh_coll_stmt create_extension_stmt
             create_publication_stmt create_subscription_stmt create_foreign_table_stmt create_fdw_stmt
@@ -90,8 +94,17 @@ def _settings(statement: Message) -> StatementClass:
     return R
 
 
-def _bounded(statement: Message) -> StatementClass:
-    return W if bounds(statement.where_clause) else D
+def _change(statement: Message) -> StatementClass:
+    """A write, but into the server's own catalog: its rows are rights, functions and settings."""
+    relation = statement.relation
+    own = relation.schemaname == "pg_catalog" or (
+        not relation.schemaname and relation.relname.startswith("pg_")
+    )
+    return D if own else W
+
+
+def _vacuum(statement: Message) -> StatementClass:
+    return A if statement.is_vacuumcmd else W
 
 
 def _copy(statement: Message) -> StatementClass:
@@ -122,71 +135,115 @@ def _function(call: Message) -> StatementClass:
 
 _BY_MESSAGE: dict[str, Callable[[Message], StatementClass]] = {
     "VariableSetStmt": _settings,
-    "UpdateStmt": _bounded,
-    "DeleteStmt": _bounded,
+    "VacuumStmt": _vacuum,
+    "UpdateStmt": _change,
+    "DeleteStmt": _change,
     "CopyStmt": _copy,
     "SelectStmt": _select,
     "FuncCall": _function,
-    "InsertStmt": lambda _: W,
-    "MergeStmt": lambda _: W,
+    "InsertStmt": _change,
+    "MergeStmt": _change,
     "CreateTableAsStmt": lambda _: W,
 }
 
 
-def classify(
-    statements: Iterable[Parsed], is_unlisted: Callable[[tuple[str, ...]], bool] = lambda _: False
-) -> StatementClass:
-    """The worst class among the statements. `is_unlisted` says whether a function is outside the known
-    ones."""
-    return worst_of(classify_one(s, is_unlisted) for s in statements)
+@dataclass(frozen=True, slots=True)
+class Traits:
+    """What one statement is.
+
+    `classes` are those of its parts, `statement_class` the worst of them. `kinds` are the parse-tree kinds
+    in it, its own first, e.g. ("explain", "delete"). `bounded`: see bounds.py; None where nothing in it has
+    rows to bound. `opaque` says that it may touch tables it does not name. `literal_matters` says that
+    a constant's value decided something.
+    """
+
+    statement_class: StatementClass
+    classes: frozenset[StatementClass]
+    kinds: tuple[str, ...]
+    bounded: bool | None = None
+    opaque: bool = False
+    literal_matters: bool = False
 
 
-def classify_one(statement: Parsed, is_unlisted: Callable[[tuple[str, ...]], bool]) -> StatementClass:
-    """The class of one statement.
+_OPAQUE = words("do_stmt call_stmt drop_owned_stmt reassign_owned_stmt dropdb_stmt alter_extension_stmt")
+_ROWS = frozenset({"UpdateStmt", "DeleteStmt", "MergeStmt", "InsertStmt"})
+
+
+def traits(
+    statement: Parsed,
+    is_unlisted: Callable[[Message], bool],
+    knows: Callable[[Message], frozenset[str] | None],
+) -> Traits:
+    """The traits of one statement. `is_unlisted` says whether a call or an operator is neither
+    PostgreSQL's own nor vouched for, `knows` gives the columns of a table.
 
     What EXECUTE and FETCH run was classed when it was prepared or declared. A function that is not
     PostgreSQL's own may do anything: destructive.
     """
-    found = [_of_kind(statement.kind)]
+    found = {_of_kind(statement.kind)}
+    kinds = [statement.kind]
+    queries: dict[str, list[Message]] = {}
+    changes = []
+    opaque = statement.kind in _OPAQUE or _drops_schema(statement)
     for message in walk(statement.tree):
         name = named(message)
         if name == "Node" and kind(message).endswith("_stmt"):
-            found.append(_of_kind(kind(message)))  # EXPLAIN, PREPARE, DECLARE hold other statements
+            kinds.append(kind(message))
+            found.add(_of_kind(kind(message)))  # EXPLAIN, PREPARE, DECLARE hold other statements
+            opaque = opaque or kind(message) in _OPAQUE
         elif name in _BY_MESSAGE:
-            found.append(_BY_MESSAGE[name](message))
-            if name == "FuncCall" and is_unlisted(strings(message.funcname)):
-                found.append(D)
-    if statement.kind == "variable_set_stmt":
-        found.append(_settings(statement.tree))
-    return worst_of(found)
+            found.add(_BY_MESSAGE[name](message))
+        elif name == "CommonTableExpr":
+            queries.setdefault(message.ctename, []).append(inner(message.ctequery))
+        if is_unlisted(message) or (name == "FuncCall" and _runs_text(message)):
+            found.add(D)
+            opaque = True
+        if name in _ROWS:
+            changes.append(message)
+    reader = Bounds(knows, queries)
+    bounded = [b for b in map(reader.bounded, changes) if b is not None]
+    if not all(bounded):
+        found.add(D)
+    if _reads(statement.tree):
+        found.add(R)
+    elif len(found) > 1:  # VALUES of an INSERT, a call in a bare SELECT
+        found.discard(R)
+    return Traits(
+        worst_of(found),
+        frozenset(found),
+        tuple(dict.fromkeys(k.removesuffix("_stmt") for k in kinds)),
+        all(bounded) if bounded else None,
+        opaque,
+        reader.consulted,
+    )
+
+
+def _reads(tree: Message) -> bool:
+    """Whether it reads rows: SELECT with FROM, RETURNING, the WHERE of a change."""
+    return any(
+        (named(m) == "SelectStmt" and m.from_clause)
+        or named(m) in ("UpdateStmt", "DeleteStmt", "MergeStmt")
+        or (named(m) == "InsertStmt" and m.returning_list)
+        for m in walk(tree)
+    )
+
+
+def _drops_schema(statement: Parsed) -> bool:
+    return statement.kind == "drop_stmt" and statement.tree.remove_type not in _NAMED_IN_DROP
+
+
+def _runs_text(call: Message) -> bool:
+    return functions.RUNS_TEXT.match(strings(call.funcname)[-1]) is not None
 
 
 def _of_kind(name: str) -> StatementClass:
-    # The setting decides, see _settings.
-    return R if name == "variable_set_stmt" else _BY_KIND.get(name, U)
+    # What they are is decided by their message, see _settings and _vacuum.
+    return R if name in ("variable_set_stmt", "vacuum_stmt") else _BY_KIND.get(name, U)
 
 
-def bounds(where: Message) -> bool:
-    """Whether a WHERE clause can leave rows out: it mentions a column and is no tautology with constants."""
-    name = kind(where)
-    if name == "":
-        return False
-    if name == "bool_expr":
-        parts = [bounds(argument) for argument in where.bool_expr.args]
-        operator = where.bool_expr.boolop
-        return all(parts) if operator == _OR else any(parts)
-    if name == "a_expr" and _unplaced(where.a_expr.lexpr) == _unplaced(where.a_expr.rexpr):
-        return False
-    if name == "current_of_expr":
-        return True
-    return any(named(m) in ("ColumnRef", "SubLink") for m in walk(where))
-
-
-_OR = 2  # pg_query BoolExprType OR_EXPR
-
-
-def _unplaced(node: Message) -> tuple[str, ...]:
-    """The shape of an expression and its names, without its constants and its places in the text."""
-    if not kind(node):
-        return ()
-    return tuple(m.sval if named(m) == "String" else named(m) for m in walk(node) if named(m) != "Integer")
+ObjectType: Message = pg_query_pb2.ObjectType
+# What DROP names besides a table: never other tables, but for schemas, types and extensions.
+_NAMED_IN_DROP = frozenset(
+    ObjectType.Value(f"OBJECT_{name}")
+    for name in words("TABLE VIEW MATVIEW INDEX SEQUENCE FOREIGN_TABLE TRIGGER RULE POLICY STATISTIC_EXT")
+)

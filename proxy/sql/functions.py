@@ -53,6 +53,11 @@ def denied(name: str) -> bool:
     return name in DENIED_NAMES or _DENIED_PATTERN.match(name) is not None
 
 
+def vouched(parts: tuple[str, ...], trusted: frozenset[str]) -> bool:
+    """Whether policy vouches for a function: by its name, or by `schema.name` where it is called so."""
+    return parts[-1] in trusted or ".".join(parts[-2:]) in trusted
+
+
 # Results that follow from the arguments and that never raise, whatever a masked argument holds: a function
 # that may raise would tell about the value by failing. Arguments after the first must be constants for
 # _CONST_TAIL.
@@ -90,10 +95,25 @@ DESTRUCTIVE_PATTERN = re.compile(
     r"|query_to_xml|cursor_to_xml|table_to_xml|schema_to_xml|database_to_xml|xpath_table|crosstab|connectby"
     r"|binary_upgrade_|pg_surgery|heap_force_"
 )
+# Functions that run a text as SQL here or elsewhere.
+RUNS_TEXT = re.compile(
+    r"dblink|query_to_xml|cursor_to_xml|table_to_xml|schema_to_xml|database_to_xml|crosstab|connectby|xpath_table"
+)
 # Functions that act on the server or on other sessions.
 ADMIN_PATTERN = re.compile(
     r"pg_terminate_backend|pg_cancel_backend|pg_reload_conf|pg_rotate_logfile|pg_promote|pg_switch_wal"
     r"|pg_create_restore_point|pg_(backup_)?(start|stop)(_backup)?$|pg_wal_replay|pg_stat_reset|pg_drop_replication"
     r"|pg_create_(logical|physical)|pg_copy_(logical|physical)|pg_replication|pg_logical_|pg_export_snapshot"
-    r"|pg_stat_file|pg_log_"
+    r"|pg_stat_file|pg_log_|pg_stat_\w*reset|pg_import_system|pg_(restore|clear)_(relation|attribute)_stats"
 )
+
+# Functions in FROM, or in a SELECT without FROM, that give back what their arguments hold.
+FROM_ARGUMENTS = words(
+    """
+    unnest string_to_table regexp_split_to_table json_array_elements json_array_elements_text
+    jsonb_array_elements jsonb_array_elements_text json_to_recordset jsonb_to_recordset
+    json_populate_recordset jsonb_populate_recordset string_to_array regexp_split_to_array now lower upper
+    """
+)
+# Aggregates of which one row remains.
+ONE_ROW = words("max min count sum avg any_value bool_and bool_or every")

@@ -8,16 +8,19 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from dataclasses import dataclass, field, replace
+from functools import partial
 
 from proxy.sql import lexer
-from proxy.sql.classify import classify_one, worst_of
+from proxy.sql.classify import Traits, traits, worst_of
+from proxy.sql.functions import vouched
 from proxy.sql.lineage import Lineage
 from proxy.sql.masked import MaskSet
 from proxy.sql.parse import Parsed, parse
+from proxy.sql.reach import Reach, reach
 from proxy.sql.rules import check_rules, literal_matters, outputs_of
 from proxy.sql.scope import Refused, Taint
-from proxy.sql.surface import Surface, surface
-from proxy.sql.tree import words
+from proxy.sql.surface import OPERATOR_FIELD, Surface, surface
+from proxy.sql.tree import Message, named, strings, walk, words
 from workflows.model import StatementClass
 
 
@@ -25,7 +28,8 @@ from workflows.model import StatementClass
 class Settings:
     """What the session's own settings and the policy say about reading.
 
-    `trusted_functions` are names outside pg_catalog that policy vouches for: they read no masked column.
+    `trusted_functions` are functions outside pg_catalog that policy vouches for, as `name` or `schema.name`:
+    they read no masked column and change nothing.
     """
 
     standard_conforming_strings: bool = True
@@ -47,12 +51,17 @@ class ColumnVerdict:
     origin: tuple[int, int] | None = None
 
 
+_UNREAD = Traits(StatementClass.UNKNOWN, frozenset({StatementClass.UNKNOWN}), (), opaque=True)
+_NOWHERE = Reach()
+
+
 @dataclass(frozen=True, slots=True)
 class StatementVerdict:
     """One statement of the text. `columns` is None when they are not known here (EXECUTE, FETCH, no masks).
 
     `touches_masked` false means that every column is clear. `defines` and `uses` name a prepared statement
-    or a cursor, as ("prepared" | "cursor", name); see SessionNames.
+    or a cursor, as ("prepared" | "cursor", name); see SessionNames. `traits` and `reach` are what guardrails
+    look at; `runs` names the prepared statement whose traits count too.
     """
 
     kind: str
@@ -63,6 +72,9 @@ class StatementVerdict:
     defines: tuple[str, str] | None = None
     uses: tuple[str, str] | None = None
     forgets: tuple[str, str] | None = None
+    traits: Traits = _UNREAD
+    reach: Reach = _NOWHERE
+    runs: tuple[str, str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +156,9 @@ def _read(text: str, masks: MaskSet, settings: Settings) -> Verdict:
             refused = refused or error
             statements.append(_named(parsed, found, masks, settings, touches=True))
     worst = worst_of(s.statement_class for s in statements)
-    matters = any(literal_matters(parsed) for parsed in reading.statements)
+    matters = any(s.traits.literal_matters for s in statements) or any(
+        literal_matters(parsed) for parsed in reading.statements
+    )
     if refused is not None:
         return Verdict(
             "refuse",
@@ -189,8 +203,13 @@ _NO_DDL = words(
 def _named(
     parsed: Parsed, found: Surface, masks: MaskSet, settings: Settings, touches: bool = False
 ) -> StatementVerdict:
-    def unlisted(parts: tuple[str, ...]) -> bool:
-        return parts[-1] not in settings.trusted_functions and masks.catalog.is_foreign_function(parts)
+    def unlisted(message: Message) -> bool:
+        name = named(message)
+        if name == "FuncCall":
+            parts = strings(message.funcname)
+            return not vouched(parts, settings.trusted_functions) and masks.catalog.is_foreign_function(parts)
+        operator = strings(getattr(message, OPERATOR_FIELD[name])) if name in OPERATOR_FIELD else ()
+        return bool(operator) and masks.catalog.is_foreign_operator(operator)
 
     field_of = {"prepare_stmt": "name", "execute_stmt": "name", "deallocate_stmt": "name"}
     field_of |= {
@@ -198,29 +217,29 @@ def _named(
         "fetch_stmt": "portalname",
         "close_portal_stmt": "portalname",
     }
-    where = field_of.get(parsed.kind)
-    name = ("prepared" if where == "name" else "cursor", getattr(parsed.tree, where)) if where else None
+    key = field_of.get(parsed.kind)
+    name = ("prepared" if key == "name" else "cursor", getattr(parsed.tree, key)) if key else None
     uses = name if parsed.kind in ("execute_stmt", "fetch_stmt") else None
+    is_what = traits(parsed, unlisted, partial(_known_columns, masks))
+    where = reach(parsed, found, masks.catalog, is_what.kinds)
     return StatementVerdict(
         parsed.kind,
-        classify_one(parsed, unlisted),
-        _full_names(found, masks),
+        is_what.statement_class,
+        where.tables,
         touches or uses is not None,
         defines=name if parsed.kind in ("prepare_stmt", "declare_cursor_stmt") else None,
         uses=uses,
         forgets=name if parsed.kind in ("deallocate_stmt", "close_portal_stmt") else None,
+        traits=is_what,
+        reach=where,
+        runs=next((("prepared", m.name) for m in walk(parsed.tree) if named(m) == "ExecuteStmt"), None),
     )
 
 
-def _full_names(found: Surface, masks: MaskSet) -> frozenset[str]:
-    """Each table mentioned as schema.table, all it may be when several schemas have the name."""
-    names: set[str] = set()
-    for ref in found.tables:
-        relations = masks.catalog.find(ref.schemaname, ref.relname)
-        names.update(relation.full_name for relation in relations)
-        if not relations and (ref.schemaname or ref.relname not in found.with_names):
-            names.add(f"{ref.schemaname}.{ref.relname}" if ref.schemaname else ref.relname)
-    return frozenset(names)
+def _known_columns(masks: MaskSet, ref: Message) -> frozenset[str] | None:
+    """The columns of a table; of several of that name, those that any of them has."""
+    found = masks.catalog.find(ref.schemaname, ref.relname)
+    return frozenset(column.name for relation in found for column in relation.columns) if found else None
 
 
 def _statement(parsed: Parsed, found: Surface, masks: MaskSet, settings: Settings) -> StatementVerdict:
@@ -317,6 +336,13 @@ class SessionNames:
     def bound(self, portal: str, statement: StatementVerdict) -> None:
         """A Bind message named a portal: SQL's FETCH finds it too."""
         self.known["cursor", portal] = statement
+
+    def catalog_changed(self) -> None:
+        """What comes back must be read anew; what a prepared statement does stays known to the guardrails."""
+        self.known = {
+            name: it if name[0] == "cursor" else replace(it, columns=None, touches_masked=True)
+            for name, it in self.known.items()
+        }
 
     def resolve(self, statement: StatementVerdict) -> StatementVerdict:
         """The statement whose columns come back: itself, or what it EXECUTEs or FETCHes from, when known."""

@@ -121,7 +121,7 @@ def _is_opaque(catalog: Catalog, text: str, trusted: frozenset[str]) -> bool:
     for message in walk(tree):
         if named(message) == "FuncCall":
             parts = strings(message.funcname)
-            foreign = catalog.is_foreign_function(parts) and parts[-1] not in trusted
+            foreign = catalog.is_foreign_function(parts) and not functions.vouched(parts, trusted)
             if foreign or functions.denied(parts[-1]):
                 return True
     return False

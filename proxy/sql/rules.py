@@ -113,10 +113,10 @@ def _check_calls(found: Surface, masks: MaskSet, trusted: frozenset[str]) -> Non
         name = parts[-1]
         if functions.denied(name):
             raise Refused(f'the function "{name}" reads by name what the gate cannot follow')
-        if masks.catalog.is_foreign_function(parts) and name not in trusted:
+        if masks.catalog.is_foreign_function(parts) and not functions.vouched(parts, trusted):
             raise Refused(
                 f'the function "{name}" is not PostgreSQL\'s own: it might read a masked column',
-                "An operator can list it as trusted in access.yaml.",
+                "An operator can list it under trusted_functions in access.yaml.",
             )
         if name == "set_config":
             values = [_constant(a) for a in call.args]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from proxy.sql.tree import Message, named, strings, walk
 
-_OPERATOR_FIELD = {"A_Expr": "name", "SortBy": "use_op", "SubLink": "oper_name"}
+OPERATOR_FIELD = {"A_Expr": "name", "SortBy": "use_op", "SubLink": "oper_name"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,6 @@ def surface(tree: Message) -> Surface:
             with_names.add(message.ctename)
         elif name == "IntoClause":
             creates = message.rel.relname
-        elif name in _OPERATOR_FIELD:
-            operators.add(strings(getattr(message, _OPERATOR_FIELD[name])))
+        elif name in OPERATOR_FIELD:
+            operators.add(strings(getattr(message, OPERATOR_FIELD[name])))
     return Surface(tuple(tables), tuple(calls), frozenset(operators - {()}), frozenset(with_names), creates)

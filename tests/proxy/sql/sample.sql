@@ -50,4 +50,11 @@ INSERT INTO events VALUES (1, 'vfrtgbnhy', 'a'), (2, 'mkoijnbhu', 'b');
 CREATE TABLE people (id int, email text);
 CREATE TABLE staff (badge text) INHERITS (people);
 CREATE TABLE evil.people (email text, id int);
+CREATE TABLE shelves (id int PRIMARY KEY, place text);
+INSERT INTO shelves VALUES (1, 'attic'), (2, 'cellar');
+CREATE TABLE stock (
+    id int PRIMARY KEY, name text, shelf int REFERENCES shelves, active boolean DEFAULT true,
+    added timestamptz DEFAULT '2024-01-01', tags jsonb DEFAULT '{"colour": "red"}'
+);
+INSERT INTO stock SELECT n, 'item-' || n, 1 + n % 2, n % 3 > 0 FROM generate_series(1, 12) AS n;
 ANALYZE;

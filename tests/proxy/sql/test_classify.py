@@ -25,7 +25,7 @@ CLASSES = {
         DELETE FROM orders WHERE id = 1
         SELECT 1 INTO x | CREATE TABLE x AS SELECT 1 | SELECT nextval('notes_id_seq')
         COPY names FROM STDIN
-        MERGE INTO orders o USING names n ON o.note = n.name WHEN MATCHED THEN DELETE
+        MERGE INTO orders o USING names n ON o.note = n.name WHEN NOT MATCHED THEN INSERT (id) VALUES (1)
         SELECT 1 FOR UPDATE
         WITH i AS (INSERT INTO names VALUES ('x') RETURNING 1) SELECT * FROM i | CREATE TABLE x (a int)
         EXPLAIN ANALYZE UPDATE orders SET note = 'x' WHERE id = 1

@@ -1,0 +1,151 @@
+"""Which tables and columns a statement mentions, and which it reaches through them.
+
+A view reaches the tables under it, a parent its children, a child counts as its parents too. Columns are a
+bound from above: a name in sight of a table that has such a column counts as that column.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from pg_query import pg_query_pb2
+
+from proxy.sql.catalog import Catalog, Relation
+from proxy.sql.parse import Parsed
+from proxy.sql.surface import Surface
+from proxy.sql.tree import Message, inner, kind, named, strings, walk
+
+ObjectType: Message = pg_query_pb2.ObjectType
+_QUERIES = frozenset(
+    {"select", "insert", "update", "delete", "merge", "explain", "prepare", "declare_cursor"}
+)
+EVERY = "*"
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """`tables` as mentioned and `reached` with what is behind them, as `schema.table`.
+
+    `family` is `reached` without what is under views. `names` are the column names that stand anywhere in the statement, with EVERY where a whole row does;
+    `through` are the columns (`schema.table.column`) that its views read.
+    """
+
+    tables: frozenset[str] = frozenset()
+    reached: frozenset[str] = frozenset()
+    family: frozenset[str] = frozenset()
+    names: frozenset[str] = frozenset()
+    through: frozenset[str] = frozenset()
+
+
+def reach(parsed: Parsed, found: Surface, catalog: Catalog, kinds: Iterable[str]) -> Reach:
+    """Collect them for one statement."""
+    mentioned: dict[int, Relation] = {}
+    unknown: set[str] = set()
+    for schema, name, is_with_query in _named_tables(parsed, found):
+        relations = catalog.find(schema, name)
+        mentioned.update((relation.oid, relation) for relation in relations)
+        if not relations and not is_with_query:
+            unknown.add(f"{schema}.{name}" if schema else name)
+    below = _closure(catalog.below, mentioned)
+    family = _family(catalog, mentioned)
+    reached = _closure(catalog.above, below) | family
+    tables = unknown | {relation.full_name for relation in mentioned.values()}
+
+    def full_names(oids: Iterable[int]) -> frozenset[str]:
+        return frozenset(catalog.relations[oid].full_name for oid in oids if oid in catalog.relations)
+
+    return Reach(
+        frozenset(tables),
+        full_names(reached) | unknown,
+        full_names(family) | unknown,
+        _names(parsed.tree, found, kinds),
+        frozenset(_through(catalog, below)),
+    )
+
+
+def _family(catalog: Catalog, start: Iterable[int]) -> set[int]:
+    """Those relations with their parents and children, but not what is under views."""
+    return _closure(catalog.above, _closure(catalog.children, start))
+
+
+def _closure(edges: Mapping[int, frozenset[int]], start: Iterable[int]) -> set[int]:
+    seen = set(start)
+    left = list(seen)
+    while left:
+        for oid in edges.get(left.pop(), ()):
+            if oid not in seen:
+                seen.add(oid)
+                left.append(oid)
+    return seen
+
+
+def _through(catalog: Catalog, views: Iterable[int]) -> Iterable[str]:
+    for view in views:
+        for oid, number in catalog.view_reads.get(view, ()):
+            relation = catalog.relations.get(oid)
+            columns = relation.columns if relation is not None else ()
+            name = next((c.name for c in columns if c.number == number), EVERY)
+            for other in _family(catalog, (oid,)):
+                if other in catalog.relations:
+                    yield f"{catalog.relations[other].full_name}.{name}"
+
+
+def _named_tables(parsed: Parsed, found: Surface) -> Iterable[tuple[str, str, bool]]:
+    for ref in found.tables:
+        yield ref.schemaname, ref.relname, not ref.schemaname and ref.relname in found.with_names
+    for parts in _listed(parsed):
+        yield (parts[-2] if len(parts) > 1 else ""), parts[-1], False
+
+
+def _listed(parsed: Parsed) -> Iterable[tuple[str, ...]]:
+    """Tables that DROP and COMMENT name by a list of words, a trigger's or a policy's table among them."""
+    if parsed.kind == "drop_stmt":
+        objects, what = list(parsed.tree.objects), parsed.tree.remove_type
+    elif parsed.kind == "comment_stmt":
+        objects, what = [parsed.tree.object], parsed.tree.objtype
+    else:
+        return
+    for node in objects:
+        if kind(node) != "list":
+            continue
+        parts = strings(node.list.items)
+        parts = parts[:-1] if what in _OF_A_TABLE else parts
+        if parts and what in _OF_A_TABLE | _TABLES:
+            yield parts
+
+
+def _types(text: str) -> frozenset[int]:
+    return frozenset(ObjectType.Value(f"OBJECT_{name}") for name in text.split())
+
+
+_TABLES = _types("TABLE VIEW MATVIEW FOREIGN_TABLE SEQUENCE")
+_OF_A_TABLE = _types("TRIGGER RULE POLICY COLUMN TABCONSTRAINT")
+
+
+def _names(tree: Message, found: Surface, kinds: Iterable[str]) -> frozenset[str]:
+    if not set(kinds) <= _QUERIES:  # DDL, COPY: the whole table
+        return frozenset({EVERY})
+    aliases = {ref.alias.aliasname or ref.relname for ref in found.tables}
+    names: set[str] = set()
+    for message in walk(tree):
+        name = named(message)
+        if name == "ColumnRef":
+            parts = strings(message.fields)
+            starred = any(kind(field) == "a_star" for field in message.fields)
+            names.add(
+                EVERY if starred or not parts or (len(parts) == 1 and parts[0] in aliases) else parts[-1]
+            )
+        elif name == "ResTarget":
+            names.add(message.name)
+        elif name == "JoinExpr":
+            names.update((EVERY,) if message.is_natural else strings(message.using_clause))
+        elif (name == "RangeVar" and message.alias.colnames) or (
+            name == "InsertStmt" and not message.cols and _has_rows(message)
+        ):
+            names.add(EVERY)
+    return frozenset(names - {""})
+
+
+def _has_rows(insert: Message) -> bool:
+    return bool(kind(insert.select_stmt)) and inner(insert.select_stmt) is not None
