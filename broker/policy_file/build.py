@@ -14,10 +14,10 @@ from pydantic import BaseModel, ValidationError
 
 from broker.config import Config, ConfigError, PostgresTarget, Problem, SecretRef, SlackSettings
 from broker.identity.directory import Person, StaticDirectory
-from broker.policy_file import marks, urgency
+from broker.policy_file import guardrails, marks, urgency
 from broker.policy_file.marks import Marked
 from broker.policy_file.near import near, unknown
-from broker.policy_file.schema import FileShape, MaskShape, PersonShape, ResourceShape, RuleShape
+from broker.policy_file.schema import FileShape, MaskShape, PersonShape, ResourceShape, RoleShape, RuleShape
 from workflows.model import Group, Mask, Principal, PrincipalKind, Quorum, Resource, Role, Terms
 from workflows.policy import Policy, Rule, spell
 
@@ -112,6 +112,7 @@ def _meaning(marked: Marked, shape: FileShape, base: Path) -> Iterator[Problem]:
             yield marked.problem(("rules", index, "name"), f"another rule is called “{rule.name}” already")
         seen.add(rule.name)
         yield from _rule(marked, shape, ("rules", index), rule)
+    yield from guardrails.check(marked, shape)
     yield from urgency.check(marked, shape, base)
 
 
@@ -223,13 +224,23 @@ def _resource(name: str, resource: ResourceShape) -> Resource:
         Role(
             role_name,
             tuple(role.memberships),
-            Terms(_masks(resource.masks, role.masks), role.max_sessions),
+            _terms(resource, role),
             role.title,
             tuple(role.within),
         )
         for role_name, role in resource.roles.items()
     )
     return Resource(name, resource.kind, resource.title, tuple(resource.aliases), roles)
+
+
+def _terms(resource: ResourceShape, role: RoleShape) -> Terms:
+    return Terms(
+        masks=_masks(resource.masks, role.masks),
+        max_sessions=role.max_sessions,
+        guardrails=guardrails.values(role.guardrails, resource.guardrails),
+        detect=() if role.detect == [] else tuple(dict.fromkeys((*resource.detect, *(role.detect or ())))),
+        trusted_functions=frozenset(resource.trusted_functions),
+    )
 
 
 def _masks(of_resource: list[MaskShape], of_role: list[MaskShape] | None) -> tuple[Mask, ...]:

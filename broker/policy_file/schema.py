@@ -11,9 +11,8 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from broker.policy_file.basics import Name, Secret, Shape, Span, Zone
+from broker.policy_file.guardrails import Detector, Function, GuardrailShape
 from broker.policy_file.urgency_schema import EmergencyShape, QuietShape, ScheduleShape, StepShape
-
-METHODS = ("full", "null", "last4", "email", "hash")
 
 
 def _column(value: str) -> str:
@@ -55,7 +54,7 @@ class GroupShape(Shape):
 
 class MaskShape(Shape):
     column: Annotated[str, AfterValidator(_column)]
-    method: Literal["full", "null", "last4", "email", "hash"] = "full"
+    method: Literal["full", "null", "last4", "email", "hash", "pseudonym"] = "full"
 
 
 class RoleShape(Shape):
@@ -63,6 +62,10 @@ class RoleShape(Shape):
     title: str = ""
     masks: list[MaskShape] | None = None
     """None: the masks of the resource. A list adds to them; an empty list takes them all off."""
+    guardrails: list[GuardrailShape] = []
+    """They come before those of the resource."""
+    detect: list[Detector] | None = None
+    """None: what the resource detects. A list adds to it; an empty list takes all of it off."""
     max_sessions: int = Field(20, ge=1, le=10_000)
     within: list[Name] = []
     """The wider roles in whose place an approver may give this one."""
@@ -83,6 +86,9 @@ class ResourceShape(Shape):
     ca: str = ""
     admin: AdminShape
     masks: list[MaskShape] = []
+    guardrails: list[GuardrailShape] = []
+    detect: list[Detector] = []
+    trusted_functions: list[Function] = []
     roles: dict[Name, RoleShape] = Field(min_length=1)
 
     @property

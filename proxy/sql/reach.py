@@ -25,9 +25,10 @@ EVERY = "*"
 
 @dataclass(frozen=True, slots=True)
 class Reach:
-    """`tables` as mentioned and `reached` with what is behind them, as `schema.table`.
+    """`tables` as mentioned and `reached` with what is behind them, as `schema.table`; `family` is
+    `reached` without what is under views.
 
-    `family` is `reached` without what is under views. `names` are the column names that stand anywhere in the statement, with EVERY where a whole row does;
+    `names` are the column names that stand anywhere in the statement, with EVERY where a whole row does;
     `through` are the columns (`schema.table.column`) that its views read.
     """
 

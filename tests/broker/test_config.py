@@ -117,7 +117,7 @@ def test_a_role_adds_masks_to_its_resource_or_takes_them_all_off(tmp_path: Path)
         (
             "method: email",
             "method: emial",
-            "17:50: “emial” does not fit here — one of: full, null, last4, email or hash",
+            "17:50: “emial” does not fit here — one of: full, null, last4, email, hash or pseudonym",
         ),
         ("env:PROD_DB", "hunter2", "16:37: a secret never stands in this file; write env:NAME or file:PATH"),
         ("admins: [dba]", "admins: [dbas]", "8:10: there is no group “dbas” — did you mean “dba”?"),

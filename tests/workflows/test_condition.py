@@ -42,8 +42,8 @@ def test_a_condition_over_the_statement_and_who_sends_it_is_good(text: str) -> N
         ("!statement.bounded", "overload"),
         ("statement.kind + 1 == 2", "string . int"),
         ("sleep(5)", "no function “sleep”"),
-        ("", ""),
-        ("(" * 1900, ""),
+        ("", "no CEL|Syntax|mismatched"),
+        ("(" * 1900, "no CEL|Syntax|recursion"),
         ("true || " * LONGEST, "longer than"),
     ],
 )

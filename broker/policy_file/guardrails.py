@@ -1,0 +1,177 @@
+"""Guardrails in access.yaml: their shape, what is checked about them, and their values."""
+
+# ruff: noqa: RUF012  (pydantic copies a default for each instance)
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pg_query import pg_query_pb2
+from pydantic import AfterValidator, Field
+
+from broker.config import Problem
+from broker.policy_file import marks
+from broker.policy_file.basics import Name, Shape, Span
+from broker.policy_file.marks import Marked
+from broker.policy_file.near import near
+from workflows import condition
+from workflows.model import Action, Guardrail, Quorum, StatementClass
+
+if TYPE_CHECKING:
+    from broker.policy_file.schema import FileShape
+
+_node: Any = pg_query_pb2.Node
+KINDS = frozenset(
+    field.name.removesuffix("_stmt") for field in _node.DESCRIPTOR.fields if field.name.endswith("_stmt")
+)
+"""What a statement may be, as PostgreSQL's grammar names it."""
+
+
+def _pattern(parts: int, example: str) -> AfterValidator:
+    def check(value: str) -> str:
+        if value.count(".") != parts - 1 or not all(value.split(".")):
+            raise ValueError(f"this is written {example}, with * for any part")
+        return value
+
+    return AfterValidator(check)
+
+
+def _function(value: str) -> str:
+    if not re.fullmatch(r"[^.\s()]+(\.[^.\s()]+)?", value):
+        raise ValueError("a function is written name or schema.name, without brackets")
+    return value
+
+
+Function = Annotated[str, AfterValidator(_function)]
+Detector = Literal["email", "card", "iban", "phone", "national_id"]
+
+
+class SeatShape(Shape):
+    group: str
+    needed: int = Field(1, ge=1, le=100)
+
+
+class GuardrailShape(Shape):
+    name: Name
+    action: Literal["allow", "refuse", "hold"]
+    classes: list[Literal["read", "write", "destructive", "admin", "unknown"]] = []
+    kinds: list[str] = []
+    tables: list[Annotated[str, _pattern(2, "schema.table")]] = []
+    columns: list[Annotated[str, _pattern(3, "schema.table.column")]] = []
+    bounded: bool | None = None
+    when: str = ""
+    approval: list[SeatShape] = []
+    hold_for: Span | None = None
+    dry_run: bool = False
+    row_limit: int | None = Field(None, ge=0, le=1_000_000_000)
+    timeout: Span | None = None
+    message: str = Field("", max_length=500)
+
+
+# ---------------------------------------------------------------- checking
+
+
+def check(marked: Marked, shape: FileShape) -> Iterator[Problem]:
+    """Every problem of the guardrails of resources and roles."""
+    for key, resource in shape.resources.items():
+        path: marks.Path = ("resources", key)
+        yield from _listed(marked, shape, (*path, "guardrails"), resource.guardrails, {})
+        taken = {rail.name: f"the guardrails of {key}" for rail in resource.guardrails}
+        for name, role in resource.roles.items():
+            yield from _listed(marked, shape, (*path, "roles", name, "guardrails"), role.guardrails, taken)
+
+
+def _listed(
+    marked: Marked, shape: FileShape, path: marks.Path, rails: list[GuardrailShape], taken: dict[str, str]
+) -> Iterator[Problem]:
+    seen = dict(taken)
+    for index, rail in enumerate(rails):
+        here: marks.Path = (*path, index)
+        if rail.name in seen:
+            yield marked.problem((*here, "name"), f"“{rail.name}” is taken already", f"by {seen[rail.name]}")
+        seen[rail.name] = "another guardrail here"
+        yield from _fitting(marked, here, rail)
+        yield from _answer(marked, shape, here, rail)
+
+
+def _fitting(marked: Marked, path: marks.Path, rail: GuardrailShape) -> Iterator[Problem]:
+    for index, name in enumerate(rail.kinds):
+        if name not in KINDS:
+            yield marked.problem(
+                (*path, "kinds", index), f"there is no kind of statement “{name}”", _near_kind(name)
+            )
+    if rail.columns and rail.action == "allow":
+        what = "a guardrail that allows cannot tell that no other column is meant"
+        yield marked.problem((*path, "columns"), what, "name tables, or refuse or hold the columns")
+    if rail.when:
+        try:
+            condition.check(rail.when)
+        except condition.Broken as error:
+            yield marked.problem((*path, "when"), f"this condition {_said(error)}")
+
+
+def _said(error: condition.Broken) -> str:
+    text = str(error)
+    return text if text.split(" ")[0] in ("is", "does") else f"cannot be used: {text}"
+
+
+def _near_kind(name: str) -> str:
+    found = near(name, KINDS)
+    return found if found.startswith("did you") else "for example select, delete, drop, truncate, alter_table"
+
+
+def _answer(marked: Marked, shape: FileShape, path: marks.Path, rail: GuardrailShape) -> Iterator[Problem]:
+    if rail.action != "hold":
+        for key in ("approval", "hold_for", "dry_run"):
+            if getattr(rail, key):
+                yield marked.problem(
+                    (*path, key), f"“{key}” belongs to a guardrail that holds", "action: hold"
+                )
+    elif not rail.approval:
+        yield marked.problem(path, "nobody is asked", "say approval: [{group: …, needed: 1}]")
+    if rail.action == "refuse":
+        for key in ("row_limit", "timeout"):
+            if getattr(rail, key) is not None:
+                yield marked.problem((*path, key), f"“{key}” has no meaning for what is refused")
+    for index, seat in enumerate(rail.approval):
+        here: marks.Path = (*path, "approval", index)
+        if seat.group not in shape.groups:
+            what = f"there is no group “{seat.group}”"
+            yield marked.problem((*here, "group"), what, near(seat.group, shape.groups))
+        elif shape.people:
+            able = sum(
+                seat.group in p.groups and p.active and p.kind == "person" for p in shape.people.values()
+            )
+            if able < seat.needed:
+                what = f"{seat.needed} of {seat.group} can never agree: it has {able} active people"
+                yield marked.problem(here, what)
+
+
+# ------------------------------------------------------------------ values
+
+
+def values(of_role: list[GuardrailShape], of_resource: list[GuardrailShape]) -> tuple[Guardrail, ...]:
+    """The role's guardrails, and after them the resource's."""
+    return tuple(_value(rail) for rail in (*of_role, *of_resource))
+
+
+def _value(rail: GuardrailShape) -> Guardrail:
+    return Guardrail(
+        name=rail.name,
+        action=Action(rail.action),
+        classes=frozenset(StatementClass(name) for name in rail.classes),
+        tables=tuple(rail.tables),
+        quorum=tuple(Quorum(seat.group, seat.needed) for seat in rail.approval),
+        hold_for=rail.hold_for or timedelta(minutes=15),
+        row_limit=rail.row_limit,
+        message=rail.message,
+        columns=tuple(rail.columns),
+        kinds=frozenset(rail.kinds),
+        bounded=rail.bounded,
+        when=rail.when,
+        timeout=rail.timeout,
+        dry_run=rail.dry_run,
+    )
