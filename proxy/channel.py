@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import select
 import ssl
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol, cast
 
@@ -40,6 +41,7 @@ class Channel(asyncio.Protocol):
         self._deliver = receiver.data_received
         self._raw: asyncio.Transport
         self._tls: ssl.SSLObject | None = None
+        self._decrypt: Callable[[int], bytes] | None = None  # once the handshake is done
         self._incoming = ssl.MemoryBIO()
         self._outgoing = ssl.MemoryBIO()
         self._handshake: asyncio.Future[None] | None = None
@@ -78,43 +80,45 @@ class Channel(asyncio.Protocol):
         self._receiver.resume_writing()
 
     def data_received(self, data: bytes) -> None:
-        tls = self._tls
-        if tls is None:
-            self._deliver(data)
+        decrypt = self._decrypt
+        if decrypt is None:
+            self._early(data)
             return
         incoming = self._incoming
         incoming.write(data)
-        if self._handshake is not None:
-            self._shake(tls)
-            return
+        size = len(data)
         try:
-            plain = tls.read(_RECORD)
-            if incoming.pending or tls.pending():
-                plain = self._read_on(tls, plain)
+            plain = decrypt(size)
+            # A record is longer than what is in it: a full read had the beginning of its record before.
+            if incoming.pending or len(plain) == size:
+                plain = self._read_on(decrypt, plain)
         except ssl.SSLWantReadError:
             return
         except ssl.SSLError:
             self._raw.abort()
             return
         if self._outgoing.pending:  # the answer to a key update
-            self._raw.write(self._outgoing.read())
+            self._flush()
         if plain:
             self._deliver(plain)
         else:  # close_notify
             self._raw.close()
 
-    def _read_on(self, tls: ssl.SSLObject, first: bytes) -> bytes:
+    def _early(self, data: bytes) -> None:
+        """What comes in clear, or for the handshake."""
+        if self._tls is None:
+            self._deliver(data)
+        else:
+            self._incoming.write(data)
+            self._shake(self._tls)
+
+    def _read_on(self, decrypt: Callable[[int], bytes], first: bytes) -> bytes:
         """The rest of what came in: a read gives one TLS record at most."""
         parts = [first]
-        try:
-            while self._incoming.pending or tls.pending():
-                part = tls.read(_RECORD)
-                if not part:
-                    self._raw.close()
-                    break
+        with suppress(ssl.SSLWantReadError):
+            while part := decrypt(_RECORD):
                 parts.append(part)
-        except ssl.SSLWantReadError:
-            pass
+            self._raw.close()  # close_notify
         return b"".join(parts)
 
     # --- TLS
@@ -149,10 +153,31 @@ class Channel(asyncio.Protocol):
             return
         if failure is not None:
             shaken.set_exception(failure)
-        else:
-            shaken.set_result(None)
-            if self._incoming.pending:
-                self.data_received(b"")
+            return
+        self._secured(tls)
+        shaken.set_result(None)
+        assert self._decrypt is not None
+        try:
+            plain = self._read_on(self._decrypt, b"")  # what came in behind the handshake
+        except ssl.SSLError:
+            self._raw.abort()
+            return
+        if plain:
+            self._deliver(plain)
+
+    def _secured(self, tls: ssl.SSLObject) -> None:
+        """From now on bytes are read and written in TLS, by the shortest way."""
+        # SSLObject only hands on to the object it wraps, at the price of a call in Python each time.
+        inner = getattr(tls, "_sslobj", tls)
+        encrypt, take, send = inner.write, self._outgoing.read, self._raw.write
+
+        def write(data: bytes | memoryview) -> None:
+            if not self.lost:
+                encrypt(data)
+                send(take())
+
+        self.write = write  # type: ignore[method-assign]
+        self._decrypt = inner.read
 
     def _flush(self) -> None:
         if self._outgoing.pending:
@@ -161,11 +186,8 @@ class Channel(asyncio.Protocol):
     # --- writing and flow, as a transport has them
 
     def write(self, data: bytes | memoryview) -> None:
-        if self._tls is None:
+        if self._tls is None:  # nothing can be said in the middle of a handshake
             self._raw.write(data)
-        elif not self.lost:
-            self._tls.write(data)
-            self._raw.write(self._outgoing.read())
 
     def pause_reading(self) -> None:
         self._raw.pause_reading()

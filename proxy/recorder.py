@@ -1,4 +1,4 @@
-"""Writing the recordings: appended in the data path, hashed and synced in a thread, every 50 ms.
+"""Writing the recordings: hashed in the data path, written and synced in a thread, every 50 ms.
 
 What cannot be recorded does not go on: a write that fails, a file that was removed, a disk that does not
 answer and a backlog that grows too long all fail the tracks concerned, and their sessions are cut.
@@ -19,12 +19,14 @@ from typing import Protocol
 import msgspec
 
 from proxy import recording
-from proxy.recording import GENESIS, Footer, Header, Statement, chain
+from proxy.recording import GENESIS, Footer, Header, Statement
 
 TEXT_LIMIT = 64 * 1024
 """Bytes of a statement that are kept; of a longer one the hash of the whole is kept beside its beginning."""
 
-_ENCODER = msgspec.json.Encoder()
+_encode = msgspec.json.Encoder().encode
+_HASH = slice(-67, -3)
+"""Where a line has its hash: in front of `"}` and the line's end."""
 
 
 class RecordingError(Exception):
@@ -32,9 +34,7 @@ class RecordingError(Exception):
 
 
 class Row(Protocol):
-    """What a protocol appends: raw values, made into an entry by the thread."""
-
-    text: bytes
+    """What a protocol appends: raw values, that make themselves into an entry."""
 
     def entry(self, n: int) -> Statement: ...
 
@@ -46,22 +46,28 @@ class Track:
         self._recorder = recorder
         self._descriptor = descriptor
         self._failed = failed
-        self._rows: deque[Row] = deque()
+        self._lines: deque[bytes] = deque()
         self._added = 0  # bytes, written by the event loop only
         self._taken = 0  # bytes, written by the thread only
         self._numbered = 0
-        self._footer: Footer | None = None
+        self._finished = False
         self._ended: asyncio.Future[None] | None = None
-        self._next = GENESIS
+        self._next = GENESIS.encode()
         self.queued = False
         self.error = ""
         self.progress = (0, GENESIS)
         """Entries that are on disk and the hash of the last one."""
 
     def append(self, row: Row) -> None:
-        """Add an execution. It is on disk some 50 ms later, or the session's `failed` is called."""
-        self._rows.append(row)
-        self._added += len(row.text)
+        """Add an execution. It is on disk some 50 ms later, or the session's `failed` is called.
+
+        It becomes a line here and now: what it is made of is still in the processor's cache, and a thread
+        that did it would only take turns with this one for the interpreter.
+        """
+        self._numbered += 1
+        line = self._line(row.entry(self._numbered))
+        self._lines.append(line)
+        self._added += len(line)
         if not self.queued:
             self.queued = True
             self._recorder.dirty.append(self)
@@ -79,31 +85,31 @@ class Track:
         """Write the footer behind everything appended, and return when it is on disk (or has failed)."""
         if self._ended is None:
             self._ended = asyncio.get_running_loop().create_future()
-            self._footer = footer
+            self._lines.append(self._line(footer))
+            self._finished = True
             self.queued = True
             self._recorder.dirty.append(self)
         await self._ended
         self._recorder.forget(self)
+
+    def _line(self, entry: recording.Entry) -> bytes:
+        encoded = _encode(entry)
+        self._next = linked = hashlib.sha256(self._next + encoded).hexdigest().encode()  # recording.chain
+        return b'{"entry":%b,"hash":"%b"}\n' % (encoded, linked)
 
     # --- in the thread from here on
 
     def write(self) -> None:
         """Write and sync what is pending. Raises OSError."""
         self.queued = False  # before draining: what comes in meanwhile queues this track again
-        # Taken before the rows: nothing is appended once there is a footer, so it comes behind them all.
-        footer = self._footer
+        # Looked at before the lines: nothing is appended behind the footer, so it is among them.
+        finished = self._finished
         lines: list[bytes] = []
-        while self._rows:
-            row = self._rows.popleft()
-            self._taken += len(row.text)
-            self._numbered += 1
-            lines.append(self._line(row.entry(self._numbered)))
-        if footer is not None:
-            self._footer = None
-            lines.append(self._line(footer))
+        while self._lines:
+            lines.append(self._lines.popleft())
         if lines and not self.error:
             self._put(lines)
-        if footer is not None:
+        if finished:
             self.release()
 
     def begin(self, header: Header) -> None:
@@ -117,19 +123,16 @@ class Track:
         if self._ended is not None:
             self._recorder.call(_settle, self._ended)
 
-    def _line(self, entry: recording.Entry) -> bytes:
-        encoded = _ENCODER.encode(entry)
-        self._next = chain(self._next, encoded)
-        return b'{"entry":%b,"hash":"%b"}\n' % (encoded, self._next.encode())
-
     def _put(self, lines: list[bytes]) -> None:
-        view = memoryview(b"".join(lines))
+        whole = b"".join(lines)
+        view = memoryview(whole)
+        self._taken += len(whole)
         while view:
             view = view[os.write(self._descriptor, view) :]
         os.fdatasync(self._descriptor)
         if os.fstat(self._descriptor).st_nlink == 0:
             raise FileNotFoundError("it was removed")
-        self.progress = (self.progress[0] + len(lines), self._next)
+        self.progress = (self.progress[0] + len(lines), lines[-1][_HASH].decode())
 
 
 def _settle(future: asyncio.Future[None]) -> None:

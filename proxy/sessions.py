@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 from proxy.authority import Admission, Progress, ReviewDecided
@@ -33,10 +34,8 @@ class SystemClock:
     """
 
     def __init__(self) -> None:
-        self._id = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
-
-    def monotonic(self) -> float:
-        return time.clock_gettime(self._id)
+        which = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+        self.monotonic: Callable[[], float] = partial(time.clock_gettime, which)  # asked at every statement
 
     def now(self) -> datetime:
         return datetime.now(UTC)

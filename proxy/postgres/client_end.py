@@ -187,6 +187,8 @@ class ClientEnd:
         now = self._now()
         verdict = PASS if session.reading is None else session.verdict(text, now)
         step = ParseStep(name, text, verdict, now, session.origin)
+        if session.reading is not None:
+            step.stamp = session.reading.stamp_for(verdict)
         if session.holds:
             step.types = chunk[at:end]
             self._held.parse(step)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 PROTOCOL_3_0 = 196608
 PROTOCOL_3_2 = 196610
@@ -281,17 +282,25 @@ def read_bind(body: bytes) -> Bind:
     """Read a Bind's body. Raises WireError where the server would call it malformed."""
     portal, at = cstring(body, 0)
     statement, at = cstring(body, at)
-    formats, at = _read_formats(body, at)
-    values, at = _read_values(body, at)
+    formats, values, at = read_bound(body, at)
     results, at = _read_formats(body, at)
     if at != len(body):
         raise WireError("bytes follow a Bind's end")
-    if len(formats) > 1 and len(formats) != len(values):
-        raise WireError("a Bind has another number of formats than of values")
     return Bind(portal, statement, formats, values, results)
 
 
+def read_bound(body: bytes, at: int) -> tuple[tuple[int, ...], tuple[bytes | None, ...], int]:
+    """A Bind's formats and values behind its two names, at `at`, and the offset behind them."""
+    formats, at = _read_formats(body, at)
+    values, at = _read_values(body, at)
+    if len(formats) > 1 and len(formats) != len(values):
+        raise WireError("a Bind has another number of formats than of values")
+    return formats, values, at
+
+
 def _read_formats(body: bytes, at: int) -> tuple[tuple[int, ...], int]:
+    if body[at : at + 2] == b"\0\0":
+        return (), at + 2
     try:
         (count,) = _SHORT.unpack_from(body, at)
         return struct.unpack_from(f"!{count}H", body, at + 2), at + 2 + 2 * count
@@ -311,6 +320,7 @@ def describe_portal(name: bytes) -> bytes:
     return message(b"D", b"P" + name + b"\0")
 
 
+@lru_cache(maxsize=1024)
 def command_rows(tag: bytes) -> int:
     """The rows that a CommandComplete tag counts: `SELECT 5` and `INSERT 0 5` say 5, `BEGIN` says 0."""
     last = tag[tag.rfind(b" ") + 1 :]

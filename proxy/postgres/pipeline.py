@@ -112,22 +112,23 @@ class Execution(Step):
         self.late: Verdict | None = None  # what to say when it was cancelled for taking too long
 
     def entry(self, n: int) -> Statement:
-        """The recording's entry; runs in the recorder's thread."""
+        """The recording's entry. Its fields stand in Statement's order: here names would cost time."""
         text, digest, length = kept_text(self.text)
+        verdict = self.verdict
         return Statement(
-            n=n,
-            at=round(self.started - self.origin, 6),
-            text=text,
-            outcome=self.outcome,
-            took=round(self.took, 6),
-            tag=self.tag.decode("utf-8", "replace"),
-            rows=self.rows,
-            parameters=_parameters(self.bound, self.verdict.scrub_errors),
-            sqlstate=self.sqlstate.decode("ascii", "replace"),
-            message=self.message.decode("utf-8", "replace"),
-            verdict="" if self.verdict is PASS else self.verdict.statement_class.value,
-            sha256=digest,
-            length=length,
+            n,
+            int((self.started - self.origin) * 1e6) / 1e6,
+            text,
+            self.outcome,
+            int(self.took * 1e6) / 1e6,
+            self.tag.decode("utf-8", "replace"),
+            self.rows,
+            _parameters(self.bound, verdict.scrub_errors) if self.bound else [],
+            self.sqlstate.decode("ascii", "replace") if self.sqlstate else "",
+            self.message.decode("utf-8", "replace") if self.message else "",
+            "" if verdict is PASS else verdict.statement_class._value_,
+            digest,
+            length,
             **({} if self.review is None else self.review.told),
         )
 
@@ -139,13 +140,17 @@ class QueryStep(Execution):
 
 
 class ParseStep(Execution):
-    """A Parse. It is recorded only when it fails or is refused: it runs nothing."""
+    """A Parse. It is recorded only when it fails or is refused: it runs nothing.
 
-    __slots__ = ("name", "parameters", "types")
+    Its verdict holds as long as the catalog's picture has this `stamp`.
+    """
+
+    __slots__ = ("name", "parameters", "stamp", "types")
 
     def __init__(self, name: bytes, text: bytes, verdict: Verdict, started: float, origin: float) -> None:
         super().__init__(text, verdict, started, origin)
         self.name = name
+        self.stamp = ""
         self.types = b""  # what the client said of its parameters
         self.parameters = b""  # what the target said of them
 
@@ -202,11 +207,12 @@ class Pipeline:
     def head(self) -> Step:
         """The step that the next answer belongs to. Raises WireError when nothing is under way."""
         steps = self.steps
-        while steps and steps[0] is COPY_END:
+        while steps:
+            step = steps[0]
+            if step is not COPY_END:
+                return step
             steps.popleft()
-        if not steps:
-            raise codec.WireError("an answer came to nothing that was asked")
-        return steps[0]
+        raise codec.WireError("an answer came to nothing that was asked")
 
     @property
     def rested(self) -> bool:
@@ -263,15 +269,16 @@ class Pipeline:
 
 def _parameters(bound: bytes, scrub: bool) -> list[str | None]:
     """A Bind's values for the recording: text as it came, binary as `\\x` and hex; nothing when scrubbed."""
-    if not bound:
-        return []
     try:
-        it = codec.read_bind(bound)
-    except codec.WireError:
+        formats, values, _ = codec.read_bound(bound, bound.index(b"\0", bound.index(b"\0") + 1) + 1)
+    except (codec.WireError, ValueError):
         return []
     if scrub:
-        return ["(masked)" if value is not None else None for value in it.values]
+        return ["(masked)" if value is not None else None for value in values]
+    if not any(formats):
+        return [None if value is None else kept_text(value)[0] for value in values]
+    kinds = formats if len(formats) > 1 else formats * len(values)
     return [
-        None if value is None else ("\\x" + value[:4096].hex() if it.format(index) else kept_text(value)[0])
-        for index, value in enumerate(it.values)
+        None if value is None else ("\\x" + value[:4096].hex() if kind else kept_text(value)[0])
+        for value, kind in zip(values, kinds, strict=True)
     ]

@@ -10,7 +10,7 @@ from proxy.postgres import codec
 from proxy.postgres.picture import Picture, Pictures
 from proxy.sql import errors, lexer
 from proxy.sql.guard import SessionNames, StatementVerdict, Verdict, VerdictCache
-from proxy.sql.guardrails import Allow, Circumstances, Hold, Limits, Refuse, judge
+from proxy.sql.guardrails import Allow, Circumstances, Hold, Limits, Refuse, judge, worst_class
 from proxy.sql.mask import FieldDescription, plan_columns
 from proxy.sql.rows import MaskPlan
 from workflows.model import StatementClass, Terms
@@ -43,7 +43,7 @@ NO_LIMITS = Limits()
 
 # The lexer's own number, put so that the search can skip to the next digit.
 _NUMBER = re.compile(rb"[0-9](?<![0-9A-Za-z_$.].)[0-9]*(?:\.[0-9]+)?(?![0-9A-Za-z_$.])", re.DOTALL)
-_PLAIN = bytes({*range(0x20, 0x7F), 9, 10, 13} - set(b"'\"\\$"))
+_PLAIN = bytes({*range(0x20, 0x7F), 9, 10, 13} - set(b"'\"\\$-/"))
 
 
 def quick_key(text: bytes) -> bytes | None:
@@ -51,7 +51,8 @@ def quick_key(text: bytes) -> bytes | None:
 
     The verdict found under a blanked key was kept there only because the lexer gave that key, too.
     """
-    if text.translate(None, _PLAIN) or b"--" in text or b"/*" in text:
+    odd = text.translate(None, _PLAIN)
+    if odd and (odd.strip(b"-/") or b"--" in text or b"/*" in text):
         return None
     return _NUMBER.sub(b"0", text)
 
@@ -125,12 +126,18 @@ class Reading:
                     self._known[key] = found
         return found
 
+    def stamp_for(self, verdict: Verdict) -> str:
+        """Until when this verdict holds: as long as `stamp` equals it. Empty when it has to be found anew."""
+        return "" if isinstance(verdict, Ruled) and verdict.named else self.stamp
+
     def _guardrails(self, verdict: Verdict) -> Verdict:
         """The verdict after the guardrails."""
-        if not verdict.allowed or not self._terms.guardrails:
+        if not verdict.allowed or not (self._terms.guardrails or self._terms.hold_commit):
             return verdict
         named = any(statement.runs is not None for statement in verdict.statements)
         where = replace(self._who, prepared=self._names.known) if named else self._who
+        if named:  # EXECUTE does what its statement does
+            verdict = replace(verdict, statement_class=worst_class(verdict, where))
         match judge(verdict, self._terms.guardrails, where):
             case Refuse(_, message, hint):
                 return _ruled(verdict, action="refuse", reason=message, hint=hint, named=named)

@@ -27,10 +27,11 @@ from proxy.sql.rows import BrokenRow, rewrite_data_rows
 if TYPE_CHECKING:
     from proxy.postgres.session import Session
 
-_HEAD = struct.Struct("!BI").unpack_from
+_LENGTH = struct.Struct("!I").unpack_from
 _DATA_ROW = ord("D")
 _IDLE = ord("I")
 _STATEMENT = ord("S")
+_RUNS = (QueryStep, ExecuteStep)
 _S = TypeVar("_S", bound=Step)
 
 
@@ -102,9 +103,11 @@ class Replies:
         if portal is None:  # a cursor declared by SQL: the origins of its columns decide
             portal = self._pipeline.portals[name] = BindStep(name, b"", b"")
         statement, hide = None, False
-        if portal.prepared is not None:
-            # Read again, from memory when nothing changed: the catalog may be another than at the Parse.
-            verdict = reading.verdict(portal.prepared.text)
+        prepared = portal.prepared
+        if prepared is not None:
+            verdict = prepared.verdict
+            if prepared.stamp != reading.stamp:  # the catalog may be another than at the Parse
+                verdict = reading.verdict(prepared.text)
             hide = verdict.action == "refuse"
             statement = verdict.statements[0] if len(verdict.statements) == 1 else None
         portal.plan = reading.plan(body, statement, hide=hide)
@@ -120,11 +123,12 @@ class Replies:
         if holder is None or not holder.described:
             raise WireError("rows came whose columns were not described")
         size = len(chunk)
-        while size - end >= 5:
-            kind, length = _HEAD(chunk, end)
-            if kind != _DATA_ROW or end + 1 + length > size:
+        last = size - 5
+        while end <= last and chunk[end] == _DATA_ROW:
+            after = end + 1 + _LENGTH(chunk, end + 1)[0]
+            if after > size:
                 break
-            end += 1 + length
+            end = after
         if step.limit is not None and not self._limiter.rows(step, step.limit, _count(chunk, at, end)):
             return end, b""
         if holder.plan is None:
@@ -346,7 +350,7 @@ class Replies:
 
     def _execution(self) -> QueryStep | ExecuteStep:
         step = self._pipeline.head()
-        if not isinstance(step, (QueryStep, ExecuteStep)):
+        if not isinstance(step, _RUNS):
             raise WireError("a result came to something that runs nothing")
         return step
 
@@ -387,13 +391,13 @@ def _count(chunk: bytes, at: int, end: int) -> int:
     """How many whole messages there are from `at` to `end`."""
     count = 0
     while at < end:
-        at += 1 + _HEAD(chunk, at)[1]
+        at += 1 + _LENGTH(chunk, at + 1)[0]
         count += 1
     return count
 
 
 _Reader = Callable[[Replies, bytes, int, int], bytes | None]
-READERS: dict[int, _Reader] = {
+_READERS: dict[int, _Reader] = {
     ord("1"): Replies._parse_complete,
     ord("2"): Replies._bind_complete,
     ord("3"): Replies._close_complete,
@@ -412,3 +416,4 @@ READERS: dict[int, _Reader] = {
     ord("N"): Replies._notice,
     ord("S"): Replies._parameter_status,
 }
+READERS: list[_Reader | None] = [_READERS.get(kind) for kind in range(256)]

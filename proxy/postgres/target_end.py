@@ -23,6 +23,7 @@ HOLD = 256 * 1024
 _HEAD = struct.Struct("!BI").unpack_from
 _DATA_ROW = ord("D")
 _COPY_DATA = ord("d")
+_UNREAD = (_DATA_ROW, _COPY_DATA)
 
 
 class TargetEnd:
@@ -92,27 +93,23 @@ class TargetEnd:
         start, at = 0, self._skip
         self._skip = 0
         guarded = self._reading is not None
-        while size - at >= 5:
+        replies = self._replies
+        last = size - 5
+        while at <= last:
             kind, length = _HEAD(chunk, at)
             end = at + 1 + length
             if end > size:
                 break
-            if kind == _COPY_DATA or (kind == _DATA_ROW and not guarded):
+            if kind == _DATA_ROW and guarded:
+                end, instead = replies.data_rows(chunk, at, end)
+            elif kind in _UNREAD:
                 at = end
                 continue
-            if kind == _DATA_ROW:
-                end, rows = self._replies.data_rows(chunk, at, end)
-                if rows is not None:
-                    if at > start:
-                        self._write(chunk[start:at])
-                    self._write(rows)
-                    start = end
-                at = end
-                continue
-            reader = READERS.get(kind)
-            if reader is None or length < 4:
-                raise WireError(f"message type {kind:#04x} is not one the gate lets a target send")
-            instead = reader(self._replies, chunk, at + 5, end)
+            else:
+                reader = READERS[kind]
+                if reader is None or length < 4:
+                    raise WireError(f"message type {kind:#04x} is not one the gate lets a target send")
+                instead = reader(replies, chunk, at + 5, end)
             if instead is not None:
                 if at > start:
                     self._write(chunk[start:at])
