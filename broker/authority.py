@@ -233,6 +233,7 @@ class LocalAuthority:
             remaining,
             self.lease,
             upstream,
+            self.seal.derive(f"mask {grant.resource}"),
         )
 
     async def _live(

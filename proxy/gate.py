@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import secrets
 import ssl
 from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
@@ -38,8 +37,7 @@ class GateSettings:
     """How a gate listens and keeps. Spans are seconds, sizes bytes.
 
     `worker` (0 to 127) tells the worker processes behind one port apart; a cancel request that arrives at
-    another worker than its session's is given to `cancel_elsewhere(worker, pid, secret)`. `mask_key` makes
-    the pseudonyms of the hash mask; they stay equal between gates and starts when it does.
+    another worker than its session's is given to `cancel_elsewhere(worker, pid, secret)`.
     """
 
     name: str
@@ -57,7 +55,6 @@ class GateSettings:
     greeting_timeout: float = 60.0
     max_greetings: int = 1000
     max_message: int = 64 << 20
-    mask_key: bytes = field(default_factory=lambda: secrets.token_bytes(32), repr=False)
 
 
 @dataclass(slots=True)

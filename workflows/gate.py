@@ -6,7 +6,7 @@ instants, so that a skewed wall clock on either side can only shorten access.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from workflows.model import EndReason, Quorum, ReviewState, Statement, Terms
 
@@ -54,7 +54,8 @@ class Admission:
     """The broker's yes: a session opened under a grant.
 
     `remaining` is the seconds until the grant's expiry; `lease` the seconds this yes is good for unless
-    renewed.
+    renewed. `mask_key` is the resource's own key for pseudonyms: the same at every gate and after every
+    restart, so that equal values stay equal.
     """
 
     session: str
@@ -66,6 +67,7 @@ class Admission:
     remaining: float
     lease: float
     upstream: Upstream
+    mask_key: bytes = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hashlib
+import hmac
 import os
 from pathlib import Path
 
@@ -37,12 +38,17 @@ class Seal:
             raise ValueError("a seal key is 32 bytes in base 64 (make one with: openssl rand -base64 32)")
         self._keys = {key_id(key): key for key in keys}
         self.current = key_id(keys[0])
+        self._root = keys[-1]
 
     def __repr__(self) -> str:
         return f"Seal({self.current}, opens {len(self._keys)})"
 
     def knows(self, key: str) -> bool:
         return key in self._keys
+
+    def derive(self, purpose: str) -> bytes:
+        """A key of 32 bytes for `purpose`, from the oldest key: it stays when a newer one is put before it."""
+        return hmac.digest(self._root, b"portcullis derived key\0" + purpose.encode(), "sha256")
 
     def close(self, secret: str, bound_to: str) -> str:
         """Seal a secret for `bound_to`."""

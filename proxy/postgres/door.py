@@ -216,9 +216,8 @@ class PostgresDoor:
         if session.over:
             raise Turned
         it = session.admission
-        key = hmac.digest(self._gate.settings.mask_key, it.resource.encode(), "sha256")
         who = Circumstances(it.principal, it.resource, it.role)
-        return Reading(self._gate.pictures, picture, it.terms, key, self._gate.clock.monotonic(), who)
+        return Reading(self._gate.pictures, picture, it.terms, it.mask_key, self._gate.clock.monotonic(), who)
 
     async def _record(self, session: Session) -> None:
         it = session.admission

@@ -78,3 +78,10 @@ def test_a_malformed_key_is_said_without_showing_it(text: str, tmp_path: Path) -
 
 def test_nothing_printed_shows_a_key() -> None:
     assert base64.b64encode(KEY).decode() not in repr(Seal([KEY]))
+
+
+def test_a_derived_key_outlives_a_new_seal_key_and_differs_by_purpose() -> None:
+    old, new = bytes(range(32)), bytes(range(32, 64))
+    assert Seal([new, old]).derive("mask prod-db") == Seal([old]).derive("mask prod-db")
+    assert Seal([old]).derive("mask prod-db") != Seal([old]).derive("mask other-db")
+    assert Seal([old]).derive("mask prod-db") != old

@@ -203,6 +203,7 @@ class MemoryAuthority:
                         left,
                         self.lease,
                         it.upstream,
+                        b"k" * 32,
                     )
         return Refusal("no-grant", "You have no live grant.", f"/access request {knock.resource} 1h")
 
