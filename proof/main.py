@@ -1,0 +1,92 @@
+"""`proof/run`: each suite directly and through the gate, compared test by test."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from proof import python_suites, report
+from proof.fetch import Library, Missing
+from proof.house import TOP, House, Way, open_house
+from proof.open_gate import POLICIES
+from proof.outcomes import Outcomes, counts, differences
+
+
+@dataclass(frozen=True)
+class Suite:
+    """How a suite runs one way. In an `exact` one a test must also print the same."""
+
+    run: Callable[[Library, House, Way, Path], Outcomes]
+    exact: bool = False
+
+
+SUITES: dict[str, Suite] = {
+    "asyncpg": Suite(python_suites.asyncpg),
+    "psycopg2": Suite(python_suites.psycopg2),
+    "sqlalchemy-psycopg": Suite(python_suites.sqlalchemy_psycopg),
+    "sqlalchemy-asyncpg": Suite(python_suites.sqlalchemy_asyncpg),
+    "django": Suite(python_suites.django),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
+    library = Library(options.library)
+    rows = []
+    for name in options.suites or SUITES:
+        with tempfile.TemporaryDirectory(prefix="portcullis-proof-") as folder:
+            rows.append(_compare(name, SUITES[name], library, Path(folder), options))
+    report.save(options.out, rows)
+    print(report.markdown(rows))
+    return 1 if any(row.unexplained for row in rows) else 0
+
+
+def _compare(
+    name: str, suite: Suite, library: Library, folder: Path, options: argparse.Namespace
+) -> report.Row:
+    """Both ways by turns; a test whose end is not the same each time on one way says nothing."""
+    found: dict[str, list[Outcomes]] = {"direct": [], "gate": []}
+    try:
+        with open_house(folder / "house", policy=options.policy) as house:
+            for turn in range(options.turns):
+                for way in (house.direct, house.gate):
+                    home = folder / f"{way.name}{turn}"
+                    home.mkdir()
+                    home.chmod(0o777)
+                    begun = time.monotonic()
+                    outcomes = suite.run(library, house, way, home)
+                    found[way.name].append(outcomes)
+                    print(f"{name} {way.name}: {counts(outcomes)} in {time.monotonic() - begun:.0f} s", flush=True)
+                if not differences(found["direct"][-1], found["gate"][-1], exact=suite.exact):
+                    break
+            if options.keep:
+                shutil.copytree(folder, options.keep / name, dirs_exist_ok=True, symlinks=True,
+                                ignore=shutil.ignore_patterns("data", "suite"))
+    except Missing as missing:
+        print(f"{name}: {missing}", file=sys.stderr)
+        return report.Row(name, {}, {}, [], [], failure=str(missing))
+    return report.row(name, found["direct"], found["gate"], exact=suite.exact)
+
+
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(prog="proof/run", description=__doc__)
+    parser.add_argument("suites", nargs="*", metavar="suite", help=", ".join(SUITES))
+    parser.add_argument("--policy", choices=POLICIES, default="open")
+    parser.add_argument("--turns", type=int, default=3, help="at most, while the two ways still differ")
+    parser.add_argument("--library", type=Path, default=TOP / ".proof", help="where sources are kept")
+    parser.add_argument("--out", type=Path, default=TOP / ".proof" / "report", help="JSON and Markdown go here")
+    parser.add_argument("--keep", type=Path, help="keep the suites' own output here")
+    options = parser.parse_args(arguments)
+    if unknown := set(options.suites) - SUITES.keys():
+        parser.error(f"there is no suite {', '.join(sorted(unknown))}; there are {', '.join(SUITES)}")
+    return options
+
+
+if __name__ == "__main__":
+    sys.exit(main())

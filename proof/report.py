@@ -1,0 +1,80 @@
+"""The result: counts, differences, and what explains them, as JSON and Markdown."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
+from pathlib import Path
+
+from proof.outcomes import Difference, Outcomes, counts, differences
+
+EXPLAINED = Path(__file__).with_name("explained.toml")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One suite's result. `explained` pairs a difference with its reason."""
+
+    suite: str
+    direct: Mapping[str, int]
+    gate: Mapping[str, int]
+    explained: Sequence[tuple[Difference, str]]
+    unexplained: Sequence[Difference]
+    unsteady: int = 0
+    failure: str = ""
+
+
+def row(suite: str, direct: Sequence[Outcomes], gate: Sequence[Outcomes], *, exact: bool = False) -> Row:
+    """Put a suite's turns together. A test that ends now so, now otherwise on one way is unsteady: where its
+    ends overlap with the other way's, it tells nothing of the gate.
+    """
+    last = differences(direct[-1], gate[-1], exact=exact)
+    real, unsteady = [], 0
+    for it in last:
+        here, there = _ends(it.test, direct, exact), _ends(it.test, gate, exact)
+        if here & there:
+            unsteady += 1
+        else:
+            real.append(it)
+    reasons = tomllib.loads(EXPLAINED.read_text()).get(suite, {})
+    explained, unexplained = [], []
+    for it in real:
+        reason = next((why for test, why in reasons.items() if fnmatchcase(it.test, test)), "")
+        if reason:
+            explained.append((it, reason))
+        else:
+            unexplained.append(it)
+    return Row(suite, counts(direct[-1]), counts(gate[-1]), explained, unexplained, unsteady)
+
+
+def _ends(test: str, turns: Sequence[Outcomes], exact: bool) -> set[tuple[str, str]]:
+    found = (turn.get(test) for turn in turns)
+    return {("failed", "") if it is None else (it.status, it.said if exact else "") for it in found}
+
+
+def markdown(rows: Sequence[Row]) -> str:
+    lines = ["| suite | directly | through the gate | differences | explained | unsteady |"]
+    lines.append("| --- | --- | --- | --- | --- | --- |")
+    for it in rows:
+        total = len(it.explained) + len(it.unexplained)
+        ways = " | ".join(_count(way) for way in (it.direct, it.gate))
+        lines.append(f"| {it.suite} | {ways} | {total} | {len(it.explained)} | {it.unsteady} |")
+    for it in rows:
+        for difference in it.unexplained:
+            said = " ".join((difference.gate.said or difference.direct.said).split())[-300:]
+            ends = f"{difference.direct.status} directly, {difference.gate.status} through the gate"
+            lines += ["", f"- **{it.suite}** `{difference.test}`: {ends}. {said}"]
+    return "\n".join(lines)
+
+
+def _count(way: Mapping[str, int]) -> str:
+    return f"{way.get('passed', 0)} passed, {way.get('failed', 0)} failed, {way.get('skipped', 0)} skipped"
+
+
+def save(folder: Path, rows: Sequence[Row]) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "report.json").write_text(json.dumps([asdict(it) for it in rows], indent=1) + "\n")
+    (folder / "report.md").write_text(markdown(rows) + "\n")
