@@ -47,7 +47,7 @@ class Seal:
         return key in self._keys
 
     def derive(self, purpose: str) -> bytes:
-        """A key of 32 bytes for `purpose`, from the oldest key: it stays when a newer one is put before it."""
+        """A key of 32 bytes for `purpose`, from the oldest key: a newer one put first does not change it."""
         return hmac.digest(self._root, b"portcullis derived key\0" + purpose.encode(), "sha256")
 
     def close(self, secret: str, bound_to: str) -> str:
