@@ -20,7 +20,7 @@ from broker.bus import OUTBOX, Bus
 from broker.bus.in_process import InProcessBus
 from broker.bus.redis import RedisBus
 from broker.clock import Chance, Clock, SystemChance, SystemClock
-from broker.config import ConfigHolder, Problem
+from broker.config import Problem
 from broker.credentials import seal
 from broker.credentials.seal import Seal
 from broker.credentials.worker import CredentialWorker
@@ -28,6 +28,7 @@ from broker.identity import tokens
 from broker.identity.tokens import Tokens
 from broker.oncall.roster import Roster
 from broker.outbox import Outbox
+from broker.policy_file.holder import ConfigHolder
 from broker.scheduler import Scheduler
 from broker.service import Service
 from broker.settings import Settings

@@ -25,8 +25,9 @@ from bot.app import EVENTS_PATH
 from bot.sandbox import App, Sandbox, create_sandbox
 from broker import logs
 from broker.clock import SystemClock
-from broker.config import Config, ConfigError, load
+from broker.config import Config, ConfigError
 from broker.identity.tokens import LIFETIMES, TokenKind
+from broker.policy_file.holder import load
 from cli.dev_idp import start_dev_idp
 from cli.embedded_postgres import EmbeddedPostgres, Server, find_client, next_free
 from cli.house import House

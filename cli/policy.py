@@ -18,7 +18,8 @@ def check(
     ),
 ) -> None:
     """Check a policy file: every problem with file, line and column, and exit code 1."""
-    from broker.config import ConfigError, load
+    from broker.config import ConfigError
+    from broker.policy_file.holder import load
 
     try:
         config = load(file)
@@ -46,7 +47,8 @@ def explain(
 
 
 def _offline(file: Path, person: str, resource: str) -> list[str]:
-    from broker.config import ConfigError, load
+    from broker.config import ConfigError
+    from broker.policy_file.holder import load
     from workflows.policy import explain as explained
 
     try:

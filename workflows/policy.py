@@ -1,6 +1,6 @@
 """Who may ask for what, who decides, for how long and on what terms.
 
-A `Policy` is the meaning of access.yaml, whole and consistent; broker/config.py reads and checks the file.
+A `Policy` is the meaning of access.yaml, whole and consistent; broker/policy_file reads and checks the file.
 The first rule, in the order of the file, that fits the person, the resource and the role is the one that
 applies. Where none fits, the answer is no.
 """

@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from broker.config import ConfigError, ConfigHolder, SecretRef, load
+from broker.config import ConfigError, SecretRef
 from broker.policy_file import marks
+from broker.policy_file.holder import ConfigHolder, load
 from workflows.model import Mask, Quorum
 
 GOOD = """\

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from broker.config import ConfigError, load
+from broker.config import ConfigError
+from broker.policy_file.holder import load
 from workflows.model import Action, Guardrail, Quorum, StatementClass, Terms
 
 FILE = """\

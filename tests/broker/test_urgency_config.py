@@ -9,7 +9,8 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from broker.config import ConfigError, load
+from broker.config import ConfigError
+from broker.policy_file.holder import load
 from workflows.policy import Emergency, QuietHours, Step, StepKind
 
 GOOD = """\

@@ -23,9 +23,9 @@ import yaml
 
 from bot.app import create_bot
 from bot.sandbox import App, Driver, Message, Sandbox, create_sandbox
-from broker.config import load
 from broker.identity.tokens import TokenKind
 from broker.keeper import Broker, create_broker
+from broker.policy_file.holder import load
 from broker.settings import Settings
 from cli.sample.workspace import workspace_of
 from proxy.gate import Gate, GateSettings

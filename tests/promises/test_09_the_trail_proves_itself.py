@@ -19,7 +19,7 @@ from sqlalchemy import update
 from broker.audit import all_entries
 from broker.bus.in_process import InProcessBus
 from broker.clock import SystemChance, SystemClock
-from broker.config import load
+from broker.policy_file.holder import load
 from broker.service import Service
 from broker.store.engine import Store
 from broker.store.tables import audit, audit_head

@@ -19,11 +19,11 @@ from broker.api.parts import GateAddress, Parts
 from broker.authority import LocalAuthority
 from broker.bus.in_process import InProcessBus
 from broker.clock import SystemChance, SystemClock
-from broker.config import ConfigHolder
 from broker.credentials.seal import Seal
 from broker.identity.kept import Keep
 from broker.identity.tokens import Tokens
 from broker.identity.web import WebSessions
+from broker.policy_file.holder import ConfigHolder
 from broker.service import Service
 from broker.store.engine import Store
 

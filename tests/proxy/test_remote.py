@@ -18,9 +18,9 @@ import pytest
 
 from broker.bus.in_process import InProcessBus
 from broker.clock import SystemChance, SystemClock
-from broker.config import ConfigHolder
 from broker.credentials.seal import Seal
 from broker.identity.tokens import TokenKind, Tokens
+from broker.policy_file.holder import ConfigHolder
 from broker.service import Service
 from broker.store import credentials
 from broker.store.credentials import SealedLogin
