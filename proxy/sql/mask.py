@@ -2,27 +2,26 @@
 
 Methods: full ("***"), null, last4 ("***" and the last four characters of a value of at least eight), email
 ("a***@***"), hash (16 hexadecimal digits of HMAC-SHA256 under a key of the resource: equal values stay
-equal). Only text has a place for such a text; a value of any other type becomes NULL, right in both wire
+equal), pseudonym (the same look with other letters and digits, for text, integers, numeric, uuid and date).
+Only text has a place for the others; there a value of any other type becomes NULL, right in both wire
 formats. A value computed from masked columns is always masked in full: `left(email, 1)` under last4 or hash
 would give the value away piece by piece. Nor does it stay NULL: `nullif(left(email, 1), 'a')` would tell.
 """
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 from proxy.sql.guard import ColumnVerdict, StatementVerdict
 from proxy.sql.masked import MaskSet
-from proxy.sql.rows import MaskPlan, Replacement
+from proxy.sql.methods import FULL, Replacement, email, hasher, last4, pseudonym
+from proxy.sql.rows import MaskPlan
 
 # text, varchar, bpchar: their binary format is their text (pg_type.dat).
 _TEXT_OIDS = frozenset({25, 1043, 1042})
 _TEXT_NAMES = frozenset({"citext"})
-_FULL = b"***"
+_TEXT = 25
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,15 +103,16 @@ def _clear_origin(described: FieldDescription, masks: MaskSet) -> bool:
 
 
 def _replacement(method: str, described: FieldDescription, masks: MaskSet, key: bytes) -> Replacement:
+    if method == "pseudonym":
+        type_oid = _TEXT if _is_text(described, masks) else described.type_oid
+        return pseudonym(key, type_oid, described.format == 1)
     if method == "null" or not _is_text(described, masks):
         return None
     if method == "last4":
         return last4
     if method == "email":
         return email
-    if method == "hash":
-        return _hasher(key)
-    return _FULL
+    return hasher(key) if method == "hash" else FULL
 
 
 def _is_text(described: FieldDescription, masks: MaskSet) -> bool:
@@ -122,27 +122,3 @@ def _is_text(described: FieldDescription, masks: MaskSet) -> bool:
     return relation is not None and any(
         c.type_oid == described.type_oid and c.type_name in _TEXT_NAMES for c in relation.columns
     )
-
-
-def last4(value: bytes) -> bytes:
-    """ "***" and the last four characters; of a short value nothing, since four would be most of it."""
-    text = value.decode("utf-8", "replace")
-    return _FULL + text[-4:].encode() if len(text) >= 8 else _FULL
-
-
-def email(value: bytes) -> bytes:
-    """The first letter of an address: a***@***. What is no address is masked in full."""
-    name, at, _ = value.decode("utf-8", "replace").rpartition("@")
-    return f"{name[0]}***@***".encode() if at and len(name) > 1 else _FULL
-
-
-@lru_cache(maxsize=256)
-def _hasher(key: bytes) -> Replacement:
-    prepared = hmac.new(key, digestmod=hashlib.sha256)
-
-    def pseudonym(value: bytes) -> bytes:
-        one = prepared.copy()
-        one.update(value)
-        return one.hexdigest()[:16].encode()
-
-    return pseudonym

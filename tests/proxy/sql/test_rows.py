@@ -8,14 +8,25 @@ from hypothesis import strategies as st
 
 from proxy.sql.errors import scrub
 from proxy.sql.guard import ColumnVerdict, StatementVerdict
-from proxy.sql.mask import FieldDescription, email, last4, plan_columns
+from proxy.sql.mask import FieldDescription, plan_columns
 from proxy.sql.masked import MaskSet
-from proxy.sql.rows import BrokenRow, MaskPlan, Replacement, rewrite_data_rows
+from proxy.sql.methods import Replacement, email, hasher, last4, pseudonym
+from proxy.sql.rows import (
+    COMPILED,
+    BrokenRow,
+    MaskPlan,
+    rewrite_data_rows,
+    rewrite_in_c,
+    rewrite_in_python,
+)
 from tests.proxy.sql.door import data_row, split_rows
 from workflows.model import StatementClass
 
+KEY = b"a key of the resource"
 values = st.one_of(st.none(), st.binary(max_size=40))
-replacements = st.sampled_from([b"***", None, b"", last4, email])
+replacements = st.sampled_from(
+    [b"***", None, b"", b"\0" * 300, last4, email, hasher(KEY), pseudonym(KEY, 25, False), lambda value: None]
+)
 
 
 @st.composite
@@ -57,6 +68,54 @@ def test_bytes_that_are_no_whole_rows_are_refused_never_passed_on(
     if inside:
         with pytest.raises(BrokenRow):
             rewrite_data_rows(chunk[: data.draw(st.sampled_from(inside))], plan)
+
+
+def both_ways(chunk: bytes, plan: MaskPlan) -> tuple[bytes | None, bytes | None]:
+    """What the compiled and the plain rewriter make of some bytes; None where they refuse them."""
+    made: list[bytes | None] = []
+    for way in (rewrite_in_c, rewrite_in_python):
+        try:
+            made.append(way(chunk, plan))
+        except (ValueError, IndexError):
+            made.append(None)
+    return made[0], made[1]
+
+
+def test_the_rewriter_that_runs_is_the_compiled_one() -> None:
+    assert COMPILED
+
+
+@given(runs(), st.data())
+def test_compiled_and_plain_make_the_same_bytes_of_whole_and_of_broken_rows(
+    run: tuple[list[list[bytes | None]], MaskPlan], data: st.DataObject
+) -> None:
+    rows, plan = run
+    chunk = bytearray(b"".join(data_row(row) for row in rows))
+    compiled, plain = both_ways(bytes(chunk), plan)
+    assert compiled == plain is not None
+    if chunk:
+        for place in data.draw(st.lists(st.integers(0, len(chunk) - 1), max_size=4)):
+            chunk[place] = data.draw(st.sampled_from([0, 1, 4, 7, 68, 127, 128, 255]))
+        compiled, plain = both_ways(bytes(chunk[: data.draw(st.integers(0, len(chunk)))]), plan)
+        assert compiled == plain
+
+
+@given(st.binary(max_size=60), st.integers(0, 3))
+def test_compiled_and_plain_refuse_the_same_bytes(tail: bytes, width: int) -> None:
+    plan = MaskPlan(width, tuple((i, b"***") for i in range(width)), frozenset({0}))
+    for chunk in (tail, data_row([None] * width) + tail, b"D\0\0\0\x20\0" + bytes([width]) + tail):
+        compiled, plain = both_ways(chunk, plan)
+        assert compiled == plain
+
+
+def test_a_mask_that_fails_ends_the_rows_in_either_way() -> None:
+    def failing(value: bytes) -> bytes:
+        raise KeyError(value)
+
+    plan = MaskPlan(1, ((0, failing),))
+    for way in (rewrite_in_c, rewrite_in_python):
+        with pytest.raises(KeyError):
+            way(data_row([b"a"]), plan)
 
 
 @given(st.binary(max_size=80))
