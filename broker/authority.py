@@ -23,6 +23,7 @@ from broker.config import Config
 from broker.credentials.seal import Seal, SealError
 from broker.identity import tokens
 from broker.identity.tokens import TokenKind
+from broker.reviews import Reviews
 from broker.service import Service
 from broker.store import credentials, sessions, stories
 from broker.store.sessions import SessionRecord
@@ -35,6 +36,7 @@ from workflows.gate import (
     Knock,
     Notice,
     Progress,
+    ReviewDecided,
     ReviewTicket,
     RunPass,
     Upstream,
@@ -59,6 +61,9 @@ class LocalAuthority:
     seal: Seal
     lease: float = 10.0
     _anchored: dict[str, float] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.reviews = Reviews(self.service)
 
     async def admit(self, knock: Knock) -> Admission | Refusal:
         """Check the token, the principal and a live grant now, and open a session under it."""
@@ -103,35 +108,45 @@ class LocalAuthority:
         self._anchored.pop(closing.session, None)
 
     async def ask_review(self, gate: str, held: HeldStatement) -> ReviewTicket | Refusal:
-        """Nobody can be asked about statements at this broker, so none that needs it may run."""
-        return Refusal(
-            "nobody-to-ask",
-            f"The rule {held.rule} needs an approval, and this broker asks nobody about statements.",
-            "Ask for a role whose guardrails allow it.",
-        )
+        """Put a held statement before those who decide."""
+        with _reachable():
+            return await self.reviews.ask(gate, held)
 
     async def take_run(self, gate: str, review: str, session: str, digest: str) -> RunPass | Refusal:
-        """What was never asked was never approved."""
-        return Refusal("not-approved", f"{review} is not known here.", "An approval is good for one run.")
+        """Give out the one run of an approved statement."""
+        with _reachable():
+            return await self.reviews.take_run(gate, review, session, digest)
 
     async def finish_run(self, gate: str, review: str, outcome: str) -> None:
-        """Nothing was run."""
+        """How the run went."""
+        with _reachable():
+            await self.reviews.finish_run(gate, review, outcome)
 
     async def withdraw_review(self, gate: str, review: str, why: str) -> None:
-        """Nothing was asked."""
+        """The statement is no longer wanted."""
+        with _reachable():
+            await self.reviews.withdraw(gate, review, why)
 
     async def notices(self, gate: str) -> AsyncIterator[Notice]:
-        """Each live grant, then changes. The bus only wakes this up: what is told is what changed in the
-        database since the last look, so a lost wake-up costs half a second and a repeated one nothing.
+        """Each live grant and each answer that a session here may wait for, then changes.
+
+        The bus only wakes this up: what is told is what changed in the database since the last look, so a
+        lost wake-up costs half a second and a repeated one nothing.
         """
         wake = self.service.bus.subscribe(GRANTS)
         told: set[str] = set()
+        answered: set[ReviewDecided] = set()
         try:
             while True:
                 with _reachable():
                     notices = await self._changes(told)
+                    answers = await self.reviews.decided_at(gate)
                 for notice in notices:
                     yield notice
+                for answer in answers:
+                    if answer not in answered:
+                        yield answer
+                answered = set(answers)
                 try:
                     async with asyncio.timeout(LOOK_EVERY):
                         await anext(wake)

@@ -29,6 +29,7 @@ from broker.identity.tokens import Tokens
 from broker.oncall.roster import Roster
 from broker.outbox import Outbox
 from broker.policy_file.holder import ConfigHolder
+from broker.reviews import Reviews
 from broker.scheduler import Scheduler
 from broker.service import Service
 from broker.settings import Settings
@@ -60,6 +61,7 @@ class Broker:
     chance: Chance
     service: Service
     authority: LocalAuthority
+    reviews: Reviews
     tokens: Tokens
     outbox: Outbox
     seal: Seal
@@ -113,6 +115,7 @@ class Broker:
     async def _sweep(self) -> None:
         """What the scheduler does at every look besides deadlines."""
         await self.authority.close_lost()
+        await self.reviews.close_over()
         await self.bus.publish(OUTBOX, "sweep")
         if self.config.changed():
             await self.reload_policy()
@@ -192,6 +195,7 @@ def _wire(
 ) -> Broker:
     service = Service(store, config, clock, chance, bus, roster)
     box = Outbox(store, clock, chance)
+    authority = LocalAuthority(service, sealer, settings.lease_seconds)
     broker = Broker(
         settings=settings,
         config=config,
@@ -200,7 +204,8 @@ def _wire(
         clock=clock,
         chance=chance,
         service=service,
-        authority=LocalAuthority(service, sealer, settings.lease_seconds),
+        authority=authority,
+        reviews=authority.reviews,
         tokens=Tokens(store, clock, chance),
         outbox=box,
         seal=sealer,

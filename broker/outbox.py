@@ -20,6 +20,8 @@ from broker.store.engine import Store
 from broker.store.tables import outbox as t
 
 MINT, DROP, CARD = "mint", "drop", "card"
+REVIEW = "review"
+"""The card of a held statement; its key is the review's id."""
 NOTIFY = "notify"
 """Somebody is to be told; broker/wakes.py says whom and what. Its key is its own, so that a message that
 cannot be sent holds up no card."""

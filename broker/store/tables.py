@@ -248,3 +248,25 @@ offline_codes = Table(
     Index(None, "principal"),
 )
 """Sealed codes for when nothing else works: scrypt of a code, never the code. Each is good once."""
+
+reviews = Table(
+    "reviews",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("version", Integer, nullable=False),
+    Column("requester", String(200), nullable=False),
+    Column("resource", String(200), nullable=False),
+    Column("request_id", String(32), nullable=False),
+    Column("grant_id", String(32), nullable=False),
+    Column("session_id", String(32), nullable=False),
+    Column("gate", String(200), nullable=False),
+    Column("digest", String(64), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("lapses_at", Instant, nullable=False),
+    Column("review", Text, nullable=False),
+    Index(None, "state", "lapses_at"),
+    Index(None, "session_id", "digest"),
+    Index(None, "gate", "state"),
+)
+"""Statements that wait, or waited, for a decision: the document, and beside it what queries need."""

@@ -1,0 +1,299 @@
+"""Held statements: put before those who decide, decided, and their one run given out.
+
+The same house rules as for requests: one transaction for the state, the audit and the work that follows;
+every call may be repeated. The trail names a statement by its digest, never by its text, which holds values.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from broker import audit, outbox
+from broker.bus import GRANTS, OUTBOX
+from broker.door import Via
+from broker.service import Service
+from broker.store import reviews as table
+from broker.store import sessions, stories
+from workflows import review as rules
+from workflows.gate import HeldStatement, ReviewDecided, ReviewTicket, RunPass
+from workflows.model import Refusal, ReviewState, StatementReview
+from workflows.quorum import eligible
+
+NO_REVIEW = Refusal("no-such-review", "There is no such statement waiting that you may see.")
+Check = Callable[[AsyncConnection, StatementReview, datetime], "Refusal | None"]
+
+
+@dataclass(frozen=True, slots=True)
+class Voted:
+    """What the trail tells of a vote."""
+
+    approver: str
+    yes: bool
+    reason: str
+    row_budget: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Opened:
+    """What the trail tells of a statement that was held."""
+
+    review: str
+    digest: str
+    statement_class: str
+    tables: tuple[str, ...]
+    rule: str
+    session: str
+    grant: str
+
+
+class Reviews:
+    """The reviews of one broker, beside its service."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+
+    # ---------------------------------------------------------- for people
+
+    async def approve(
+        self, review_id: str, actor: str, *, via: Via, row_budget: int | None = None, reason: str = ""
+    ) -> StatementReview | Refusal:
+        """Say yes to these very bytes, once."""
+        everyone = self.service.config.directory.everyone()
+        return await self._move(review_id, rules.Approve(actor, everyone, row_budget, reason), actor, via)
+
+    async def deny(
+        self, review_id: str, actor: str, *, via: Via, reason: str = ""
+    ) -> StatementReview | Refusal:
+        everyone = self.service.config.directory.everyone()
+        return await self._move(review_id, rules.Deny(actor, everyone, reason), actor, via)
+
+    async def find(self, review_id: str) -> StatementReview | None:
+        """For our own use: whoever shows it decides to whom."""
+        async with self.service.store.read() as tx:
+            return await table.find(tx, review_id)
+
+    async def find_for(self, review_id: str, actor: str) -> StatementReview | Refusal:
+        """For a person: whoever sent it, whoever may decide it, administrators."""
+        found = await self.find(review_id)
+        return found if found and self._may_see(found, actor) else NO_REVIEW
+
+    async def waiting_for(self, actor: str) -> list[StatementReview]:
+        """What this person may decide now and has not decided yet, oldest first."""
+        person, now = self.service.principal(actor), self.service.clock.now()
+        async with self.service.store.read() as tx:
+            found = await table.pending(tx)
+        return [
+            it
+            for it in found
+            if eligible(it, person)
+            and now < it.lapses_at
+            and all(approval.approver != actor for approval in it.approvals)
+        ]
+
+    async def request_of(self, review_id: str) -> str:
+        """The access request under whose grant the statement stands."""
+        async with self.service.store.read() as tx:
+            return await table.request_of(tx, review_id)
+
+    def _may_see(self, review: StatementReview, actor: str) -> bool:
+        person = self.service.principal(actor)
+        if person is None or not person.active:
+            return False
+        return (
+            actor == review.requester
+            or eligible(review, person)
+            or self.service.is_admin(actor)
+            or any(approval.approver == actor for approval in review.approvals)
+        )
+
+    # ------------------------------------------------------- for the gate
+
+    async def ask(self, gate: str, held: HeldStatement) -> ReviewTicket | Refusal:
+        """Put a held statement before its quorum; asked again while it waits, it is the same review."""
+        async with self.service.store.write() as tx:
+            now = self.service.clock.now()
+            made = await self._open(tx, gate, held, now)
+        if isinstance(made, Refusal):
+            return made
+        await self._wake(made)
+        asked = " and ".join(f"{q.needed} of {q.group}" for q in made.quorum)
+        return ReviewTicket(made.id, asked, "", (made.lapses_at - now).total_seconds())
+
+    async def take_run(self, gate: str, review_id: str, session: str, digest: str) -> RunPass | Refusal:
+        """Give out the one run, to the gate, session and bytes that it was approved for."""
+        found = await self.find(review_id)
+        if found is None:
+            return NO_REVIEW
+        result = await self._move(
+            review_id, rules.Run(digest, found.grant_id, session), gate, "gate", at_gate=gate
+        )
+        return result if isinstance(result, Refusal) else RunPass(result.id, result.row_budget)
+
+    async def finish_run(self, gate: str, review_id: str, outcome: str) -> None:
+        await self._move(review_id, rules.Finish(outcome[:200]), gate, "gate", at_gate=gate)
+
+    async def withdraw(self, gate: str, review_id: str, why: str) -> None:
+        await self._move(review_id, rules.Withdraw(why[:200]), gate, "gate", at_gate=gate)
+
+    async def decided_at(self, gate: str) -> list[ReviewDecided]:
+        """The answers that sessions of this gate may be waiting for."""
+        async with self.service.store.read() as tx:
+            found = await table.decided_at(tx, gate)
+        return [ReviewDecided(it.id, it.session_id, it.state, _decider(it), it.close_reason) for it in found]
+
+    # ------------------------------------------------------------ the clock
+
+    async def close_over(self) -> int:
+        """Close what has lapsed, and what nobody waits for because its session or grant has ended."""
+        moved: list[StatementReview] = []
+        async with self.service.store.write() as tx:
+            now = self.service.clock.now()
+            for found in await table.claim_over(tx, now):
+                command = (
+                    rules.Lapse() if now >= found.lapses_at else rules.Withdraw("its session or grant ended")
+                )
+                events = rules.decide(found, command, now)
+                if not isinstance(events, Refusal) and events:
+                    moved.append(await self._write(tx, found, events, "", "system", now))
+        for review in moved:
+            await self._wake(review)
+        return len(moved)
+
+    # ----------------------------------------------------------- the inside
+
+    async def _open(
+        self, tx: AsyncConnection, gate: str, held: HeldStatement, now: datetime
+    ) -> StatementReview | Refusal:
+        session = await sessions.find(tx, held.session, lock=True)
+        if session is None or session.closed_at is not None or session.gate != gate:
+            return Refusal("no-such-session", "The broker does not know this session as open.")
+        story = await stories.find(tx, session.request_id)
+        if story is None or story.grant is None or not story.grant.live(now):
+            return Refusal("grant-ended", "The grant has ended.", "Ask for a new one.")
+        if waiting := await table.waiting(tx, held.session, held.statement.digest):
+            return waiting
+        if not held.quorum:
+            return Refusal(
+                "nobody-to-ask",
+                f"The rule {held.rule} holds statements, and names nobody who decides.",
+                "Whoever keeps the policy can mend it: approval: [{group: …, needed: 1}].",
+            )
+        review = StatementReview(
+            id=self.service.chance.id("V"),
+            requester=session.principal,
+            resource=session.resource,
+            role=session.role,
+            grant_id=session.grant_id,
+            session_id=session.id,
+            statement=held.statement,
+            rule=held.rule,
+            quorum=held.quorum,
+            created_at=now,
+            lapses_at=min(now + timedelta(seconds=held.hold_for), story.grant.expiry),
+            transaction=held.transaction,
+            reason=story.request.reason,
+            version=1,
+        )
+        await table.add(tx, review, request_id=session.request_id, gate=gate)
+        it = review.statement
+        told = Opened(
+            review.id,
+            it.digest,
+            it.statement_class,
+            it.tables,
+            review.rule,
+            review.session_id,
+            review.grant_id,
+        )
+        note = audit.Note("review.opened", review.id, told)
+        await audit.append(tx, [note], at=now, actor=review.requester, via="gate")
+        await outbox.put(tx, outbox.REVIEW, review.id, now)
+        return review
+
+    async def _move(
+        self, review_id: str, command: rules.Command, actor: str, via: Via, *, at_gate: str = ""
+    ) -> StatementReview | Refusal:
+        async with self.service.store.write() as tx:
+            now = self.service.clock.now()
+            found = await table.lock(tx, review_id)
+            if found is None or (at_gate and await table.gate_of(tx, review_id) != at_gate):
+                return NO_REVIEW
+            decision = await self._still_wanted(tx, found, command, now) or rules.decide(found, command, now)
+            if isinstance(decision, Refusal):
+                body = {
+                    "verb": type(command).__name__.lower(),
+                    "code": decision.code,
+                    "why": decision.why,
+                }
+                await audit.append(tx, [audit.Note("refused", review_id, body)], at=now, actor=actor, via=via)
+                return decision
+            review = await self._write(tx, found, decision, actor, via, now) if decision else found
+        await self._wake(review)
+        return review
+
+    async def _still_wanted(
+        self, tx: AsyncConnection, review: StatementReview, command: rules.Command, now: datetime
+    ) -> Refusal | None:
+        """A yes, and the run it gives, need a session and a grant that are there now, and its holder too."""
+        if not isinstance(command, rules.Approve | rules.Run):
+            return None
+        session = await sessions.find(tx, review.session_id)
+        story = await stories.find(tx, review.grant_id)
+        holder = self.service.principal(review.requester)
+        open_ = session is not None and session.closed_at is None
+        if open_ and story and story.grant and story.grant.live(now) and holder and holder.active:
+            return None
+        return Refusal(
+            "grant-ended",
+            f"{review.requester} no longer has {review.resource}, so nothing runs.",
+            "It has to be asked anew, under a new grant.",
+        )
+
+    async def _write(
+        self,
+        tx: AsyncConnection,
+        before: StatementReview,
+        events: Sequence[rules.Event],
+        actor: str,
+        via: Via,
+        now: datetime,
+    ) -> StatementReview:
+        review = before
+        for event in events:
+            review = rules.evolve(review, event)
+        await table.save(tx, review, before.version)
+        notes = [_note(review.id, event) for event in events]
+        await audit.append(tx, notes, at=now, actor=actor, via=via)
+        await outbox.put(tx, outbox.REVIEW, review.id, now)
+        return review
+
+    async def _wake(self, review: StatementReview) -> None:
+        await self.service.bus.publish(OUTBOX, review.id)
+        await self.service.bus.publish(GRANTS, review.grant_id)
+
+
+def _note(review_id: str, event: rules.Event) -> audit.Note:
+    match event:
+        case rules.ReviewVoted(approval, budget):
+            told = Voted(approval.approver, approval.yes, approval.reason, budget)
+            return audit.Note("review.voted", review_id, told)
+        case rules.ReviewApproved():
+            return audit.Note("review.approved", review_id, event)
+        case rules.ReviewClosed():
+            return audit.Note("review.closed", review_id, event)
+        case rules.RunTaken():
+            return audit.Note("review.run_taken", review_id, event)
+        case rules.RunFinished():
+            return audit.Note("review.run_finished", review_id, event)
+        case rules.ReviewOpened():
+            raise ValueError("a review is opened by Reviews.ask")
+
+
+def _decider(review: StatementReview) -> str:
+    if review.state is ReviewState.APPROVED:
+        return " and ".join(approval.approver for approval in review.approvals if approval.yes)
+    return review.closed_by
