@@ -1,4 +1,4 @@
-"""Writing the recordings: hashed in the data path, written and synced in a thread, every 50 ms.
+"""Writing the recordings: put into lines in the data path; sealed, written and synced by a thread.
 
 What cannot be recorded does not go on: a write that fails, a file that was removed, a disk that does not
 answer and a backlog that grows too long all fail the tracks concerned, and their sessions are cut.
@@ -11,10 +11,10 @@ import hashlib
 import os
 import threading
 import time
-from collections import deque
 from collections.abc import Callable
 from pathlib import Path
-from typing import Protocol
+from queue import SimpleQueue
+from typing import NamedTuple, Protocol
 
 import msgspec
 
@@ -25,8 +25,7 @@ TEXT_LIMIT = 64 * 1024
 """Bytes of a statement that are kept; of a longer one the hash of the whole is kept beside its beginning."""
 
 _encode = msgspec.json.Encoder().encode
-_HASH = slice(-67, -3)
-"""Where a line has its hash: in front of `"}` and the line's end."""
+_encode_into = msgspec.json.Encoder().encode_into
 
 
 class RecordingError(Exception):
@@ -40,23 +39,24 @@ class Row(Protocol):
 
 
 class Track:
-    """One session's recording while it is open. `append` is called from the event loop only."""
+    """One session's recording while it is open. Its methods are called from the event loop only."""
 
-    def __init__(self, recorder: Recorder, descriptor: int, failed: Callable[[str], None]) -> None:
+    def __init__(self, recorder: Recorder, file: RecordingFile, failed: Callable[[str], None]) -> None:
         self._recorder = recorder
-        self._descriptor = descriptor
+        self._file = file
         self._failed = failed
-        self._lines: deque[bytes] = deque()
-        self._added = 0  # bytes, written by the event loop only
-        self._taken = 0  # bytes, written by the thread only
+        self._pending = bytearray()
         self._numbered = 0
-        self._finished = False
+        self._handed = 0
+        self._footer = False
         self._ended: asyncio.Future[None] | None = None
-        self._next = GENESIS.encode()
-        self.queued = False
+        self._queued = False
         self.error = ""
-        self.progress = (0, GENESIS)
-        """Entries that are on disk and the hash of the last one."""
+
+    @property
+    def progress(self) -> tuple[int, str]:
+        """Entries that are on disk and the seal behind the last one."""
+        return self._file.progress
 
     def append(self, row: Row) -> None:
         """Add an execution. It is on disk some 50 ms later, or the session's `failed` is called.
@@ -65,79 +65,87 @@ class Track:
         that did it would only take turns with this one for the interpreter.
         """
         self._numbered += 1
-        line = self._line(row.entry(self._numbered))
-        self._lines.append(line)
-        self._added += len(line)
-        if not self.queued:
-            self.queued = True
-            self._recorder.dirty.append(self)
-        if self._added - self._taken > self._recorder.backlog:
+        self._add(row.entry(self._numbered))
+        if len(self._pending) + self._handed - self._file.taken > self._recorder.backlog:
             self.fail("the recording cannot be written as fast as statements arrive")
 
+    def _add(self, entry: recording.Entry) -> None:
+        pending = self._pending
+        _encode_into(entry, pending, -1)
+        pending += b"\n"
+        if not self._queued:
+            self._queued = True
+            self._recorder.note(self)
+
+    def hand_over(self) -> Block:
+        """What has come since the last time."""
+        block = Block(self, self._file, self._pending, self._footer)
+        self._handed += len(self._pending)
+        self._pending = bytearray()
+        self._queued = False
+        return block
+
     def fail(self, why: str) -> None:
-        """Give up this recording and have its session cut; from any thread, once."""
-        if self.error:
-            return
-        self.error = why
-        self._recorder.call(self._failed, why)
+        """Give up this recording and have its session cut, once."""
+        if not self.error:
+            self.error = self._file.error = why
+            self._recorder.call(self._failed, why)
 
     async def close(self, footer: Footer) -> None:
         """Write the footer behind everything appended, and return when it is on disk (or has failed)."""
         if self._ended is None:
             self._ended = asyncio.get_running_loop().create_future()
-            self._lines.append(self._line(footer))
-            self._finished = True
-            self.queued = True
-            self._recorder.dirty.append(self)
+            self._footer = True
+            self._add(footer)
         await self._ended
         self._recorder.forget(self)
 
-    def _line(self, entry: recording.Entry) -> bytes:
-        encoded = _encode(entry)
-        self._next = linked = hashlib.sha256(self._next + encoded).hexdigest().encode()  # recording.chain
-        return b'{"entry":%b,"hash":"%b"}\n' % (encoded, linked)
+    def ended(self) -> None:
+        if self._ended is not None and not self._ended.done():
+            self._ended.set_result(None)
 
-    # --- in the thread from here on
 
-    def write(self) -> None:
-        """Write and sync what is pending. Raises OSError."""
-        self.queued = False  # before draining: what comes in meanwhile queues this track again
-        # Looked at before the lines: nothing is appended behind the footer, so it is among them.
-        finished = self._finished
-        lines: list[bytes] = []
-        while self._lines:
-            lines.append(self._lines.popleft())
-        if lines and not self.error:
-            self._put(lines)
-        if finished:
-            self.release()
+class Block(NamedTuple):
+    """What the event loop hands to the thread: whole lines of a track's. `last`: the footer is among them."""
 
-    def begin(self, header: Header) -> None:
-        self._put([self._line(header)])
+    track: Track
+    file: RecordingFile
+    lines: bytearray
+    last: bool
 
-    def release(self) -> None:
-        """Close the file and let `close` return."""
-        if self._descriptor >= 0:
-            os.close(self._descriptor)
-            self._descriptor = -1
-        if self._ended is not None:
-            self._recorder.call(_settle, self._ended)
 
-    def _put(self, lines: list[bytes]) -> None:
-        whole = b"".join(lines)
-        view = memoryview(whole)
-        self._taken += len(whole)
+class RecordingFile:
+    """The file of a track; only the thread writes it."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._seal = GENESIS
+        self._entries = 0
+        self.progress = (0, GENESIS)
+        self.taken = 0
+        """Bytes of lines that were taken from the track."""
+        self.error = ""
+
+    def write(self, lines: bytes | bytearray) -> None:
+        """Write whole lines and their seal, to be synced. Raises OSError."""
+        self.taken += len(lines)
+        self._seal, line = recording.seal(self._seal, lines)
+        self._entries += lines.count(b"\n")
+        view = memoryview(lines + line)
         while view:
             view = view[os.write(self._descriptor, view) :]
+
+    def sync(self) -> None:
+        """Have what was written on disk. Raises OSError, also when the file is not there any more."""
         os.fdatasync(self._descriptor)
         if os.fstat(self._descriptor).st_nlink == 0:
             raise FileNotFoundError("it was removed")
-        self.progress = (self.progress[0] + len(lines), lines[-1][_HASH].decode())
+        self.progress = (self._entries, self._seal)
 
-
-def _settle(future: asyncio.Future[None]) -> None:
-    if not future.done():
-        future.set_result(None)
+    def close(self) -> None:
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
 
 
 class Recorder:
@@ -154,10 +162,10 @@ class Recorder:
         self._interval = interval
         self._patience = patience
         self.backlog = backlog
-        self.dirty: deque[Track] = deque()
+        self._dirty: list[Track] = []
+        self._blocks: SimpleQueue[list[Block] | None] = SimpleQueue()
         self._tracks: set[Track] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
         self._beat = time.monotonic()
         self._busy = False
@@ -171,7 +179,8 @@ class Recorder:
 
     def stop(self) -> None:
         """Write what is pending and end the thread; the sessions are closed by then."""
-        self._stopping.set()
+        self._hand_over()
+        self._blocks.put(None)
         if self._thread is not None:
             self._thread.join(timeout=10)
 
@@ -205,39 +214,62 @@ class Recorder:
     def forget(self, track: Track) -> None:
         self._tracks.discard(track)
 
-    def call(self, function: Callable[..., object], *arguments: object) -> None:
-        """Run on the event loop, from any thread."""
-        if self._loop is not None and not self._loop.is_closed():
-            self._loop.call_soon_threadsafe(function, *arguments)
+    def note(self, track: Track) -> None:
+        """`track` has something to write."""
+        assert self._loop is not None
+        if not self._dirty:
+            self._loop.call_later(self._interval, self._hand_over)
+        self._dirty.append(track)
+
+    def _hand_over(self) -> None:
+        dirty, self._dirty = self._dirty, []
+        if dirty:
+            self._blocks.put([track.hand_over() for track in dirty])
 
     def _create(self, header: Header, failed: Callable[[str], None]) -> Track:
         path = self.path(header.session)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        track = Track(self, descriptor, failed)
+        file = RecordingFile(descriptor)
         try:
-            track.begin(header)
+            file.write(_encode(header) + b"\n")
+            file.sync()
             _sync_directory(self._directory)
         except OSError:
-            track.release()
+            file.close()
             raise
-        return track
+        file.taken = 0
+        return Track(self, file, failed)
+
+    # --- in the thread from here on
 
     def _run(self) -> None:
-        while not self._stopping.wait(self._interval):
-            self._turn()
-        self._turn()
-
-    def _turn(self) -> None:
-        for _ in range(len(self.dirty)):
-            track = self.dirty.popleft()
+        while (blocks := self._blocks.get()) is not None:
             self._beat = time.monotonic()
             self._busy = True
-            try:
-                track.write()
-            except OSError as error:
-                track.fail(f"the recording cannot be written ({error.strerror or error})")
-                track.release()
+            # All are written before the first is synced: the file system then commits them together.
+            for block in blocks:
+                self._do(block, lambda block: block.file.write(block.lines))
+            for block in blocks:
+                self._do(block, lambda block: block.file.sync())
+                if block.last:
+                    block.file.close()
+                    self.call(block.track.ended)
             self._busy = False
+
+    def _do(self, block: Block, work: Callable[[Block], None]) -> None:
+        self._beat = time.monotonic()
+        if block.file.error:
+            return
+        try:
+            work(block)
+        except OSError as error:
+            block.file.error = f"the recording cannot be written ({error.strerror or error})"
+            self.call(block.track.fail, block.file.error)
+
+    def call(self, function: Callable[..., object], *arguments: object) -> None:
+        """Run on the event loop, soon; from any thread."""
+        if self._loop is not None and not self._loop.is_closed():
+            self._loop.call_soon_threadsafe(function, *arguments)
 
 
 def _sync_directory(directory: Path) -> None:

@@ -1,13 +1,15 @@
 """A session's recording: its format, and reading, verifying and replaying it.
 
-One JSON line an entry: `{"entry": …, "hash": …}`. The hash is SHA-256 over the previous line's hash (hex, 64
-zeros before the first) followed by the entry's exact bytes, so that an entry removed, changed or moved shows.
-The first entry is the header, the last the footer; a recording without a footer was cut short by a crash.
+One JSON line an entry, and behind each group of entries that was written at once its seal, `{"seal": …}`. The
+seal is SHA-256 over the previous seal (hex, 64 zeros before the first) followed by the exact bytes of the
+group's lines, so that an entry removed, changed or moved shows. The first entry is the header, the last the
+footer; a recording without a footer was cut short by a crash.
 """
 
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -72,17 +74,12 @@ class Footer(msgspec.Struct, tag="footer", tag_field="kind", frozen=True, omit_d
 Entry = Header | Statement | Footer
 
 
-class _Line(msgspec.Struct, frozen=True):
-    entry: msgspec.Raw
-    hash: str
-
-
 _ENTRY = msgspec.json.Decoder(Entry)
-_LINE = msgspec.json.Decoder(_Line)
+_SEAL = re.compile(rb'\{"seal":"([0-9a-f]{64})"\}\n')
 
 
 class Tampered(Exception):
-    """The recording is not what the gate wrote. `line` counts from 1."""
+    """The recording is not what the gate wrote. `line`, from 1, is the first that may not be."""
 
     def __init__(self, line: int, why: str) -> None:
         super().__init__(f"line {line}: {why}")
@@ -91,7 +88,7 @@ class Tampered(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A whole recording that was verified. `head` is the last hash, which the broker's trail holds too."""
+    """A whole recording that was verified. `head` is the last seal, which the broker's trail holds too."""
 
     header: Header
     statements: tuple[Statement, ...]
@@ -100,31 +97,50 @@ class Recording:
     entries: int
 
 
-def chain(previous: str, entry: bytes) -> str:
-    """The hash of `entry` after `previous`."""
-    return hashlib.sha256(previous.encode() + entry).hexdigest()
+def seal(previous: str, group: bytes | bytearray) -> tuple[str, bytes]:
+    """The seal of a group of whole lines after the seal `previous`, and the line that says it."""
+    digest = hashlib.sha256(previous.encode())
+    digest.update(group)
+    sealed = digest.hexdigest()
+    return sealed, b'{"seal":"%b"}\n' % sealed.encode()
 
 
 def entries(path: Path) -> Iterator[tuple[int, Entry, str]]:
-    """The entries in order with line number and hash, each verified before it is given out.
+    """The entries in order, numbered from 1, each with its group's seal and verified before it is given out.
 
-    Raises Tampered at the first line that does not fit the chain, OSError when the file cannot be read. A
-    last line without a line end was being written when the gate died; it is left out.
+    Raises Tampered at the first group that does not fit the chain, OSError when the file cannot be read. What
+    comes behind the last seal was being written when the gate died; it is left out.
     """
-    previous = GENESIS
+    previous, count, ended = GENESIS, 0, False
+    lines: list[bytes] = []
+    group: list[Entry] = []
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
-            if not line.endswith(b"\n"):
-                return
-            try:
-                parsed = _LINE.decode(line)
-                entry = _ENTRY.decode(parsed.entry)
-            except msgspec.MsgspecError as error:
-                raise Tampered(number, "it is no entry of a recording") from error
-            if chain(previous, bytes(parsed.entry)) != parsed.hash:
-                raise Tampered(number, "its hash does not follow from its content and the line before it")
-            previous = parsed.hash
-            yield number, entry, previous
+            found = _SEAL.fullmatch(line)
+            if found is None:
+                if ended:
+                    raise Tampered(number, "an entry follows the footer")
+                if line.endswith(b"\n"):
+                    lines.append(line)
+                    group.append(_entry(number, line))
+                continue
+            previous, right = seal(previous, b"".join(lines))
+            if line != right or not lines:
+                first = number - len(lines)
+                raise Tampered(first, f"the seal in line {number} does not follow from the lines before it")
+            for entry in group:
+                count += 1
+                yield count, entry, previous
+            ended = isinstance(group[-1], Footer)
+            lines, group = [], []
+
+
+def _entry(number: int, line: bytes) -> Entry:
+    try:
+        entry: Entry = _ENTRY.decode(line)
+        return entry
+    except msgspec.MsgspecError as error:
+        raise Tampered(number, "it is no entry of a recording") from error
 
 
 def read(path: Path, head: str = "") -> Recording:

@@ -12,7 +12,7 @@ import pytest
 from proxy import recorder as module
 from proxy.postgres.pipeline import QueryStep
 from proxy.postgres.reading import PASS
-from proxy.recorder import Recorder, RecordingError
+from proxy.recorder import Recorder, RecordingError, Track
 from proxy.recording import Footer, Header, Tampered, read, render
 
 HEADER = Header(
@@ -32,6 +32,13 @@ def step(text: bytes, tag: bytes = b"SELECT 1") -> QueryStep:
     it = QueryStep(text, PASS, 12.5, 10.0)
     it.tag, it.rows, it.took = tag, 1, 0.25
     return it
+
+
+async def on_disk(track: Track, entries: int) -> None:
+    for _ in range(5000):
+        if track.progress[0] >= entries:
+            return
+        await asyncio.sleep(0.001)
 
 
 async def record(recorder: Recorder, *texts: bytes) -> Path:
@@ -62,7 +69,9 @@ async def test_the_file_is_for_the_gates_user_only(recorder: Recorder) -> None:
     [
         lambda lines: [*lines[:2], *lines[3:]],
         lambda lines: [lines[0], lines[2], lines[1], *lines[3:]],
-        lambda lines: [lines[0], lines[1].replace(b"select 0", b"select 9"), *lines[2:]],
+        lambda lines: [line.replace(b"select 0", b"select 9") for line in lines],
+        lambda lines: [line for line in lines if b"seal" not in line or line is lines[-1]],
+        lambda lines: [*lines, lines[-1]],
         lambda lines: [*lines, lines[1]],
         lambda lines: lines[1:],
         lambda lines: [b"{}\n", *lines],
@@ -85,12 +94,18 @@ async def test_a_recording_cut_at_its_end_is_found_by_the_trails_hash(recorder: 
         read(path, head)
 
 
-async def test_a_last_line_that_a_crash_cut_short_is_left_out(recorder: Recorder) -> None:
-    path = await record(recorder, b"select 1", b"select 2")
-    path.write_bytes(path.read_bytes()[:-10])
+@pytest.mark.parametrize("lost", [1, 10, 100, 200, 250])
+async def test_what_a_crash_cut_short_is_left_out_up_to_the_last_seal(recorder: Recorder, lost: int) -> None:
+    track = await recorder.open(HEADER, print)
+    track.append(step(b"select 1"))
+    await on_disk(track, 2)
+    track.append(step(b"select 2"))
+    await track.close(Footer(3.0, "client", "", 2, 0, 2))
+    path = recorder.path("S-1")
+    path.write_bytes(path.read_bytes()[:-lost])
     recording = read(path)
     assert recording.footer is None
-    assert len(recording.statements) == 2
+    assert [it.text for it in recording.statements] == ["select 1"]
 
 
 async def test_a_long_statement_is_kept_by_its_beginning_and_hash(recorder: Recorder) -> None:
