@@ -13,6 +13,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from proxy.sql.detect import hider, json_hider, refuser
 from proxy.sql.guard import ColumnVerdict, StatementVerdict
 from proxy.sql.masked import MaskSet
 from proxy.sql.methods import FULL, Replacement, email, hasher, last4, pseudonym
@@ -38,30 +39,35 @@ class FieldDescription:
 
 
 def plan_columns(
-    fields: Sequence[FieldDescription], statement: StatementVerdict | None, masks: MaskSet, key: bytes
+    fields: Sequence[FieldDescription],
+    statement: StatementVerdict | None,
+    masks: MaskSet,
+    key: bytes,
+    detect: tuple[str, ...] = (),
 ) -> MaskPlan:
     """Decide for each result column: clear, or replaced by what.
 
     A column is clear only where nothing speaks against it: its origin, if it has one, is a known column
     without a mask, and lineage, where there is a verdict, proved it clear. Without a verdict (None: a
     statement the gate has not read) only a clear origin shows a value. `key` is the resource's secret for
-    the hash method.
+    the hash and pseudonym methods. In clear columns of text, what the detectors `detect` find is hidden.
     """
     width = len(fields)
-    if not masks.active:
-        return MaskPlan(width)
-    verdicts = _verdicts(statement, width)
-    replacements = []
+    verdicts = _verdicts(statement, width) if masks.active else [_CLEAR] * width
+    replacements: list[tuple[int, Replacement]] = []
     whatever = set()
     for index, (described, verdict) in enumerate(zip(fields, verdicts, strict=True)):
-        method = _method(described, verdict, masks)
+        method = _method(described, verdict, masks) if masks.active else None
         if method is not None:
             replacements.append((index, _replacement(method, described, masks, key)))
             if verdict is None or not (verdict.clear or verdict.plain):
                 whatever.add(index)
+        elif detect and (hides := _hides(described, masks, detect)) is not None:
+            replacements.append((index, hides))
     return MaskPlan(width, tuple(replacements), frozenset(whatever))
 
 
+_CLEAR = ColumnVerdict(True)
 _UNPROVED = ColumnVerdict(False)
 
 
@@ -122,3 +128,23 @@ def _is_text(described: FieldDescription, masks: MaskSet) -> bool:
     return relation is not None and any(
         c.type_oid == described.type_oid and c.type_name in _TEXT_NAMES for c in relation.columns
     )
+
+
+# pg_type.dat: name, xml, text[], varchar[], bpchar[]; from FIRST_OWN on types are the database's own.
+_TEXTUAL = frozenset({*_TEXT_OIDS, 19, 142})
+_JSON, _JSONB = 114, 3802
+_TEXT_ARRAYS = frozenset({1009, 1015, 1014, 1003})
+_JSON_ARRAYS = frozenset({199, 3807})
+_RECORD, _FIRST_OWN = 2249, 16_384
+
+
+def _hides(described: FieldDescription, masks: MaskSet, detect: tuple[str, ...]) -> Replacement:
+    """What hides the findings in a column's values; None where there can be none."""
+    oid, binary = described.type_oid, described.format == 1
+    if oid in _TEXTUAL or _is_text(described, masks):
+        return hider(detect)
+    if oid in (_JSON, _JSONB):
+        return json_hider(detect, binary and oid == _JSONB)
+    if oid in _TEXT_ARRAYS | _JSON_ARRAYS or oid == _RECORD or oid >= _FIRST_OWN:
+        return refuser(detect) if binary else hider(detect)
+    return None

@@ -90,6 +90,7 @@ def _number(key: bytes, value: bytes, count: int) -> int:
 
 
 def _text(key: bytes, value: bytes) -> bytes:
+    """A text longer than _LONGEST is cut."""
     text = value.decode("utf-8", "replace")[:_LONGEST]
     noise = _stream(key, value, 2 * len(text))
     return "".join(
@@ -134,9 +135,9 @@ def _integer_text(number: Callable[[bytes, int], int], layout: Struct, value: by
 
 def _uuid(key: bytes, binary: bool, value: bytes) -> bytes | None:
     """A version 4 UUID (RFC 9562)."""
-    raw = (
-        value if binary else bytes.fromhex(value.decode("ascii", "replace").replace("-", "").translate(_HEX))
-    )
+    raw = value if binary else value.replace(b"-", b"")
+    if not binary:
+        raw = bytes.fromhex(raw.decode()) if re.fullmatch(rb"[0-9a-fA-F]{32}", raw) else b""
     if len(raw) != 16:
         return None
     new = bytearray(_stream(key, raw, 16))
@@ -146,7 +147,6 @@ def _uuid(key: bytes, binary: bool, value: bytes) -> bytes | None:
     return bytes(new) if binary else shown.encode()
 
 
-_HEX = {ord(char): None for char in map(chr, range(128)) if char not in "0123456789abcdefABCDEF"}
 _EPOCH, _FIRST, _DAYS = date(2000, 1, 1), date(1950, 1, 1), 25_000
 
 
@@ -156,8 +156,7 @@ def _date(number: Callable[[bytes, int], int], binary: bool, value: bytes) -> by
         if len(value) != 4:
             return None
         day = int.from_bytes(value, signed=True)
-        new = _FIRST + timedelta(days=number(str(day).encode(), _DAYS))
-        return (new - _EPOCH).days.to_bytes(4, signed=True)
+        return ((_FIRST - _EPOCH).days + number(str(day).encode(), _DAYS)).to_bytes(4, signed=True)
     if not re.fullmatch(rb"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
         return None
     try:

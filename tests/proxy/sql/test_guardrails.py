@@ -114,7 +114,8 @@ def test_a_strict_guardrail_sees_the_class_of_every_part(unmasked: MaskSet) -> N
         ("SELECT a FROM users AS u (a)", True), ("SELECT 1 FROM users NATURAL JOIN names", True),
         ("SELECT name FROM users", False), ("SELECT salary FROM people, (SELECT 1 AS salary) x", False),
         ("INSERT INTO users VALUES (9)", True), ("INSERT INTO users (id) VALUES (9)", False),
-        ("COPY users TO STDOUT", True), ("SELECT * FROM contacts", False), ("SELECT salary FROM contacts", False),
+        ("COPY users TO STDOUT", True), ("SELECT * FROM contacts", False),
+        ("SELECT salary FROM contacts", False),
     ],
 )  # fmt: skip
 def test_a_guardrail_on_a_column_fits_where_the_column_may_be_meant(
