@@ -21,10 +21,12 @@ from bot.cards import Card, Faces, approver_card, notes, requester_card
 from bot.faces import faces_of
 from bot.ledger import Ledger, Place
 from bot.places import Places
+from bot.review_courier import ReviewCourier
 from bot.slack import NO_DM, NO_ENTRY, TROUBLE, Pace, error_of
 from broker import metrics, outbox
 from broker.bus import OUTBOX
-from broker.outbox import CARD, Outbox, Work, backoff
+from broker.outbox import CARD, REVIEW, Outbox, Work, backoff
+from broker.reviews import Reviews
 from broker.service import Service
 from workflows.model import GrantState, RequestState, Story
 from workflows.quorum import eligible
@@ -62,6 +64,7 @@ class Courier:
         self._client = client
         self._ledger = ledger
         self._places = Places(client, ledger, pace)
+        self._reviews = ReviewCourier(Reviews(service), self._places, ledger, public_url)
         self._public_url = public_url
         self._workers = workers
         self._sweep_seconds = sweep_seconds
@@ -87,11 +90,14 @@ class Courier:
 
     async def one(self) -> bool:
         """Claim one row and do it; False where there is none."""
-        work = await self._box.claim(CARD, lease=_LEASE)
+        work = await self._box.claim(CARD, REVIEW, lease=_LEASE)
         if work is None:
             return False
         try:
-            await self.deliver(work.key, force=work.payload == AGAIN)
+            if work.kind == REVIEW:
+                await self._reviews.deliver(work.key)
+            else:
+                await self.deliver(work.key, force=work.payload == AGAIN)
         except TROUBLE as trouble:
             await self._failed(work, error_of(trouble))
         except asyncio.CancelledError:
@@ -102,14 +108,14 @@ class Courier:
             log.exception("card_failed", request=work.key)
             await self._failed(work, "internal error")
         else:
-            metrics.outbox_done.labels(CARD).inc()
+            metrics.outbox_done.labels(work.kind).inc()
             if not await self._box.finish(work):
                 # Our claim had run out: another may have shown something newer before we wrote over it.
-                await self._again(work.key)
+                await self._again(work.key, kind=work.kind)
         return True
 
     async def _failed(self, work: Work, problem: str) -> None:
-        metrics.outbox_failed.labels(CARD).inc()
+        metrics.outbox_failed.labels(work.kind).inc()
         log.warning("card_delayed", request=work.key, problem=problem, attempts=work.attempts)
         await self._box.retry(work, problem, backoff(work.attempts))
 
@@ -156,9 +162,9 @@ class Courier:
         except SlackApiError as error:
             return error_of(error) not in NO_ENTRY
 
-    async def _again(self, request_id: str, delay: timedelta = timedelta()) -> None:
+    async def _again(self, request_id: str, delay: timedelta = timedelta(), kind: str = CARD) -> None:
         async with self._service.store.write() as tx:
-            await outbox.put(tx, CARD, request_id, self._service.clock.now(), AGAIN, delay=delay)
+            await outbox.put(tx, kind, request_id, self._service.clock.now(), AGAIN, delay=delay)
         self._wake.set()
 
     # ---------------------------------------------------------- delivering

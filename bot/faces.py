@@ -5,7 +5,7 @@ from __future__ import annotations
 from bot.cards import Done, Faces
 from broker.service import Service
 from broker.store import sessions
-from workflows.model import GrantState, RequestState, Story
+from workflows.model import GrantState, RequestState, ReviewState, StatementReview, Story
 from workflows.quorum import missing
 
 
@@ -28,6 +28,20 @@ async def faces_of(service: Service, story: Story, public_url: str) -> Faces:
         resource=resource.title if resource else "",
         missing=missing(request, everyone) if request.state is RequestState.PENDING else (),
         done=await done_of(service, story) if ended else None,
+        public_url=public_url,
+    )
+
+
+def faces_of_review(service: Service, review: StatementReview, public_url: str) -> Faces:
+    """The same for a held statement."""
+    config = service.config
+    everyone = config.directory.everyone()
+    people = {review.requester, review.closed_by, *(a.approver for a in review.approvals)} - {""}
+    return Faces(
+        slack={p: user for p in people if (user := config.directory.slack_user(p))},
+        names={p: found.name for p in people if (found := everyone.get(p))},
+        groups=config.policy.groups,
+        missing=missing(review, everyone) if review.state is ReviewState.PENDING else (),
         public_url=public_url,
     )
 

@@ -16,6 +16,7 @@ from workflows.lines import Offer, Request, RoleOffer
 from workflows.policy import spell
 
 ASK, DENY, REVOKE, NOTICE = "ask", "deny", "revoke", "notice"
+DENY_STATEMENT = "deny_statement"
 _MOST_OPTIONS = 100
 _SPANS = [timedelta(minutes=m) for m in (15, 30, 60, 120, 240, 480, 1440, 4320, 10080)]
 
@@ -47,11 +48,18 @@ def ask_form(offers: Sequence[Offer], draft: Request, titles: Mapping[str, str],
     return _modal(ASK, "Request access", blocks, submit="Ask")
 
 
+_REASON_FORMS = {
+    DENY: ("Deny the request", "Deny"),
+    REVOKE: ("Revoke the access", "Revoke"),
+    DENY_STATEMENT: ("Deny the statement", "Deny"),
+}
+
+
 def reason_form(callback: str, pointer: str, channel: str, what: str) -> View:
-    """Ask why: for a denial (`DENY`) or a revocation (`REVOKE`) of the request that `pointer` names."""
-    title = {DENY: "Deny the request", REVOKE: "Revoke the access"}[callback]
-    blocks = [section(what), _reason_input("", callback == DENY)]
-    view = _modal(callback, title, blocks, submit={DENY: "Deny", REVOKE: "Revoke"}[callback])
+    """Ask why: `callback` (of _REASON_FORMS) says for what; `pointer` names the request or the review."""
+    title, submit = _REASON_FORMS[callback]
+    blocks = [section(what), _reason_input("", callback != REVOKE)]
+    view = _modal(callback, title, blocks, submit=submit)
     return view | {"private_metadata": f"{pointer} {channel}"}
 
 

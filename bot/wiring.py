@@ -12,7 +12,7 @@ from typing import Any
 from slack_bolt.async_app import AsyncApp
 from slack_bolt.context.ack.async_ack import AsyncAck
 
-from bot import actions, asking, forms
+from bot import actions, asking, forms, review_actions
 from bot.commands import run_line
 from bot.desk import Body, Desk, user_of
 from bot.home import publish_home
@@ -80,6 +80,8 @@ ACTIONS: dict[str, Handler] = {
     "release": _deciding("release"),
     "deny": _asking_why(forms.DENY),
     "revoke": _asking_why(forms.REVOKE),
+    "review_approve": review_actions.approve,
+    "review_deny": review_actions.ask_why,
     "mended": actions.run_mended,
     "form": _form,
     "enter": _nothing,
@@ -90,6 +92,7 @@ ACTIONS: dict[str, Handler] = {
 REASONS: dict[str, Handler] = {
     forms.DENY: _why_given(forms.DENY),
     forms.REVOKE: _why_given(forms.REVOKE),
+    forms.DENY_STATEMENT: review_actions.why_given,
 }
 EVENTS: dict[str, Handler] = {"app_home_opened": _home, "user_change": _user_changed}
 OPTIONS = ("resource",)
