@@ -134,7 +134,10 @@ def read(text: bytes | str, masks: MaskSet, settings: Settings | None = None) ->
 
 
 def _unread(reason: str, sqlstate: str, hint: str = "") -> Verdict:
-    return Verdict("refuse", StatementClass.UNKNOWN, reason=reason, sqlstate=sqlstate, hint=hint)
+    # A syntax error quotes the text it is near: not to be told to who sends other constants.
+    return Verdict(
+        "refuse", StatementClass.UNKNOWN, reason=reason, sqlstate=sqlstate, hint=hint, literal_matters=True
+    )
 
 
 def _read(text: str, masks: MaskSet, settings: Settings) -> Verdict:

@@ -205,6 +205,12 @@ def test_a_function_that_policy_vouches_for_counts_as_read(unmasked: MaskSet) ->
     assert read("SELECT evil.mail_of(1)", unmasked, trusting).statement_class is D
 
 
+def test_a_syntax_error_never_quotes_what_somebody_else_sent(unmasked: MaskSet) -> None:
+    cache = VerdictCache(unmasked)
+    assert "4711" in cache.read(b"SELECT users WHERE 1 4711").reason
+    assert "4711" not in cache.read(b"SELECT users WHERE 1 5").reason
+
+
 def test_a_bound_that_depends_on_a_constant_is_kept_for_that_text_only(unmasked: MaskSet) -> None:
     cache = VerdictCache(unmasked)
     assert cache.read(b"DELETE FROM stock WHERE id > 5").statement_class is W
