@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from cli import emergency, entering, login, policy, serve, sessions, trail, verbs
+from cli import emergency, entering, login, policy, serve, sessions, statements, trail, verbs
 from cli.say import warn
 from cli.trouble import Exit, Trouble
 
@@ -31,6 +31,7 @@ typer_app.add_typer(emergency.codes, name="codes")
 typer_app.command()(entering.psql)
 typer_app.command()(entering.token)
 typer_app.add_typer(sessions.app, name="sessions")
+typer_app.add_typer(statements.app, name="statements")
 typer_app.add_typer(trail.app, name="audit")
 typer_app.command()(policy.check)
 typer_app.command()(policy.explain)

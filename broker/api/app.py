@@ -7,7 +7,7 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
-from broker.api import gate, health, lines, login, problems, reading, requests, tokens, urgent
+from broker.api import gate, health, lines, login, problems, reading, requests, statements, tokens, urgent
 from broker.api.auth import only_known_query
 from broker.api.parts import Parts
 from broker.api.shield import BodyLimit, SecurityHeaders
@@ -40,7 +40,7 @@ def _bare() -> FastAPI:
         openapi_url="/api/v1/openapi.json",
         generate_unique_id_function=_name,
     )
-    for module in (lines, urgent, requests, reading, tokens):
+    for module in (lines, urgent, requests, statements, reading, tokens):
         app.include_router(module.router, dependencies=[Depends(only_known_query)])
     for module in (login, health, gate, console):
         app.include_router(module.router)

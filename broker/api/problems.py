@@ -38,6 +38,7 @@ class Problem(Exception):
 _STATUS = {
     "no-such-request": 404,
     "no-such-session": 404,
+    "no-such-review": 404,
     "no-such-resource": 404,
     "no-such-role": 404,
     "no-such-recording": 404,

@@ -106,7 +106,16 @@ class Door:
 
 
 AN_ADMISSION = Admission(
-    "S-1", "G-1", "ada", "prod-db", "readonly", Terms(), 60.0, 10.0, Upstream("db", 5432, "shop", "u", "pw"), b"k" * 32
+    "S-1",
+    "G-1",
+    "ada",
+    "prod-db",
+    "readonly",
+    Terms(),
+    60.0,
+    10.0,
+    Upstream("db", 5432, "shop", "u", "pw"),
+    b"k" * 32,
 )
 A_NOTICE = GrantMinted("G-1", 60.0)
 
