@@ -15,7 +15,7 @@ from rapidfuzz.distance import DamerauLevenshtein
 from workflows.lines import MAX_REASON, Context, Mistake, Offer, Request
 from workflows.policy import spell
 from workflows.spans import end_of_day, is_number, read_number_and_unit, read_span, read_until
-from workflows.words import MENTION, TICKET, Word, without_mentions
+from workflows.words import MENTION, TICKET, Word, is_slip_for, without_mentions
 
 _FILLERS = frozenset({"access", "to", "on", "the", "please", "me", "a", "an", "with", "give", "and", ","})
 _BECAUSE = frozenset({"because", "bc", "reason", "reason:", "because:", "--reason", "-reason"})
@@ -87,6 +87,9 @@ def _take(words: Sequence[Word], index: int, context: Context, parts: _Parts) ->
     if offer := _offer(key, context):
         parts.offers.append(offer)
         return index + 1
+    if meant := _slip(words, index, context):
+        parts.troubles.append(f"“{word.text}” is no word I know; I read it as {meant}.")
+        key = meant
     if key in _BECAUSE and index + 1 < len(words):
         return _take_because(words, index + 1, context, parts)
     if key in _AS and index + 1 < len(words):
@@ -103,6 +106,19 @@ def _take(words: Sequence[Word], index: int, context: Context, parts: _Parts) ->
     elif key not in _FILLERS or any(offer.role(key) for offer in context.offers):
         parts.loose.append(word.text)
     return index + 1
+
+
+def _slip(words: Sequence[Word], index: int, context: Context) -> str:
+    """The keyword that a word is a slip for; empty where it is none. `until` needs a time after it, since
+    `unit` is a word as well.
+    """
+    key = words[index].key
+    if index + 1 == len(words) or any(offer.role(key) for offer in context.offers):
+        return ""
+    if is_slip_for(key, "because"):
+        return "because"
+    time = read_until(words[index + 1].key, context.now, context.zone)
+    return "until" if time is not None and is_slip_for(key, "until") else ""
 
 
 def _take_span(words: Sequence[Word], index: int, context: Context, parts: _Parts) -> int:

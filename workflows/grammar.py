@@ -50,7 +50,16 @@ from workflows.urgent_lines import (
     Review,
     Urgent,
 )
-from workflows.words import MENTION, STORY_ID, Word, from_slack, split, tidy, without_mentions
+from workflows.words import (
+    MENTION,
+    STORY_ID,
+    Word,
+    from_slack,
+    is_slip_for,
+    split,
+    tidy,
+    without_mentions,
+)
 
 __all__ = [
     "MAX_LINE",
@@ -249,8 +258,8 @@ def _story_id(word: Word) -> str | None:
 
 
 def _reason(words: Sequence[Word]) -> str:
-    """The rest of the line, with or without `because`."""
-    if words and words[0].key in ("because", "bc", "for"):
+    """The rest of the line, with or without `because`, well typed or not."""
+    if words and (words[0].key in ("because", "bc", "for") or is_slip_for(words[0].key, "because")):
         words = words[1:]
     if not words:
         return ""

@@ -16,7 +16,7 @@ from workflows.lines import MAX_REASON, Context, Mistake, Target, TargetKind, be
 from workflows.model import Verdict
 from workflows.policy import spell
 from workflows.spans import read_number_and_unit, read_span
-from workflows.words import STORY_ID, TICKET, Word, without_mentions
+from workflows.words import STORY_ID, TICKET, Word, is_slip_for, without_mentions
 
 _BECAUSE = frozenset({"because", "bc", "reason", "reason:", "because:"})
 _NO = frozenset({"unjustified", "no", "unfounded"})
@@ -249,7 +249,7 @@ def _span_at(words: Sequence[Word], index: int) -> tuple[timedelta | None, int]:
 
 
 def _text(words: Sequence[Word]) -> str:
-    if words and words[0].key in _BECAUSE:
+    if words and (words[0].key in _BECAUSE or is_slip_for(words[0].key, "because")):
         words = words[1:]
     if not words:
         return ""

@@ -11,6 +11,8 @@ import re
 import unicodedata
 from dataclasses import dataclass
 
+from rapidfuzz.distance import DamerauLevenshtein
+
 MENTION = re.compile(r"<@([UW][A-Z0-9]+)(?:\|([^>]*))?>")
 TICKET = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,9}-[0-9]{1,7}|#[0-9]{1,9}")
 STORY_ID = re.compile(r"[RGrg]-[0-9A-Za-z]{6,12}")
@@ -34,6 +36,18 @@ class Word:
     def key(self) -> str:
         """The word as it is compared: small letters, plain dashes. A quoted text is no keyword."""
         return "" if self.quoted else self.text.translate(_DASHES).casefold()
+
+
+def is_slip_for(word: str, keyword: str) -> bool:
+    """Whether a word is a slip of the fingers for a keyword, and not that keyword: `becuase`, `untill`.
+
+    One letter may be too many, too few, wrong or in its neighbour's place; a second one too, where the word
+    has no letter that the keyword lacks (so `became` is no slip).
+    """
+    if word == keyword or word[:1] != keyword[:1] or abs(len(word) - len(keyword)) > 1 or len(word) < 4:
+        return False
+    far = DamerauLevenshtein.distance(word, keyword, score_cutoff=2)
+    return far == 1 or (far == 2 and set(word) <= set(keyword))
 
 
 def tidy(line: str) -> str:

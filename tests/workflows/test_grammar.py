@@ -347,3 +347,34 @@ def test_any_text_from_slack_is_unescaped(text: str) -> None:
 def test_no_answer_names_a_resource_that_was_not_offered(line: str) -> None:
     answer = parse(line, Context((), NOON, UTC))
     assert "prod-db" in line or "prod-db" not in str(answer)
+
+
+# ------------------------------------------------------------ slips in keywords
+
+
+@pytest.mark.parametrize("slip", ["becuase", "becasue", "beacuse", "becuse", "becausee", "Becuase", "becuas"])
+def test_a_slip_in_because_is_mended_and_is_no_part_of_the_reason(slip: str) -> None:
+    wanted = "request prod-db 1h because INC-142 checkout is slow"
+    assert mistaken(f"request prod-db 1h {slip} INC-142 checkout is slow").mended == wanted
+    assert parse(f"deny R-7K3F9Q {slip} not now", HERE) == Deny("R-7K3F9Q", "not now")
+    assert parse(f"approve R-7K3F9Q {slip} it burns", HERE) == Approve("R-7K3F9Q", "it burns")
+
+
+@pytest.mark.parametrize("slip", ["untill", "unitl", "untl", "Unil"])
+def test_a_slip_in_until_is_mended(slip: str) -> None:
+    assert mistaken(f"request prod-db {slip} 15:00 because x").mended == "request prod-db 3h because x"
+
+
+@pytest.mark.parametrize("line", ["realease prod-db", "relase prod-db", "releas prod-db"])
+def test_a_slip_in_a_verb_is_mended(line: str) -> None:
+    assert mistaken(line).mended == "release prod-db"
+
+
+@pytest.mark.parametrize("word", ["became", "season", "unit", "unlit", "cause", "base"])
+def test_a_word_that_only_looks_like_a_keyword_stays_in_the_reason(word: str) -> None:
+    answer = mistaken(f"request prod-db 1h {word} tests fail")
+    assert answer.mended == f"request prod-db 1h because {word} tests fail"
+
+
+def test_a_slip_inside_a_reason_stays_as_it_was_typed() -> None:
+    assert understood("request prod-db because slow becuase of INC-1").reason == "slow becuase of INC-1"

@@ -167,3 +167,9 @@ def test_no_line_raises_and_a_mended_line_is_good(verb: str, words: list[str]) -
     answer = parse(" ".join([verb, *words]), CONTEXT)
     if isinstance(answer, Mistake) and answer.mended is not None:
         assert not isinstance(parse(answer.mended, CONTEXT), Mistake)
+
+
+def test_a_slip_in_because_is_no_part_of_an_emergencys_reason() -> None:
+    answer = parse("break-glass prod-db becuase INC-142 checkout is down", CONTEXT)
+    assert isinstance(answer, BreakGlass)
+    assert answer.reason == "INC-142 checkout is down"
