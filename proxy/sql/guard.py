@@ -12,6 +12,7 @@ from functools import partial
 
 from proxy.sql import lexer
 from proxy.sql.classify import Traits, traits, worst_of
+from proxy.sql.copies import COPY_HINT, NO_SEARCH, CopyFormat, copied_columns, copy_format, sends_rows
 from proxy.sql.functions import vouched
 from proxy.sql.lineage import Lineage
 from proxy.sql.masked import MaskSet
@@ -29,13 +30,17 @@ class Settings:
     """What the session's own settings and the policy say about reading.
 
     `trusted_functions` are functions outside pg_catalog that policy vouches for, as `name` or `schema.name`:
-    they read no masked column and change nothing.
+    they read no masked column and change nothing. `masks_copies` says that the rows of COPY ... TO STDOUT go
+    through copy.rewrite_copy; without it a COPY that would need it is refused. `searches` says that the
+    session has detectors.
     """
 
     standard_conforming_strings: bool = True
     encoding: str = "UTF8"
     max_text: int = lexer.MAX_TEXT
     trusted_functions: frozenset[str] = frozenset()
+    masks_copies: bool = False
+    searches: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,7 +66,8 @@ class StatementVerdict:
 
     `touches_masked` false means that every column is clear. `defines` and `uses` name a prepared statement
     or a cursor, as ("prepared" | "cursor", name); see SessionNames. `traits` and `reach` are what guardrails
-    look at; `runs` names the prepared statement whose traits count too.
+    look at; `runs` names the prepared statement whose traits count too. `copies` is set for a COPY to the
+    client whose rows have to be rewritten (see copy.py); `columns` are then those of the rows.
     """
 
     kind: str
@@ -75,6 +81,7 @@ class StatementVerdict:
     traits: Traits = _UNREAD
     reach: Reach = _NOWHERE
     runs: tuple[str, str] | None = None
+    copies: CopyFormat | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,6 +254,12 @@ def _known_columns(masks: MaskSet, ref: Message) -> frozenset[str] | None:
 
 def _statement(parsed: Parsed, found: Surface, masks: MaskSet, settings: Settings) -> StatementVerdict:
     verdict = _named(parsed, found, masks, settings)
+    sent = sends_rows(parsed)
+    copies = copy_format(parsed.tree) if sent and settings.masks_copies else None
+    if settings.searches and sent:
+        if copies is None:
+            raise Refused(NO_SEARCH, COPY_HINT)
+        verdict = replace(verdict, copies=copies)
     if not masks.active:
         return verdict
     if masks.missing:
@@ -257,9 +270,10 @@ def _statement(parsed: Parsed, found: Surface, masks: MaskSet, settings: Setting
     touches = check_rules(parsed, found, masks, settings.trusted_functions)
     if not touches:
         return verdict
-    outputs = outputs_of(parsed, found, Lineage(masks.catalog, masks.columns, masks.computed), masks)
+    lineage = Lineage(masks.catalog, masks.columns, masks.computed)
+    outputs = copied_columns(parsed.tree, lineage) if copies else outputs_of(parsed, found, lineage, masks)
     columns = None if outputs is None else tuple(_column(taint) for _, taint in outputs)
-    return replace(verdict, touches_masked=True, columns=columns)
+    return replace(verdict, touches_masked=True, columns=columns, copies=copies)
 
 
 def _column(taint: Taint) -> ColumnVerdict:

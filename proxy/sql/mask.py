@@ -59,7 +59,7 @@ def plan_columns(
     for index, (described, verdict) in enumerate(zip(fields, verdicts, strict=True)):
         method = _method(described, verdict, masks) if masks.active else None
         if method is not None:
-            replacements.append((index, _replacement(method, described, masks, key)))
+            replacements.append((index, replacement_of(method, described, masks, key)))
             if verdict is None or not (verdict.clear or verdict.plain):
                 whatever.add(index)
         elif detect and (hides := _hides(described, masks, detect)) is not None:
@@ -108,7 +108,8 @@ def _clear_origin(described: FieldDescription, masks: MaskSet) -> bool:
     return described.attnum < 0 or any(c.number == described.attnum for c in relation.columns)
 
 
-def _replacement(method: str, described: FieldDescription, masks: MaskSet, key: bytes) -> Replacement:
+def replacement_of(method: str, described: FieldDescription, masks: MaskSet, key: bytes) -> Replacement:
+    """What a method does with the values of a column."""
     if method == "pseudonym":
         type_oid = _TEXT if _is_text(described, masks) else described.type_oid
         return pseudonym(key, type_oid, described.format == 1)
