@@ -13,9 +13,9 @@ from proxy.authority import Upstream
 from proxy.postgres.target import Rows, Target
 from proxy.sql import catalog_queries
 from proxy.sql.catalog import Catalog
-from proxy.sql.guard import VerdictCache
+from proxy.sql.guard import Settings, VerdictCache
 from proxy.sql.masked import resolve
-from workflows.model import Mask
+from workflows.model import Mask, Terms
 
 _STAMPED = (
     ("pg_class", "oid"),
@@ -117,7 +117,7 @@ class Pictures:
 
     def __init__(self) -> None:
         self._last: dict[tuple[str, int, str], Picture] = {}
-        self._caches: OrderedDict[tuple[str, tuple[Mask, ...]], VerdictCache] = OrderedDict()
+        self._caches: OrderedDict[tuple[str, tuple[Mask, ...], Settings], VerdictCache] = OrderedDict()
 
     def known(self, upstream: Upstream, stamp: str) -> Picture | None:
         """The last picture, when it still holds."""
@@ -127,12 +127,14 @@ class Pictures:
     def keep(self, upstream: Upstream, picture: Picture) -> None:
         self._last[upstream.host, upstream.port, upstream.database] = picture
 
-    def verdicts(self, picture: Picture, masks: tuple[Mask, ...]) -> VerdictCache:
-        """The cache of verdicts for these masks in this catalog."""
-        key = (picture.catalog.version, masks)
+    def verdicts(self, picture: Picture, terms: Terms) -> VerdictCache:
+        """The cache of verdicts for what these terms mask, search and trust in this catalog."""
+        settings = Settings(trusted_functions=terms.trusted_functions, searches=bool(terms.detect))
+        key = (picture.catalog.version, terms.masks, settings)
         cache = self._caches.get(key)
         if cache is None:
-            cache = self._caches[key] = VerdictCache(resolve(picture.catalog, masks))
+            masks = resolve(picture.catalog, terms.masks, terms.trusted_functions)
+            cache = self._caches[key] = VerdictCache(masks, settings)
             if len(self._caches) > 64:
                 self._caches.popitem(last=False)
         self._caches.move_to_end(key)

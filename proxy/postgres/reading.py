@@ -102,7 +102,7 @@ class Reading:
         if picture.stamp == self.stamp:
             return
         self.stamp = picture.stamp
-        self._cache = self._pictures.verdicts(picture, self._terms.masks)
+        self._cache = self._pictures.verdicts(picture, self._terms)
         self._known = {}
         self._plans = {}
         # A prepared statement is planned anew by the new catalog, a cursor's plan stays what it was.
@@ -198,7 +198,7 @@ class Reading:
             # The catalog moved under the statements on their way: nothing about these columns is proved.
             fields = [replace(field, table_oid=0, attnum=0) for field in fields]
             statement = None
-        plan = plan_columns(fields, statement, masks, self._key)
+        plan = plan_columns(fields, statement, masks, self._key, self._terms.detect)
         return None if plan.idle else plan
 
 
