@@ -24,7 +24,7 @@ from proxy import tls
 from proxy.gate import Gate, GateSettings
 from proxy.remote import RemoteAuthority
 
-_CANCEL = struct.Struct("!i")
+_CANCEL = struct.Struct("!I")
 
 
 def main() -> None:
@@ -75,8 +75,8 @@ async def _end() -> None:
 
 
 class Hub:
-    """Hands cancel requests to the worker that gave out the key. What gets lost is a cancel not done, which
-    PostgreSQL promises no more than we do.
+    """Hands cancel requests to the other workers, of which one may have given out the key. What gets lost is
+    a cancel not done, which PostgreSQL promises no more than we do.
     """
 
     def __init__(self, directory: Path, worker: int) -> None:
@@ -87,16 +87,18 @@ class Hub:
         self._mine.unlink(missing_ok=True)
         self._socket.bind(str(self._mine))
 
-    def send(self, worker: int, pid: int, secret: bytes) -> None:
-        with suppress(OSError):
-            self._socket.sendto(_CANCEL.pack(pid) + secret, str(self._directory / f"cancel-{worker}.sock"))
+    def send(self, pid: int, secret: bytes) -> None:
+        for other in self._directory.glob("cancel-*.sock"):
+            if other != self._mine:
+                with suppress(OSError):
+                    self._socket.sendto(_CANCEL.pack(pid) + secret, str(other))
 
     def listen(self, gate: Gate) -> None:
         asyncio.get_running_loop().add_reader(self._socket.fileno(), self._take, gate)
 
     def _take(self, gate: Gate) -> None:
         with suppress(OSError):
-            while datagram := self._socket.recv(64):
+            while datagram := self._socket.recv(512):
                 if len(datagram) > _CANCEL.size:
                     (pid,) = _CANCEL.unpack_from(datagram)
                     gate.cancel(pid, datagram[_CANCEL.size :])

@@ -26,7 +26,7 @@ class Door(Protocol):
 
     def connection(self) -> asyncio.BaseProtocol: ...
 
-    def cancel(self, pid: int, secret: bytes) -> None: ...
+    def cancel(self, pid: int, secret: bytes) -> bool: ...
 
 
 DOORS: dict[str, Callable[[Gate], Door]] = {}
@@ -37,7 +37,7 @@ class GateSettings:
     """How a gate listens and keeps. Spans are seconds, sizes bytes.
 
     `worker` (0 to 127) tells the worker processes behind one port apart; a cancel request that arrives at
-    another worker than its session's is given to `cancel_elsewhere(worker, pid, secret)`.
+    another worker than its session's is given to `cancel_elsewhere(pid, secret)`, which asks all others.
     """
 
     name: str
@@ -48,7 +48,7 @@ class GateSettings:
     protocol: str = "postgres"
     reuse_port: bool = False
     worker: int = 0
-    cancel_elsewhere: Callable[[int, int, bytes], None] | None = None
+    cancel_elsewhere: Callable[[int, bytes], None] | None = None
     renew_every: float = 2.0
     answer_timeout: float = 5.0
     hold_notice_every: float = 60.0

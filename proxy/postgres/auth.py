@@ -75,11 +75,12 @@ def refused(refusal: Refusal) -> bytes:
     return fatal(code, refusal.why, refusal.way_out)
 
 
-def session_parameters(asked: Mapping[str, str]) -> dict[str, str] | Refusal:
+def session_parameters(asked: Mapping[str, str], *, read: bool = True) -> dict[str, str] | Refusal:
     """The startup parameters that go on to the target, or why they may not.
 
-    `options` is taken apart so that nothing hides in it; what is not known to be harmless is refused, because
-    a setting can change how the server reads the statements that the gate has read.
+    Where the session's statements are `read`, `options` is taken apart so that nothing hides in it, and what
+    is not known to be harmless is refused, because a setting can change how the server reads the statements
+    that the gate has read. Where they are not, any SET would pass, and so does any parameter.
     """
     wanted: dict[str, str] = {}
     for name, value in asked.items():
@@ -92,14 +93,14 @@ def session_parameters(asked: Mapping[str, str]) -> dict[str, str] | Refusal:
             return Refusal("replication", "A replication connection is not allowed through the gate.")
         if key.startswith("_pq_."):
             continue
-        if key == "options":
+        if key == "options" and read:
             inner = _read_options(value)
             if isinstance(inner, Refusal):
                 return inner
             wanted.update(inner)
             continue
         wanted[key] = value
-    for key, value in wanted.items():
+    for key, value in wanted.items() if read else ():
         if key not in _PASSED:
             return Refusal(
                 "parameter",

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from proxy.postgres import codec
+from proxy.postgres import codec, function_call
 from proxy.postgres.approvals import Wait
 from proxy.postgres.codec import BROKEN, WireError
 from proxy.postgres.held_messages import HeldMessages
@@ -21,7 +21,8 @@ from proxy.postgres.pipeline import (
     QueryStep,
 )
 from proxy.postgres.poison import POISON_PARSE, POISON_QUERY
-from proxy.postgres.reading import NO_FUNCTION_CALL, PASS
+from proxy.postgres.reading import NO_FUNCTION_CALL, NO_LIMITS, PASS, Ruled
+from proxy.sql.guard import Verdict
 
 if TYPE_CHECKING:
     from proxy.postgres.session import Session
@@ -270,9 +271,17 @@ class ClientEnd:
             return None
         self._no_copy()
         session = self._session
-        step = QueryStep(b"(a FunctionCall message)", NO_FUNCTION_CALL, self._now(), session.origin)
+        now = self._now()
+        body = chunk[at:end]
+        text, verdict = function_call.as_select(body), NO_FUNCTION_CALL
+        if text is not None:
+            verdict = PASS if session.reading is None else session.verdict(text, now)
+            if _waits_or_is_counted(session, verdict):
+                verdict = NO_FUNCTION_CALL
+        step = QueryStep(text or b"(a FunctionCall message)", verdict, now, session.origin)
+        step.bound = function_call.as_bind(body)
         self._pipeline.steps.append(step)
-        return POISON_QUERY
+        return None if verdict.action == "allow" else POISON_QUERY
 
     def _terminate(self, chunk: bytes, at: int, end: int) -> bytes | None:
         self._session.client_leaves()
@@ -284,6 +293,12 @@ class ClientEnd:
 
 
 def _text(chunk: bytes, at: int, end: int) -> bytes:
+def _waits_or_is_counted(session: Session, verdict: Verdict) -> bool:
+    """Whether more is to happen than to let it through, which the gate does for statements only."""
+    limited = isinstance(verdict, Ruled) and (verdict.hold is not None or verdict.limits != NO_LIMITS)
+    return limited or session.admission.terms.hold_commit is not None
+
+
     """The one string that fills the rest of a message. Raises WireError when it is not just that."""
     if chunk.find(b"\0", at, end) != end - 1:
         raise WireError("a message holds something else than one string")

@@ -119,7 +119,7 @@ def read_startup(packet: bytes) -> Startup:
         raise WireError("the startup packet is too short")
     version: int = _INT.unpack_from(packet)[0]
     if version >> 16 != 3:
-        raise WireError(f"protocol {version >> 16}.{version & 0xFFFF} is not spoken here, only 3.0")
+        raise WireError(f"protocol {version >> 16}.{version & 0xFFFF} is not spoken here, only 3.0 to 3.2")
     at, parameters = 4, {}
     while True:
         name, at = cstring(packet, at)
@@ -142,10 +142,10 @@ def read_cancel(packet: bytes) -> Cancel:
     return Cancel(_INT.unpack_from(packet, 4)[0], packet[8:])
 
 
-def negotiate_version(unknown: Sequence[str]) -> bytes:
-    """NegotiateProtocolVersion: we speak 3.0 at most, and do not know these `_pq_.` options."""
+def negotiate_version(asked: int, unknown: Sequence[str]) -> bytes:
+    """NegotiateProtocolVersion: we speak 3.2 at most, and do not know these `_pq_.` options."""
     names = b"".join(name.encode() + b"\0" for name in unknown)
-    return message(b"v", _INT.pack(PROTOCOL_3_0) + _INT.pack(len(unknown)) + names)
+    return message(b"v", _INT.pack(min(asked, PROTOCOL_3_2)) + _INT.pack(len(unknown)) + names)
 
 
 # --- errors and notices ----------------------------------------------------------------------------------

@@ -49,7 +49,7 @@ class PostgresDoor:
 
     def __init__(self, gate: Gate) -> None:
         self._gate = gate
-        self._keys: dict[int, tuple[bytes, Session]] = {}
+        self._keys: dict[int, list[tuple[bytes, Session]]] = {}  # by pid, unique at one target only
         self._greeting = 0
 
     def connection(self) -> asyncio.BaseProtocol:
@@ -130,20 +130,16 @@ class PostgresDoor:
     def _cancel(self, packet: bytes) -> None:
         """Pass a cancel on, for exactly the key that was given out; ignore any other."""
         request = codec.read_cancel(packet)
-        held = self._keys.get(request.pid)
-        if held is not None:
-            if hmac.compare_digest(held[0], request.secret):
-                held[1].cancel()
-        elif self._gate.settings.cancel_elsewhere is not None:
-            worker = request.pid >> 24
-            if worker != self._gate.settings.worker:
-                self._gate.settings.cancel_elsewhere(worker, request.pid, request.secret)
+        if not self.cancel(request.pid, request.secret) and self._gate.settings.cancel_elsewhere is not None:
+            self._gate.settings.cancel_elsewhere(request.pid, request.secret)
 
-    def cancel(self, pid: int, secret: bytes) -> None:
-        """A cancel request that reached another worker."""
-        held = self._keys.get(pid)
-        if held is not None and hmac.compare_digest(held[0], secret):
-            held[1].cancel()
+    def cancel(self, pid: int, secret: bytes) -> bool:
+        """Cancel what runs in the session with this key; False where this worker gave out no such key."""
+        for given, session in self._keys.get(pid, ()):
+            if hmac.compare_digest(given, secret):
+                session.cancel()
+                return True
+        return False
 
     # --- who
 
@@ -153,8 +149,8 @@ class PostgresDoor:
         if not principal:
             raise Turned(fatal("28000", "No user name was given.", "Connect as yourself: -U your-name."))
         unknown = [name for name in startup.parameters if name.startswith("_pq_.")]
-        if startup.version > codec.PROTOCOL_3_0 or unknown:
-            greeter.write(codec.negotiate_version(unknown))
+        if startup.version > codec.PROTOCOL_3_2 or unknown:
+            greeter.write(codec.negotiate_version(startup.version, unknown))
         greeter.write(ASK_PASSWORD)
         kind, body = await greeter.message(_TOKEN_LIMIT)
         if kind != b"p" or not body.endswith(b"\0"):
@@ -176,7 +172,7 @@ class PostgresDoor:
     # --- in
 
     async def _enter(self, session: Session, startup: codec.Startup) -> None:
-        parameters = session_parameters(startup.parameters)
+        parameters = session_parameters(startup.parameters, read=session.guarded)
         if isinstance(parameters, Refusal):
             raise Turned(refused(parameters))
         await self._record(session)
@@ -199,7 +195,7 @@ class PostgresDoor:
                 )
             if session.guarded:
                 session.reading = await self._reading(session, reached)
-            key = self._new_key(session)
+            key = self._new_key(session, reached.pid, 32 if startup.version >= codec.PROTOCOL_3_2 else 4)
             session.begin(reached, WELCOME + reached.greeting + key + _READY)
         except BaseException:
             if not session.begun:
@@ -238,16 +234,19 @@ class PostgresDoor:
         if session.over:
             raise Turned
 
-    def _new_key(self, session: Session) -> bytes:
-        """A cancel key of the gate's own: the target's never leaves. The worker is in the pid's high byte."""
-        while True:
-            pid = self._gate.settings.worker << 24 | secrets.randbelow(1 << 24)
-            if pid and pid not in self._keys:
-                break
-        secret = secrets.token_bytes(4)
-        self._keys[pid] = (secret, session)
-        session.on_end(lambda: self._keys.pop(pid, None))
-        return codec.message(b"K", struct.pack("!I", pid) + secret)
+    def _new_key(self, session: Session, pid: int, size: int) -> bytes:
+        """A cancel key: the target's pid, which notifications and pg_stat_activity show, too, with a secret
+        of the gate's own. The target's never leaves.
+        """
+        key = (secrets.token_bytes(size), session)
+        self._keys.setdefault(pid, []).append(key)
+        session.on_end(lambda: self._forget(pid, key))
+        return codec.message(b"K", struct.pack("!I", pid) + key[0])
+
+    def _forget(self, pid: int, key: tuple[bytes, Session]) -> None:
+        self._keys[pid].remove(key)
+        if not self._keys[pid]:
+            del self._keys[pid]
 
 
 _READY = codec.message(b"Z", b"I")

@@ -177,6 +177,14 @@ class Replies:
             else:
                 self._pipeline.portals.pop(name.encode(), None)
 
+    def _function_result(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        step = self._execution()
+        if not isinstance(step, QueryStep) or not step.bound:
+            raise WireError("a FunctionCallResponse came to something else than a FunctionCall")
+        step.tag = b"SELECT 1"
+        step.rows = 1
+        return None
+
     def _empty(self, chunk: bytes, at: int, end: int) -> bytes | None:
         step = self._execution()
         if isinstance(step, ExecuteStep):
@@ -407,6 +415,7 @@ _READERS: dict[int, _Reader] = {
     ord("C"): Replies._command_complete,
     ord("I"): Replies._empty,
     ord("s"): Replies._suspended,
+    ord("V"): Replies._function_result,
     ord("E"): Replies.error,
     ord("Z"): Replies._ready,
     ord("G"): Replies._copy_in,

@@ -66,9 +66,9 @@ async def test_replication_is_refused(house: House) -> None:
     ],
 )
 async def test_a_startup_option_that_changes_how_statements_are_read_is_refused(
-    house: House, options: str
+    masked: House, options: str
 ) -> None:
-    said = await refusal(house, options=options)
+    said = await refusal(masked, options=options)
     assert "gate" in said
 
 
@@ -174,7 +174,7 @@ async def test_direct_tls_without_alpn_is_refused_as_the_server_does(house: Hous
 
 
 async def test_a_cancel_for_another_worker_is_passed_to_it(open_house: OpenHouse, server: Server) -> None:
-    elsewhere: list[tuple[int, int, bytes]] = []
+    elsewhere: list[tuple[int, bytes]] = []
     first = await open_house(worker=3)
     second = await open_house(worker=5, cancel_elsewhere=lambda *it: elsewhere.append(it))
     first.authority.grant(server.upstream())
@@ -182,14 +182,13 @@ async def test_a_cancel_for_another_worker_is_passed_to_it(open_house: OpenHouse
         running = asyncio.create_task(db.execute("select pg_sleep(30)"))
         await asyncio.sleep(0.2)
         _, writer = await asyncio.open_connection("127.0.0.1", second.gate.port)
-        secret = first.gate._door._keys[db.pgconn.backend_pid][0]  # type: ignore[attr-defined]
+        ((secret, _),) = first.gate._door._keys[db.pgconn.backend_pid]  # type: ignore[attr-defined]
         writer.write(codec.cancel_request(db.pgconn.backend_pid, secret))
         async with asyncio.timeout(5):
             while not elsewhere:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
         writer.close()
-        worker, pid, proof = elsewhere[0]
-        assert worker == 3
+        pid, proof = elsewhere[0]
         first.gate.cancel(pid, b"\0\0\0\0")  # a wrong key does nothing
         first.gate.cancel(pid, proof)
         with pytest.raises(psycopg.errors.QueryCanceled):

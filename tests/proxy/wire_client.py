@@ -24,14 +24,14 @@ class RawClient:
 
     @classmethod
     async def enter(cls, house: House, **parameters: str) -> RawClient:
-        """Log in as Ada, in protocol 3.2 so that the gate has to say that it speaks 3.0."""
+        """Log in as Ada, in a protocol to come so that the gate has to say that it speaks 3.2."""
         reader, writer = await asyncio.open_connection("127.0.0.1", house.gate.port)
         writer.write(codec.untagged(codec.SSL_REQUEST))
         assert await reader.readexactly(1) == b"S"
         await writer.start_tls(ssl.create_default_context(cafile=str(house.ca)), server_hostname="127.0.0.1")
         it = cls(reader, writer)
-        it.send(codec.startup({"user": "ada", "database": "prod-db", **parameters}, codec.PROTOCOL_3_2))
-        assert (await it.receive())[0] == b"v"
+        it.send(codec.startup({"user": "ada", "database": "prod-db", **parameters}, 196709))
+        assert await it.receive() == (b"v", struct.pack("!II", codec.PROTOCOL_3_2, 0))
         assert (await it.receive())[0] == b"R"
         it.send(codec.message(b"p", b"ada-token-1\0"))
         while (await it.receive())[0] != b"Z":
