@@ -86,7 +86,9 @@ WRITES = words(
     """
     nextval setval pg_notify txid_current pg_current_xact_id pg_logical_emit_message pg_advisory_lock
     pg_advisory_xact_lock pg_advisory_lock_shared pg_advisory_xact_lock_shared pg_try_advisory_lock
-    pg_try_advisory_xact_lock pg_advisory_unlock pg_advisory_unlock_all
+    pg_try_advisory_lock_shared pg_try_advisory_xact_lock pg_try_advisory_xact_lock_shared pg_advisory_unlock
+    pg_advisory_unlock_shared pg_advisory_unlock_all brin_summarize_new_values brin_summarize_range
+    brin_desummarize_range gin_clean_pending_list pg_extension_config_dump
     """
 )
 # Functions that reach outside the database or run text as SQL.
@@ -94,17 +96,19 @@ DESTRUCTIVE_PATTERN = re.compile(
     r"lo_(export|import|unlink|put|create|creat|from_bytea|truncate)|lowrite|dblink|pg_file_|pg_read_|pg_ls_"
     r"|query_to_xml|cursor_to_xml|table_to_xml|schema_to_xml|database_to_xml|xpath_table|crosstab|connectby"
     r"|binary_upgrade_|pg_surgery|heap_force_"
+    # PostGIS, where it changes tables by their names.
+    r"|(add|drop|update)geometry|populate_geometry|postgis_extensions_upgrade|(un)?lockrow"
 )
 # Functions that run a text as SQL here or elsewhere.
 RUNS_TEXT = re.compile(
-    r"dblink|query_to_xml|cursor_to_xml|table_to_xml|schema_to_xml|database_to_xml|crosstab|connectby|xpath_table"
+    r"dblink|(query|cursor|table|schema|database)_to_xml|crosstab|connectby|xpath_table|ts_(stat|rewrite)$"
 )
 # Functions that act on the server or on other sessions.
 ADMIN_PATTERN = re.compile(
     r"pg_terminate_backend|pg_cancel_backend|pg_reload_conf|pg_rotate_logfile|pg_promote|pg_switch_wal"
     r"|pg_create_restore_point|pg_(backup_)?(start|stop)(_backup)?$|pg_wal_replay|pg_stat_reset|pg_drop_replication"
     r"|pg_create_(logical|physical)|pg_copy_(logical|physical)|pg_replication|pg_logical_|pg_export_snapshot"
-    r"|pg_stat_file|pg_log_|pg_stat_\w*reset|pg_import_system|pg_(restore|clear)_(relation|attribute)_stats"
+    r"|pg_nextoid|pg_stop_making|pg_hba_file|pg_ident_file|pg_show_all_file|pg_stat_file|pg_log_|pg_stat_\w*reset|pg_import_system|pg_(restore|clear)_(relation|attribute)_stats"
 )
 
 # Functions in FROM, or in a SELECT without FROM, that give back what their arguments hold.
