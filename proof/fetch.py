@@ -97,7 +97,9 @@ class Library:
         home = self.folder / file
         if not home.exists():
             call(["mvn", "-q", "dependency:get", f"-Dartifact={artifact}", "-Dtransitive=false"], timeout=600)
-            shutil.copy(Path.home() / ".m2/repository" / group.replace(".", "/") / name / version / file, home)
+            shutil.copy(
+                Path.home() / ".m2/repository" / group.replace(".", "/") / name / version / file, home
+            )
         return home
 
     def debian_source(self, package: str, version: str) -> Path:

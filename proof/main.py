@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from proof import python_suites, report
+from proof import go_suites, other_suites, programs, python_suites, regression, report
 from proof.fetch import Library, Missing
 from proof.house import TOP, House, Way, open_house
 from proof.open_gate import POLICIES
@@ -32,6 +32,14 @@ SUITES: dict[str, Suite] = {
     "sqlalchemy-psycopg": Suite(python_suites.sqlalchemy_psycopg),
     "sqlalchemy-asyncpg": Suite(python_suites.sqlalchemy_asyncpg),
     "django": Suite(python_suites.django),
+    "pgx": Suite(go_suites.pgx),
+    "pq": Suite(go_suites.pq),
+    "node-postgres": Suite(other_suites.node),
+    "pgjdbc": Suite(other_suites.java),
+    "psql": Suite(programs.psql, exact=True),
+    "pgbench": Suite(programs.pgbench, exact=True),
+    "dump": Suite(programs.dump, exact=True),
+    "regress": Suite(regression.regress, exact=True),
 }
 
 
@@ -62,12 +70,20 @@ def _compare(
                     begun = time.monotonic()
                     outcomes = suite.run(library, house, way, home)
                     found[way.name].append(outcomes)
-                    print(f"{name} {way.name}: {counts(outcomes)} in {time.monotonic() - begun:.0f} s", flush=True)
+                    print(
+                        f"{name} {way.name}: {counts(outcomes)} in {time.monotonic() - begun:.0f} s",
+                        flush=True,
+                    )
                 if not differences(found["direct"][-1], found["gate"][-1], exact=suite.exact):
                     break
             if options.keep:
-                shutil.copytree(folder, options.keep / name, dirs_exist_ok=True, symlinks=True,
-                                ignore=shutil.ignore_patterns("data", "suite"))
+                shutil.copytree(
+                    folder,
+                    options.keep / name,
+                    dirs_exist_ok=True,
+                    symlinks=True,
+                    ignore=shutil.ignore_patterns("data", "suite"),
+                )
     except Missing as missing:
         print(f"{name}: {missing}", file=sys.stderr)
         return report.Row(name, {}, {}, [], [], failure=str(missing))
@@ -80,7 +96,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--policy", choices=POLICIES, default="open")
     parser.add_argument("--turns", type=int, default=3, help="at most, while the two ways still differ")
     parser.add_argument("--library", type=Path, default=TOP / ".proof", help="where sources are kept")
-    parser.add_argument("--out", type=Path, default=TOP / ".proof" / "report", help="JSON and Markdown go here")
+    parser.add_argument(
+        "--out", type=Path, default=TOP / ".proof" / "report", help="JSON and Markdown go here"
+    )
     parser.add_argument("--keep", type=Path, help="keep the suites' own output here")
     options = parser.parse_args(arguments)
     if unknown := set(options.suites) - SUITES.keys():

@@ -60,7 +60,9 @@ def from_junit(path: Path) -> Outcomes:
         name = f"{case.get('classname', '')}::{case.get('name', '')}"
         bad = [it for it in case if it.tag in ("failure", "error")]
         if bad:
-            found[name] = Outcome(FAILED, ((bad[0].get("message") or "") + "\n" + (bad[0].text or ""))[-4000:])
+            found[name] = Outcome(
+                FAILED, ((bad[0].get("message") or "") + "\n" + (bad[0].text or ""))[-4000:]
+            )
         elif name not in found:
             skipped = any(it.tag == "skipped" for it in case)
             found[name] = Outcome(SKIPPED if skipped else PASSED)

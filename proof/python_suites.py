@@ -61,7 +61,9 @@ def _sqlalchemy(driver: str) -> object:
             connection.execute("create schema test_schema; create schema test_schema_2")
             connection.execute("create extension hstore; create extension citext")
             # What SQLAlchemy's own documentation says of the test database.
-            connection.execute("alter database sqlalchemy set default_text_search_config = 'pg_catalog.english'")
+            connection.execute(
+                "alter database sqlalchemy set default_text_search_config = 'pg_catalog.english'"
+            )
         env = way.environment(PGDATABASE="sqlalchemy")
         if driver == "asyncpg":  # its dialect does not hand sslmode on from the URL
             env["PYTHONWARNINGS"] = "ignore"
