@@ -14,7 +14,7 @@ from pg_query import pg_query_pb2
 from proxy.sql import functions
 from proxy.sql.bounds import Bounds
 from proxy.sql.parse import Parsed
-from proxy.sql.tree import Message, inner, kind, named, strings, walk, words
+from proxy.sql.tree import Message, inner, kind, strings, words
 from workflows.model import StatementClass
 
 R, W, D, A, U = StatementClass
@@ -171,11 +171,14 @@ _ROWS = frozenset({"UpdateStmt", "DeleteStmt", "MergeStmt", "InsertStmt"})
 
 def traits(
     statement: Parsed,
-    is_unlisted: Callable[[Message], bool],
+    nodes: Iterable[tuple[str, Message]],
+    is_unlisted: Callable[[str, Message], bool],
     knows: Callable[[Message], frozenset[str] | None],
 ) -> Traits:
-    """The traits of one statement. `is_unlisted` says whether a call or an operator is neither
-    PostgreSQL's own nor vouched for, `knows` gives the columns of a table.
+    """The traits of one statement; `nodes` are those of its surface.
+
+    `is_unlisted` says whether a call or an operator is neither PostgreSQL's own nor vouched for, `knows`
+    gives the columns of a table.
 
     What EXECUTE and FETCH run was classed when it was prepared or declared. A function that is not
     PostgreSQL's own may do anything: destructive.
@@ -185,17 +188,18 @@ def traits(
     queries: dict[str, list[Message]] = {}
     changes = []
     opaque = statement.kind in _OPAQUE or _drops_schema(statement)
-    for message in walk(statement.tree):
-        name = named(message)
-        if name == "Node" and kind(message).endswith("_stmt"):
-            kinds.append(kind(message))
-            found.add(_of_kind(kind(message)))  # EXPLAIN, PREPARE, DECLARE hold other statements
-            opaque = opaque or kind(message) in _OPAQUE
-        elif name in _BY_MESSAGE:
+    reads = False
+    for name, message in nodes:
+        if (inside := _KIND_OF.get(name)) is not None:
+            kinds.append(inside)
+            found.add(_of_kind(inside))  # EXPLAIN, PREPARE, DECLARE hold other statements
+            opaque = opaque or inside in _OPAQUE
+            reads = reads or _reads(name, message)
+        if name in _BY_MESSAGE:
             found.add(_BY_MESSAGE[name](message))
         elif name == "CommonTableExpr":
             queries.setdefault(message.ctename, []).append(inner(message.ctequery))
-        if is_unlisted(message) or (name == "FuncCall" and _runs_text(message)):
+        if is_unlisted(name, message) or (name == "FuncCall" and _runs_text(message)):
             found.add(D)
             opaque = True
         if name in _ROWS:
@@ -204,7 +208,7 @@ def traits(
     bounded = [b for b in map(reader.bounded, changes) if b is not None]
     if not all(bounded):
         found.add(D)
-    if _reads(statement.tree):
+    if reads:
         found.add(R)
     elif len(found) > 1:  # VALUES of an INSERT, a call in a bare SELECT
         found.discard(R)
@@ -218,13 +222,20 @@ def traits(
     )
 
 
-def _reads(tree: Message) -> bool:
+_KIND_OF = {
+    field.message_type.name: field.name
+    for field in pg_query_pb2.Node.DESCRIPTOR.fields  # type: ignore[attr-defined]
+    if field.name.endswith("_stmt")
+}
+"""The parse-tree kind of each statement's message: DeleteStmt is delete_stmt."""
+
+
+def _reads(name: str, message: Message) -> bool:
     """Whether it reads rows: SELECT with FROM, RETURNING, the WHERE of a change."""
-    return any(
-        (named(m) == "SelectStmt" and m.from_clause)
-        or named(m) in ("UpdateStmt", "DeleteStmt", "MergeStmt")
-        or (named(m) == "InsertStmt" and m.returning_list)
-        for m in walk(tree)
+    if name == "SelectStmt":
+        return bool(message.from_clause)
+    return name in ("UpdateStmt", "DeleteStmt", "MergeStmt") or (
+        name == "InsertStmt" and bool(message.returning_list)
     )
 
 

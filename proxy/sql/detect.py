@@ -139,12 +139,28 @@ _HINT = re.compile(r"@|\d{3}|\d[ .()/-]{1,2}\d")
 
 
 def hide(text: str, names: Iterable[str]) -> str:
-    """The text with what the named detectors find replaced. Raises KeyError for an unknown name."""
+    """The text with what the named detectors find replaced. Raises KeyError for an unknown name.
+
+    What stood against a finding may be one itself, once that is gone: it is searched again, and a text that
+    still gives after ROUNDS is replaced whole.
+    """
     if not _HINT.search(text):
         return text
-    spans = sorted(span for name in names for span in DETECTORS[name](text))
+    finders = [DETECTORS[name] for name in names]
+    for _ in range(ROUNDS):
+        hidden = _once(text, finders)
+        if hidden == text:
+            return text
+        text = hidden
+    return text if _once(text, finders) == text else _STARS
+
+
+ROUNDS = 4
+
+
+def _once(text: str, finders: Iterable[Finder]) -> str:
     pieces, kept = [], 0
-    for start, end in spans:
+    for start, end in sorted(span for finder in finders for span in finder(text)):
         if end > kept:
             pieces += [text[kept : max(start, kept)], _STARS] if start >= kept else [_STARS]
             kept = end
@@ -166,7 +182,7 @@ def _hidden(names: tuple[str, ...], value: bytes) -> bytes:
     except UnicodeDecodeError:  # not UTF-8: the ASCII in it is searched
         return hide(value.decode("latin-1"), names).encode("latin-1")
     hidden = hide(text, names)
-    return value if hidden is text else hidden.encode()
+    return value if hidden == text else hidden.encode()
 
 
 @lru_cache(maxsize=64)

@@ -21,7 +21,7 @@ from proxy.sql.reach import Reach, reach
 from proxy.sql.rules import check_rules, literal_matters, outputs_of
 from proxy.sql.scope import Refused, Taint
 from proxy.sql.surface import OPERATOR_FIELD, Surface, surface
-from proxy.sql.tree import Message, named, strings, walk, words
+from proxy.sql.tree import Message, strings, words
 from workflows.model import StatementClass
 
 
@@ -156,10 +156,11 @@ def _read(text: str, masks: MaskSet, settings: Settings) -> Verdict:
             else "Write it in a simpler form; what cannot be read may not run."
         )
         return _unread(reading.unread, reading.sqlstate, hint)
-    statements = []
+    statements, surfaces = [], []
     refused: Refused | None = None
     for parsed in reading.statements:
         found = surface(parsed.tree)
+        surfaces.append((parsed, found.nodes))
         try:
             statements.append(_statement(parsed, found, masks, settings))
         except Refused as error:
@@ -167,7 +168,7 @@ def _read(text: str, masks: MaskSet, settings: Settings) -> Verdict:
             statements.append(_named(parsed, found, masks, settings, touches=True))
     worst = worst_of(s.statement_class for s in statements)
     matters = any(s.traits.literal_matters for s in statements) or any(
-        literal_matters(parsed) for parsed in reading.statements
+        literal_matters(parsed.kind, nodes) for parsed, nodes in surfaces
     )
     if refused is not None:
         return Verdict(
@@ -213,8 +214,7 @@ _NO_DDL = words(
 def _named(
     parsed: Parsed, found: Surface, masks: MaskSet, settings: Settings, touches: bool = False
 ) -> StatementVerdict:
-    def unlisted(message: Message) -> bool:
-        name = named(message)
+    def unlisted(name: str, message: Message) -> bool:
         if name == "FuncCall":
             parts = strings(message.funcname)
             return not vouched(parts, settings.trusted_functions) and masks.catalog.is_foreign_function(parts)
@@ -230,7 +230,7 @@ def _named(
     key = field_of.get(parsed.kind)
     name = ("prepared" if key == "name" else "cursor", getattr(parsed.tree, key)) if key else None
     uses = name if parsed.kind in ("execute_stmt", "fetch_stmt") else None
-    is_what = traits(parsed, unlisted, partial(_known_columns, masks))
+    is_what = traits(parsed, found.nodes, unlisted, partial(_known_columns, masks))
     where = reach(parsed, found, masks.catalog, is_what.kinds)
     return StatementVerdict(
         parsed.kind,
@@ -242,7 +242,7 @@ def _named(
         forgets=name if parsed.kind in ("deallocate_stmt", "close_portal_stmt") else None,
         traits=is_what,
         reach=where,
-        runs=next((("prepared", m.name) for m in walk(parsed.tree) if named(m) == "ExecuteStmt"), None),
+        runs=next((("prepared", m.name) for name, m in found.nodes if name == "ExecuteStmt"), None),
     )
 
 

@@ -14,7 +14,7 @@ from pg_query import pg_query_pb2
 from proxy.sql.catalog import Catalog, Relation
 from proxy.sql.parse import Parsed
 from proxy.sql.surface import Surface
-from proxy.sql.tree import Message, inner, kind, named, strings, walk
+from proxy.sql.tree import Message, kind, strings
 
 ObjectType: Message = pg_query_pb2.ObjectType
 _QUERIES = frozenset(
@@ -60,7 +60,7 @@ def reach(parsed: Parsed, found: Surface, catalog: Catalog, kinds: Iterable[str]
         frozenset(tables),
         full_names(reached) | unknown,
         full_names(family) | unknown,
-        _names(parsed.tree, found, kinds),
+        _names(found, kinds),
         frozenset(_through(catalog, below)),
     )
 
@@ -124,13 +124,12 @@ _TABLES = _types("TABLE VIEW MATVIEW FOREIGN_TABLE SEQUENCE")
 _OF_A_TABLE = _types("TRIGGER RULE POLICY COLUMN TABCONSTRAINT")
 
 
-def _names(tree: Message, found: Surface, kinds: Iterable[str]) -> frozenset[str]:
+def _names(found: Surface, kinds: Iterable[str]) -> frozenset[str]:
     if not set(kinds) <= _QUERIES:  # DDL, COPY: the whole table
         return frozenset({EVERY})
     aliases = {ref.alias.aliasname or ref.relname for ref in found.tables}
     names: set[str] = set()
-    for message in walk(tree):
-        name = named(message)
+    for name, message in found.nodes:
         if name == "ColumnRef":
             parts = strings(message.fields)
             starred = any(kind(field) == "a_star" for field in message.fields)
@@ -142,11 +141,7 @@ def _names(tree: Message, found: Surface, kinds: Iterable[str]) -> frozenset[str
         elif name == "JoinExpr":
             names.update((EVERY,) if message.is_natural else strings(message.using_clause))
         elif (name == "RangeVar" and message.alias.colnames) or (
-            name == "InsertStmt" and not message.cols and _has_rows(message)
+            name == "InsertStmt" and not message.cols and kind(message.select_stmt)
         ):
             names.add(EVERY)
     return frozenset(names - {""})
-
-
-def _has_rows(insert: Message) -> bool:
-    return bool(kind(insert.select_stmt)) and inner(insert.select_stmt) is not None

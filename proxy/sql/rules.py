@@ -245,12 +245,11 @@ def _copy(statement: Message, lineage: Lineage) -> None:
         )
 
 
-def literal_matters(parsed: Parsed) -> bool:
+def literal_matters(kind_of: str, nodes: Iterable[tuple[str, Message]]) -> bool:
     """Whether the verdict depends on the value of a constant, so that it holds for this very text only."""
-    if parsed.kind == "variable_set_stmt":
+    if kind_of == "variable_set_stmt":
         return True
-    for message in walk(parsed.tree):
-        name = named(message)
+    for name, message in nodes:
         if name == "SelectStmt" and any(
             kind(key) == "a_const" for key in (*message.group_clause, *message.distinct_clause)
         ):

@@ -15,7 +15,8 @@ class Surface:
 
     `tables` are RangeVar messages, `calls` FuncCall messages, `operators` names with their schema if given,
     and `with_names` the names of its WITH queries: such a name is no table where the query is in sight.
-    `creates` is the name of a table that the statement itself makes (SELECT INTO, CREATE TABLE AS), else "".
+    `nodes` is every message with its type's name, parents first. `creates` is the name of a table that the
+    statement itself makes (SELECT INTO, CREATE TABLE AS), else "".
     """
 
     tables: tuple[Message, ...]
@@ -23,6 +24,7 @@ class Surface:
     operators: frozenset[tuple[str, ...]]
     with_names: frozenset[str]
     creates: str = ""
+    nodes: tuple[tuple[str, Message], ...] = ()
 
 
 def surface(tree: Message) -> Surface:
@@ -32,8 +34,8 @@ def surface(tree: Message) -> Surface:
     operators: set[tuple[str, ...]] = set()
     with_names: set[str] = set()
     creates = ""
-    for message in walk(tree):
-        name = named(message)
+    nodes = tuple((named(message), message) for message in walk(tree))
+    for name, message in nodes:
         if name == "RangeVar":
             tables.append(message)
         elif name == "FuncCall":
@@ -44,4 +46,6 @@ def surface(tree: Message) -> Surface:
             creates = message.rel.relname
         elif name in OPERATOR_FIELD:
             operators.add(strings(getattr(message, OPERATOR_FIELD[name])))
-    return Surface(tuple(tables), tuple(calls), frozenset(operators - {()}), frozenset(with_names), creates)
+    return Surface(
+        tuple(tables), tuple(calls), frozenset(operators - {()}), frozenset(with_names), creates, nodes
+    )

@@ -42,7 +42,7 @@ def walk(message: Message) -> Iterator[Message]:
 
 def named(message: Message) -> str:
     """The message's type name, e.g. "RangeVar"."""
-    return str(message.DESCRIPTOR.name)
+    return type(message).__name__
 
 
 def words(text: str) -> frozenset[str]:

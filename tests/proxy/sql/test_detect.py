@@ -52,6 +52,11 @@ def test_what_is_found_is_replaced_where_it_stands() -> None:
     assert hider(ALL)(text.encode()) == b"Ada <***>, card ***, since 2024"
 
 
+def test_a_number_that_stands_against_another_is_found_too() -> None:
+    assert hide("tel +49 30 9018+33 1 42 68 53 00!", ALL) == "tel ******!"
+    assert "415" not in hide("+1 415-555-2671" * 50, ALL)
+
+
 def test_findings_that_overlap_are_hidden_together() -> None:
     assert hide("x +1 415-555-2671 y", (*ALL, "phone")) == "x *** y"
 
