@@ -59,6 +59,10 @@ _ONLY = {
 }
 
 
+_TEXT_SETTINGS = {name: _ONLY[name] for name in ("client_encoding", "standard_conforming_strings")}
+_CHANGES = frozenset({"UpdateStmt", "InsertStmt", "DeleteStmt", "MergeStmt"})
+
+
 def check_rules(parsed: Parsed, found: Surface, masks: MaskSet, trusted: frozenset[str]) -> bool:
     """Whether a statement touches a table with masked columns. Raises Refused when it may not run at all."""
     _check_kind(parsed)
@@ -105,6 +109,29 @@ def _check_kind(parsed: Parsed) -> None:
 
 
 _EXPLAINED = frozenset({"execute_stmt", "create_table_as_stmt", "declare_cursor_stmt"})
+
+
+def check_settings(parsed: Parsed, found: Surface) -> None:
+    """How its text is read may change in no guarded session: messages may be on their way already, read by
+    the old settings. Raises Refused."""
+    changed: list[tuple[str | None, list[str | None]]] = []
+    if parsed.kind == "variable_set_stmt":
+        changed.append((parsed.tree.name, [_constant(a) for a in parsed.tree.args]))
+    for call in found.calls:
+        if strings(call.funcname)[-1] == "set_config":
+            values = [_constant(a) for a in call.args]
+            if values[1:2] != [_PG_DUMP]:
+                changed.append((values[0] if values else None, values[1:2]))
+    for name, message in found.nodes:
+        if name in _CHANGES and message.relation.relname == "pg_settings":
+            changed.append((None, []))
+    for setting, given in changed:
+        if setting is None:
+            raise Refused("settings may be changed by a constant name only", "Use SET.")
+        wanted = _TEXT_SETTINGS.get(setting.lower())
+        for value in given if wanted is not None else ():
+            if value is None or value.lower() not in (wanted or ()):
+                raise Refused(f'"{setting}" may be set to {" or ".join(sorted(wanted or ()))} only')
 
 
 def _check_calls(found: Surface, masks: MaskSet, trusted: frozenset[str]) -> None:

@@ -156,3 +156,35 @@ def test_a_session_that_reads_backslashes_the_old_way_gets_none_through(masks: M
 @given(st.binary(max_size=60))
 def test_any_bytes_get_a_verdict(masks: MaskSet, text: bytes) -> None:
     assert read(text, masks).action in ("allow", "refuse")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SET standard_conforming_strings = off", "SET standard_conforming_strings TO 'off'",
+        "SET LOCAL client_encoding = 'SJIS'", "SET NAMES 'GBK'", "SET client_encoding TO DEFAULT, 'SJIS'",
+        "SELECT set_config('standard_conforming_strings', 'off', false)",
+        "SELECT set_config('standard_' || 'conforming_strings', 'off', false)",
+        "SELECT set_config(name, 'off', false) FROM names", "SELECT 1 WHERE set_config($1, $2, true) = ''",
+        "SELECT set_config(new_value => 'SJIS', setting_name => 'client_encoding', is_local => false)",
+        "UPDATE pg_settings SET setting = 'off' WHERE name = 'standard_conforming_strings'",
+        "UPDATE pg_catalog.pg_settings SET setting = 'off'",
+        "EXPLAIN ANALYZE SELECT set_config('client_encoding', 'SJIS', false)",
+    ],
+)  # fmt: skip
+def test_no_guarded_session_changes_how_its_text_is_read(text: str, masks: MaskSet) -> None:
+    for masked in (masks, resolve(masks.catalog, ())):
+        assert not read(text, masked).allowed
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "SET standard_conforming_strings = on", "SET client_encoding = 'UTF8'", "SET NAMES 'utf-8'",
+        "RESET client_encoding", "SELECT set_config('search_path', '', false)", "SET search_path = public",
+        "SELECT set_config(name, 'view, foreign-table', false) FROM pg_settings WHERE name = 'x'",
+    ],
+)  # fmt: skip
+def test_a_setting_that_leaves_texts_as_they_are_may_be_set(text: str, masks: MaskSet) -> None:
+    for masked in (masks, resolve(masks.catalog, ())):
+        assert read(text, masked).allowed
