@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 
 from bot import forms, texts
 from bot.commands import run_line
@@ -14,6 +16,10 @@ from workflows.model import GrantState, Refusal, RequestState, Story
 from workflows.quorum import may_not_decide
 
 _POINTER = re.compile(r"(R-[0-9A-Z]{6,12}):([0-9]{1,6})")
+_BUTTON = re.compile(_POINTER.pattern + r"(?::[0-9]{1,7})?")
+"""A button may carry a number behind its pointer: seconds of more time."""
+_WEEK = 7 * 86400
+KILLED = "Killed from Slack."
 TAMPERED = Refusal(
     "tampered-button",
     "This button does not belong to this card, so nothing was done.",
@@ -22,28 +28,51 @@ TAMPERED = Refusal(
 SLOW = Refusal("slow", "Slack's time for opening a form ran out.", "Press again.")
 
 
+Result = Story | Refusal
+
+
+async def _extend_by(moment: Moment, request_id: str) -> Result:
+    """The span stands behind the pointer; the rules hold it against the policy."""
+    span = timedelta(seconds=min(int(value_of(moment.body).rpartition(":")[2]), _WEEK))
+    return await moment.service.extend(request_id, moment.actor, span, via="slack", dedupe=moment.key)
+
+
+async def _kill(moment: Moment, request_id: str) -> Result:
+    service = moment.service
+    return await service.revoke(request_id, moment.actor, via="slack", reason=KILLED, dedupe=moment.key)
+
+
+_AT_ONCE: dict[str, Callable[[Moment, str], Awaitable[Result]]] = {
+    "approve": lambda m, r: m.service.approve(r, m.actor, via="slack", dedupe=m.key),
+    "cancel": lambda m, r: m.service.cancel(r, m.actor, via="slack", dedupe=m.key),
+    "release": lambda m, r: m.service.release(r, m.actor, via="slack", dedupe=m.key),
+    "claim": lambda m, r: m.service.claim(r, m.actor, via="slack", dedupe=m.key),
+    "nudge": lambda m, r: m.service.nudge(r, m.actor, via="slack", dedupe=m.key),
+    "extension_approve": lambda m, r: m.service.approve_extension(r, m.actor, via="slack", dedupe=m.key),
+    "extend": _extend_by,
+    "kill": _kill,
+}
+_ANSWERED = frozenset({"nudge", "claim", "extend"})
+"""Whoever pressed these is told what came of it, since a card shows it late or elsewhere."""
+
+
 async def decide(desk: Desk, body: Body, verb: str) -> None:
-    """Approve, cancel or release: at once."""
-    found = await _pressed(desk, body)
+    """What a button does at once."""
+    found = await pressed(desk, body)
     if found is None:
         return
     moment, request_id = found
-    call = {
-        "approve": moment.service.approve,
-        "cancel": moment.service.cancel,
-        "release": moment.service.release,
-    }[verb]
-    result = await call(request_id, moment.actor, via="slack", dedupe=moment.key)
+    result = await _AT_ONCE[verb](moment, request_id)
     if isinstance(result, Refusal):
         await moment.refuse(result, request_id, audited=True)
-    elif _on_a_list(body):
+    elif verb in _ANSWERED or _on_a_list(body):
         await moment.say(texts.moved(result, verb))
     await _home_again(moment)
 
 
 async def ask_why(desk: Desk, body: Body, callback: str) -> None:
     """Deny or revoke: the reason is asked for first, of those who may."""
-    found = await _pressed(desk, body)
+    found = await pressed(desk, body)
     if found is None:
         return
     moment, request_id = found
@@ -52,16 +81,31 @@ async def ask_why(desk: Desk, body: Body, callback: str) -> None:
     if refusal is not None or story is None:
         await moment.refuse(refusal or TAMPERED, request_id)
         return
+    pointer = f"{request_id}:{story.version}"
+    await open_view(
+        moment, forms.reason_form(callback, pointer, channel_of(body), what(moment, story)), story
+    )
+
+
+async def open_view(moment: Moment, view: forms.View, story: Story | None = None) -> None:
+    """Open a form, or tell that Slack's time for it was over."""
+    try:
+        await moment.desk.client.views_open(trigger_id=moment.body["trigger_id"], view=view)
+    except TROUBLE as trouble:
+        refusal = Refusal(SLOW.code, f"{SLOW.why} ({error_of(trouble)})", SLOW.way_out)
+        await moment.refuse(refusal, story.request.id if story else "")
+
+
+def what(moment: Moment, story: Story) -> str:
+    """Which request a form is about, in one line."""
     request = story.request
     person = moment.service.principal(request.requester)
     who = plain(person.name if person else request.requester, 80)
-    what = f"{who}: {code(request.resource)} as {code(request.role)} · {request.id}"
-    channel = str((body.get("channel") or {}).get("id") or "")
-    view = forms.reason_form(callback, f"{request_id}:{story.version}", channel, what)
-    try:
-        await desk.client.views_open(trigger_id=body["trigger_id"], view=view)
-    except TROUBLE as trouble:
-        await moment.refuse(Refusal(SLOW.code, f"{SLOW.why} ({error_of(trouble)})", SLOW.way_out), request_id)
+    return f"{who}: {code(request.resource)} as {code(request.role)} · {request.id}"
+
+
+def channel_of(body: Body) -> str:
+    return str((body.get("channel") or {}).get("id") or "")
 
 
 def _may_not(moment: Moment, story: Story | None, callback: str) -> Refusal | None:
@@ -74,6 +118,8 @@ def _may_not(moment: Moment, story: Story | None, callback: str) -> Refusal | No
             by = f" by {request.closed_by}" if request.closed_by else ""
             return Refusal("already-decided", f"{request.id} is already {request.state}{by}.")
         return may_not_decide(request, moment.actor, service.config.directory.everyone())
+    if callback == forms.DENY_EXTENSION:
+        return may_not_decide(request, moment.actor, service.config.directory.everyone())
     if story.grant is None or story.grant.state is GrantState.ENDED:
         return Refusal("no-grant", f"{request.id} has no grant that could be revoked.")
     if service.is_admin(moment.actor):
@@ -83,32 +129,46 @@ def _may_not(moment: Moment, story: Story | None, callback: str) -> Refusal | No
 
 async def why_given(desk: Desk, body: Body, callback: str) -> None:
     """The form of a denial or revocation was sent."""
+    found = await sent(desk, body)
+    if found is None:
+        return
+    moment, request_id = found
+    reason = " ".join(forms.read(body["view"])["reason"].split())
+    service = moment.service
+    call = {
+        forms.DENY: service.deny,
+        forms.REVOKE: service.revoke,
+        forms.DENY_EXTENSION: service.deny_extension,
+    }[callback]
+    result = await call(request_id, moment.actor, via="slack", reason=reason, dedupe=moment.key)
+    if isinstance(result, Refusal):
+        await moment.refuse(result, request_id, audited=True)
+
+
+async def sent(desk: Desk, body: Body) -> tuple[Moment, str] | None:
+    """Who sent a form, and the request that it is about; None where that was refused or came before."""
     pointer, _, channel = str(body["view"].get("private_metadata") or "").partition(" ")
     match = _POINTER.fullmatch(pointer)
     moment = await desk.receive(body, about=match[1] if match else "", channel=channel)
     if moment is None:
-        return
+        return None
     if match is None:
         await moment.refuse(TAMPERED)
-        return
-    reason = " ".join(forms.read(body["view"])["reason"].split())
-    call = {forms.DENY: moment.service.deny, forms.REVOKE: moment.service.revoke}[callback]
-    result = await call(match[1], moment.actor, via="slack", reason=reason, dedupe=moment.key)
-    if isinstance(result, Refusal):
-        await moment.refuse(result, match[1], audited=True)
+        return None
+    return moment, match[1]
 
 
 async def run_mended(desk: Desk, body: Body) -> None:
-    """The button holds a line; pressing it is typing the line."""
+    """Do what the line of the button says."""
     moment = await desk.receive(body)
     if moment is not None:
-        await run_line(moment, _value(body), replace=True)
+        await run_line(moment, value_of(body), replace=True)
         await _home_again(moment)
 
 
-async def _pressed(desk: Desk, body: Body) -> tuple[Moment, str] | None:
+async def pressed(desk: Desk, body: Body) -> tuple[Moment, str] | None:
     """Who pressed, and the request that the button points at; None where that was refused or came before."""
-    match = _POINTER.fullmatch(_value(body))
+    match = _BUTTON.fullmatch(value_of(body))
     moment = await desk.receive(body, about=match[1] if match else "")
     if moment is None:
         return None
@@ -127,9 +187,9 @@ async def _belongs(desk: Desk, body: Body, request_id: str, version: int) -> boo
     return at in (None, request_id) and story is not None and version <= story.version
 
 
-def _value(body: Body) -> str:
-    pressed = (body.get("actions") or [{}])[0]
-    return str(pressed.get("value") or "")
+def value_of(body: Body) -> str:
+    """What the pressed button carries."""
+    return str((body.get("actions") or [{}])[0].get("value") or "")
 
 
 def _on_a_list(body: Body) -> bool:

@@ -1,98 +1,73 @@
 """What a story looks like in Slack: a story and some names in, blocks and fall-back text out. Pure.
 
 A card shows the story it is given and nothing else; the word “has” stands on it only where the gate holds
-the grant. Two readers: the approvers' channel, and the requester's direct messages.
+the grant. Readers: the approvers' channels, and the requester's direct messages.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-
-from bot.markup import Block, Blocks, actions, button, code, context, date, fields, plain, quotation, section
-from workflows.lines import Request
+from bot import card_buttons as buttons
+from bot.markup import (
+    Block,
+    Blocks,
+    actions,
+    alert,
+    code,
+    context,
+    date,
+    fields,
+    plain,
+    quotation,
+    section,
+)
+from bot.shown import EVENT_TYPE, Card, Done, Faces, begins_later, count, metadata, pointer
+from workflows.glass_review import owes_review
 from workflows.model import (
     AccessRequest,
     EndReason,
+    Extension,
+    ExtensionState,
     Grant,
     GrantState,
-    Group,
-    Quorum,
     RequestState,
     Story,
 )
 from workflows.policy import spell
 
-EVENT_TYPE = "portcullis_card"
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """What was done under a grant. `open` sessions are still being counted."""
-
-    sessions: int = 0
-    open: int = 0
-    statements: int = 0
-    rows: int = 0
-    refused: int = 0
-
-
-@dataclass(frozen=True, slots=True)
-class Faces:
-    """How the people, groups and resources of one story are shown; everything by its id in the story.
-
-    `missing` is what the quorum lacks at this moment. `public_url` is the broker's address for people.
-    """
-
-    slack: Mapping[str, str] = field(default_factory=dict)
-    names: Mapping[str, str] = field(default_factory=dict)
-    groups: Mapping[str, Group] = field(default_factory=dict)
-    resource: str = ""
-    missing: tuple[Quorum, ...] = ()
-    done: Done | None = None
-    public_url: str = ""
-
-    def person(self, principal: str) -> str:
-        """A mention where the person is known in Slack, else the name."""
-        user = self.slack.get(principal)
-        return f"<@{user}>" if user else plain(self.names.get(principal, principal), 80)
-
-    def name(self, principal: str) -> str:
-        return plain(self.names.get(principal, principal), 80)
-
-    def group(self, name: str, *, ping: bool = False) -> str:
-        group = self.groups.get(name, Group(name))
-        if ping and group.mention:
-            return f"<!subteam^{group.mention}>"
-        return plain(group.title or name, 80)
-
-
-@dataclass(frozen=True, slots=True)
-class Card:
-    """A message: `text` is for notifications and screen readers, `metadata` for finding it again."""
-
-    text: str
-    blocks: Blocks
-    metadata: dict[str, object]
+__all__ = ["EVENT_TYPE", "Card", "Done", "Faces", "begins_later", "count", "metadata", "pointer"]
 
 
 def approver_card(story: Story, faces: Faces, group: str, place: str) -> Card:
-    """The card in the channel of `group`."""
+    """The card in the channel of `group`, and in the direct messages of who was passed over."""
     request, grant = story.request, story.grant
     blocks = _head(story, faces)
     if request.state is RequestState.PENDING:
         blocks.append(section(f"{faces.group(group, ping=True)} decides: {_quorum(request, faces)}"))
+        blocks += _short(faces)
         lapse = f"Lapses {date(request.lapses_at)} if nobody decides"
-        blocks += [_foot(story, lapse), actions(f"decide:{request.id}", *_decide_buttons(story))]
-    elif grant is not None:
-        blocks += _what_was_done(grant, faces)
-        blocks.append(_foot(story, _decided(request, faces)))
-        if grant.state is not GrantState.ENDED:
-            revoke = button("revoke", "Revoke…", pointer(story), style="danger")
-            blocks.append(actions(f"live:{request.id}", revoke))
-    else:
-        blocks.append(_foot(story, f"Asked {date(request.created_at)}"))
+        blocks.append(_foot(story, f"{_looking(request, faces)}{lapse}"))
+        blocks.append(actions(f"decide:{request.id}", *buttons.deciding(story)))
+        return Card(_fallback(story, faces), blocks, metadata(story, place))
+    blocks += _what_was_done(grant, faces) if grant else []
+    extension = extension_waiting(story)
+    if extension is not None:
+        blocks.append(section(_wants_more(extension, story, faces)))
+        blocks.append(actions(f"more:{request.id}", *buttons.deciding_more(story, extension)))
+    asked = f"Asked {date(request.created_at)}"
+    blocks.append(_foot(story, _decided(request, faces) if grant else asked))
+    pressed = _approvers_end(story)
+    if pressed:
+        blocks.append(actions(f"live:{request.id}", *pressed))
     return Card(_fallback(story, faces), blocks, metadata(story, place))
+
+
+def _approvers_end(story: Story) -> Blocks:
+    found = []
+    if story.grant is not None and story.grant.state is not GrantState.ENDED:
+        found.append(buttons.ending_it(story))
+    elif owes_review(story):
+        found.append(buttons.reviewing(story))
+    return found
 
 
 def requester_card(story: Story, faces: Faces, place: str) -> Card:
@@ -101,66 +76,53 @@ def requester_card(story: Story, faces: Faces, place: str) -> Card:
     blocks = _head(story, faces, own=True)
     if request.state is RequestState.PENDING:
         blocks.append(section(_quorum(request, faces)))
-        blocks.append(_foot(story, f"Lapses {date(request.lapses_at)} if nobody decides"))
-        blocks.append(actions(f"mine:{request.id}", _cancel_button(story)))
+        blocks += _short(faces)
+        lapse = f"Lapses {date(request.lapses_at)} if nobody decides"
+        blocks.append(_foot(story, f"{_looking(request, faces)}{lapse}"))
+        blocks.append(actions(f"mine:{request.id}", *buttons.waiting(story, faces)))
     elif grant is not None and grant.state is GrantState.ACTIVE:
         blocks.append(section(f"*How to enter*\n```access psql {plain(request.resource, 100)}```"))
+        if (extension := extension_waiting(story)) is not None:
+            blocks.append(section(_wants_more(extension, story, faces, own=True)))
         blocks.append(_foot(story, _decided(request, faces)))
-        blocks.append(actions(f"mine:{request.id}", *_holder_buttons(story, faces)))
+        blocks.append(actions(f"mine:{request.id}", *buttons.holding(story, faces)))
     else:
         blocks += _what_was_done(grant, faces) if grant else []
         blocks.append(_foot(story, _decided(request, faces) if grant else "Nothing was opened"))
-        if not (grant and grant.state is GrantState.MINTING):
-            blocks.append(actions(f"again:{request.id}", _again_button(request)))
+        if not (grant and grant.state is GrantState.MINTING) and request.emergency is None:
+            blocks.append(actions(f"again:{request.id}", buttons.again(request)))
     return Card(_fallback(story, faces), blocks, metadata(story, place))
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
-    """One line in the thread for one transition. `key` names the transition within its story."""
-
-    key: str
-    text: str
-
-
-def notes(story: Story, faces: Faces) -> list[Note]:
-    """What the thread must hold for a story that is where it is now, in order."""
+def ending_card(story: Story, faces: Faces, place: str) -> Card:
+    """What the holder is told shortly before the end, and what came of it since."""
     request, grant = story.request, story.grant
-    found = [
-        Note(f"yes{index}", f"✅ {faces.person(approval.approver)} said yes.{_because(approval.reason)}")
-        for index, approval in enumerate(request.approvals)
-        if approval.yes
-    ]
-    if request.state is RequestState.DENIED:
-        found.append(Note("denied", f"{_closing_line(request, faces)}{_because(request.close_reason)}"))
-    elif request.state in (RequestState.CANCELLED, RequestState.LAPSED):
-        found.append(Note(request.state.value, _closing_line(request, faces)))
-    if emergency := request.emergency:
-        told = (
-            f"🚨 {faces.person(request.requester)} took access in emergency {plain(emergency.incident, 60)}"
-        )
-        concerns = "".join(f"\n⚠️ {plain(concern, 300)}" for concern in emergency.concerns)
-        found.append(Note("broken", f"{told}, {plain(emergency.eligible_by, 200)}.{concerns}"))
-    if grant is not None and grant.held_by:
-        found.append(Note("active", f"🟢 The gate is open for {faces.person(request.requester)}."))
-    if grant is not None and grant.state is GrantState.ENDED:
-        found.append(Note("ended", f"{_end_line(grant, faces)}{_because(grant.end_note)}"))
-    if emergency and emergency.verdict is not None:
-        by = faces.person(emergency.reviewed_by)
-        found.append(
-            Note("reviewed", f"📋 {by} found it {emergency.verdict}.{_because(emergency.review_note)}")
-        )
-    return found
+    what = code(request.resource)
+    blocks: Blocks
+    if grant is None or grant.state is GrantState.ENDED:
+        text = f"⚪ Your access to {what} has ended."
+        blocks = [section(text)]
+        if request.emergency is None:
+            blocks.append(actions(f"again:{request.id}", buttons.again(request)))
+    elif not request.warned:
+        text = f"⏱️ Your access to {what} now ends {date(grant.expiry)}."
+        blocks = [section(text)]
+    else:
+        text = f"⏳ *Your access to {what} ends {date(grant.expiry)}*"
+        blocks = [section(f"{text}\nThen open sessions are cut, in the middle of what they do.")]
+        if (extension := extension_waiting(story)) is not None:
+            blocks.append(section(_wants_more(extension, story, faces, own=True)))
+        row = [*buttons.more_time(story, faces), buttons.release(story)]
+        blocks.append(actions(f"ending:{request.id}", *row))
+    blocks.append(_foot(story, f"As {plain(request.role, 60)}"))
+    return Card(text, blocks, metadata(story, place))
 
 
-def pointer(story: Story) -> str:
-    """What a button carries: which request, and which version of it the presser saw. Nothing else."""
-    return f"{story.request.id}:{story.version}"
-
-
-def metadata(story: Story, place: str) -> dict[str, object]:
-    payload = {"request": story.request.id, "place": place, "version": story.version}
-    return {"event_type": EVENT_TYPE, "event_payload": payload}
+def extension_waiting(story: Story) -> Extension | None:
+    """The wish for more time that waits, while the grant is live."""
+    last = story.request.extensions[-1] if story.request.extensions else None
+    live = story.grant is not None and story.grant.state is not GrantState.ENDED
+    return last if live and last is not None and last.state is ExtensionState.PENDING else None
 
 
 # ------------------------------------------------------------------ the lines
@@ -169,24 +131,36 @@ def metadata(story: Story, place: str) -> dict[str, object]:
 def _head(story: Story, faces: Faces, *, own: bool = False) -> Blocks:
     """What is so, why it came to be so where somebody said why, and what was asked for which reason."""
     request, grant = story.request, story.grant
-    blocks: Blocks = [{"type": "divider"}, section(_headline(story, faces, own=own))]
+    line = headline(story, faces, own=own)
+    first = alert(line, _level(story)) if request.emergency else section(line)
+    blocks: Blocks = [{"type": "divider"}, first]
     closing = grant.end_note if grant is not None else request.close_reason
     if closing.strip():
         blocks.append(quotation(closing))
     blocks.append(_what(request, faces))
     if request.reason.strip():
         blocks.append(quotation(request.reason))
+    if request.emergency is not None:
+        blocks.append(section(_about_emergency(story, faces)))
     return blocks
 
 
-def _headline(story: Story, faces: Faces, *, own: bool = False) -> str:
+def _level(story: Story) -> str:
+    """An emergency is red until it is over, and yellow until it was reviewed."""
+    if story.grant is None or story.grant.state is not GrantState.ENDED:
+        return "error"
+    return "warning" if owes_review(story) else "default"
+
+
+def headline(story: Story, faces: Faces, *, own: bool = False) -> str:
+    """The one line that says what is so."""
     request, grant = story.request, story.grant
     who = "You" if own else faces.person(request.requester)
     what = code(request.resource)
     if request.state is RequestState.PENDING:
         return f"⏳ *{who} {'ask' if own else 'asks'} for {what}*"
     if grant is None:
-        return f"*{_closing_line(request, faces)}*\n{who} asked for {what}."
+        return f"*{closing_line(request, faces)}*\n{who} asked for {what}."
     alarm = f"🚨 *Emergency {plain(request.emergency.incident, 60)}* · " if request.emergency else ""
     if grant.state is GrantState.MINTING:
         if begins_later(story):
@@ -195,12 +169,32 @@ def _headline(story: Story, faces: Faces, *, own: bool = False) -> str:
         return f"{alarm}🔧 *{approved} the gate to {what}* for {'you' if own else who}…"
     if grant.state is GrantState.ACTIVE:
         return f"{alarm}🟢 *{who} {'have' if own else 'has'} {what}* until {date(grant.expiry)}"
-    return (
-        f"*{_end_line(grant, faces)}*\n{who} had {what}." if grant.held_by else f"*{_end_line(grant, faces)}*"
-    )
+    ended = f"{alarm}*{end_line(grant, faces)}*"
+    return f"{ended}\n{who} had {what}." if grant.held_by else ended
 
 
-def _closing_line(request: AccessRequest, faces: Faces) -> str:
+def _about_emergency(story: Story, faces: Faces) -> str:
+    """By what right, who was passed over, and what is owed."""
+    emergency = story.request.emergency
+    assert emergency is not None
+    lines = [f"*Nobody approved this.* Taken as {plain(emergency.eligible_by, 200)}."]
+    if emergency.skipped:
+        named = ", ".join(faces.person(name) for name in emergency.skipped[:10])
+        more = f" and {len(emergency.skipped) - 10} more" if len(emergency.skipped) > 10 else ""
+        lines.append(f"Passed over: {named}{more}.")
+    lines += [f"⚠️ {plain(concern, 300)}" for concern in emergency.concerns[:5]]
+    if emergency.verdict is not None:
+        by = faces.person(emergency.reviewed_by)
+        note = f" – {plain(emergency.review_note)}" if emergency.review_note else ""
+        lines.append(f"📋 Found *{emergency.verdict}* by {by}{note}")
+    elif owes_review(story):
+        who = faces.groups_of(emergency.reviewers)
+        lines.append(f"📋 A review by {who} is owed {date(emergency.review_due)}.")
+    return "\n".join(lines)
+
+
+def closing_line(request: AccessRequest, faces: Faces) -> str:
+    """How a request that led to nothing ended."""
     by = faces.person(request.closed_by) if request.closed_by else ""
     lines = {
         RequestState.DENIED: f"⛔ Denied by {by}",
@@ -210,7 +204,8 @@ def _closing_line(request: AccessRequest, faces: Faces) -> str:
     return lines.get(request.state, "")
 
 
-def _end_line(grant: Grant, faces: Faces) -> str:
+def end_line(grant: Grant, faces: Faces) -> str:
+    """How a grant ended."""
     by = faces.person(grant.ended_by) if grant.ended_by else ""
     when = date(grant.ended_at, ago=False) if grant.ended_at else ""
     lines = {
@@ -235,19 +230,40 @@ def _quorum(request: AccessRequest, faces: Faces) -> str:
     """ "1 of 2 Database approvers said yes — @grace ✅": what is there and what is still missing."""
     lacking = {quorum.group: quorum.needed for quorum in faces.missing}
     seats = [
-        f"{q.needed - lacking.get(q.group, 0)} of {q.needed} {faces.group(q.group)}" for q in request.quorum
+        f"{q.needed - lacking.get(q.group, 0)} of {q.needed} {faces.groups_of((q.group, *q.also))}"
+        for q in request.quorum
     ]
     yes = [faces.person(approval.approver) for approval in request.approvals if approval.yes]
     said = f" — {', '.join(yes)} ✅" if yes else ""
     return f"{' and '.join(seats)} said yes{said}"
 
 
+def _short(faces: Faces) -> Blocks:
+    """Where a seat cannot be filled by anybody, that is said: nothing is granted by waiting."""
+    names = ", ".join(faces.group(quorum.group) for quorum in faces.short)
+    if not names:
+        return []
+    return [section(f"⚠️ Too few people of {names} can decide this. The administrators are told.")]
+
+
+def _looking(request: AccessRequest, faces: Faces) -> str:
+    if not request.claimed_by or request.claimed_at is None:
+        return ""
+    return f"👀 {faces.person(request.claimed_by)} is looking, since {date(request.claimed_at)} · "
+
+
+def _wants_more(extension: Extension, story: Story, faces: Faces, *, own: bool = False) -> str:
+    who = "You ask" if own else f"{faces.person(story.request.requester)} asks"
+    yes = [faces.person(approval.approver) for approval in extension.approvals if approval.yes]
+    said = f" — {', '.join(yes)} ✅" if yes else ""
+    why = f"\n>{plain(extension.reason)}" if extension.reason.strip() else ""
+    return f"⏱️ *{who} for {spell(extension.span)} more*; it waits for a decision{said}{why}"
+
+
 def _decided(request: AccessRequest, faces: Faces) -> str:
     yes = [faces.person(approval.approver) for approval in request.approvals if approval.yes]
-    if emergency := request.emergency:
-        if emergency.verdict is not None:
-            return f"Found {emergency.verdict} by {faces.person(emergency.reviewed_by)}"
-        return f"Nobody approved this; a review is owed by {date(emergency.review_due)}"
+    if request.emergency is not None:
+        return "Nobody approved this"
     return f"Approved by {' and '.join(yes)}" if yes else "No approval was needed"
 
 
@@ -259,30 +275,17 @@ def _what_was_done(grant: Grant, faces: Faces) -> Blocks:
 def _done(done: Done) -> str:
     if not done.sessions:
         return "It was not used."
-    parts = [_count(done.sessions, "session"), _count(done.statements, "statement"), _count(done.rows, "row")]
+    parts = [count(done.sessions, "session"), count(done.statements, "statement"), count(done.rows, "row")]
     if done.refused:
         parts.append(f"{done.refused} refused")
     waiting = " (still counting)" if done.open else ""
-    return f"What was done: {', '.join(parts)}{waiting}."
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
-
-
-def _because(reason: str) -> str:
-    return f"\n>{plain(reason)}" if reason.strip() else ""
+    shown = "".join(f"\n▶️ {code(f'access sessions replay {session}')}" for session in done.ids[:3])
+    return f"What was done: {', '.join(parts)}{waiting}.{shown}"
 
 
 def _foot(story: Story, line: str) -> Block:
     rule = f" · rule {plain(story.request.rule, 80)}" if story.request.rule else ""
     return context(f"{line} · {story.request.id}{rule}")
-
-
-def begins_later(story: Story) -> bool:
-    """Whether the grant was made for a later beginning; its login is made only then."""
-    grant, approved_at = story.grant, story.request.closed_at
-    return grant is not None and approved_at is not None and grant.not_before > approved_at
 
 
 def _fallback(story: Story, faces: Faces) -> str:
@@ -294,42 +297,13 @@ def _fallback(story: Story, faces: Faces) -> str:
         return f"{who} asks for {what} as {plain(request.role, 60)} for {spell(request.duration)}: {reason}"
     if grant is None:
         return f"{request.id}: {request.state.value} – {who} asked for {what}"
+    alarm = "🚨 EMERGENCY " if request.emergency else ""
     if grant.state is GrantState.MINTING:
         if begins_later(story):
             return f"{request.id}: approved, {what} opens for {who} later"
-        how = "EMERGENCY" if request.emergency else "approved"
-        return f"{request.id}: {how}, opening the gate to {what} for {who}"
+        how = "" if request.emergency else "approved, "
+        return f"{alarm}{request.id}: {how}opening the gate to {what} for {who}"
     if grant.state is GrantState.ACTIVE:
-        return f"{request.id}: {who} has {what} as {plain(request.role, 60)}"
+        return f"{alarm}{request.id}: {who} has {what} as {plain(request.role, 60)}"
     end = grant.end_reason.value if grant.end_reason else "ended"
-    return f"{request.id}: {end} – {who} no longer has {what}"
-
-
-# ---------------------------------------------------------------- the buttons
-
-
-def _decide_buttons(story: Story) -> list[Block]:
-    return [
-        button("approve", "Approve", pointer(story), style="primary"),
-        button("deny", "Deny…", pointer(story), style="danger"),
-    ]
-
-
-def _cancel_button(story: Story) -> Block:
-    question = ("Take it back?", "The request ends and nobody can approve it.", "Take it back")
-    return button("cancel", "Cancel request", pointer(story), confirm=question)
-
-
-def _holder_buttons(story: Story, faces: Faces) -> list[Block]:
-    assert story.grant is not None
-    question = ("Done?", "The gate drops at once and open sessions are cut.", "Release")
-    found = [button("release", "Release", pointer(story), confirm=question)]
-    if faces.public_url:
-        url = f"{faces.public_url.rstrip('/')}/enter/{story.grant.id}"
-        found.insert(0, button("enter", "Show a one-time login", url=url, style="primary"))
-    return found
-
-
-def _again_button(request: AccessRequest) -> Block:
-    line = Request(request.resource, request.role, request.duration, " ".join(request.reason.split())).line()
-    return button("mended", "Ask again", line[:2000])
+    return f"{alarm}{request.id}: {end} – {who} no longer has {what}"

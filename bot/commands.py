@@ -10,10 +10,11 @@ from bot import texts
 from bot.desk import Moment, refusal_text, team_of
 from bot.faces import faces_of
 from bot.markup import Blocks, code, plain
+from broker.service import Service
 from broker.store import stories
+from workflows import break_glass
 from workflows.grammar import (
     Approve,
-    BreakGlass,
     Cancel,
     Claim,
     Command,
@@ -35,8 +36,8 @@ from workflows.grammar import (
     context_for,
     parse,
 )
-from workflows.model import GrantState, Refusal, RequestState, Story
-from workflows.policy import Rule, decided_by
+from workflows.model import GrantState, Principal, Refusal, RequestState, Story
+from workflows.policy import Emergency, Rule, decided_by
 
 WHICH = "Say which"
 """How the refusal begins where a command without a target fits several."""
@@ -49,8 +50,17 @@ def context_of(moment: Moment) -> Context:
     return context_for(service.policy, moment.person, service.clock.now(), zone)
 
 
+def rules_of(service: Service, person: Principal) -> list[tuple[str, Emergency]]:
+    """The resources whose glass this person might break, each with the first rule for it."""
+    found = []
+    for name in service.policy.resources:
+        rules = break_glass.emergencies(service.policy, person, name)
+        found += [(name, rules[0])] if rules else []
+    return found
+
+
 async def run_line(moment: Moment, line: str, *, replace: bool = False) -> None:
-    """Do what the line says and answer its writer."""
+    """Do what the line says and answer its writer. An emergency goes by its form (urgent_actions.py)."""
     answer = parse(line, context_of(moment))
     if isinstance(answer, Mistake):
         said, blocks = texts.mistake(answer)
@@ -137,13 +147,6 @@ async def _held(moment: Moment, target: Target | None, verb: str) -> str | Answe
     own = [s for s in await moment.service.stories_of(moment.actor) if _live(s)]
     live = [s for s in own if target is None or s.request.resource == target.value]
     return live[0].request.id if len(live) == 1 else _which(verb, live)
-
-
-async def _break_glass(moment: Moment, command: BreakGlass) -> Answer:
-    result = await moment.service.break_glass(
-        moment.actor, command.wish, command.incident, via="slack", request_id=command.id, dedupe=moment.key
-    )
-    return _moved(result, "break-glass")
 
 
 async def _extend(moment: Moment, command: Extend) -> Answer:
@@ -252,7 +255,6 @@ _RUN: dict[type[Command], Callable[[Moment, Any], Awaitable[Answer]]] = {
     Cancel: _cancel,
     Release: _release,
     Revoke: _revoke,
-    BreakGlass: _break_glass,
     Extend: _extend,
     Nudge: _nudge,
     Claim: _claim,

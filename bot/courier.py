@@ -8,7 +8,7 @@ request are done one at a time.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from datetime import timedelta
 from functools import partial
@@ -17,15 +17,20 @@ import structlog
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.cards import Card, Faces, approver_card, notes, requester_card
+from bot.cards import approver_card, ending_card, requester_card
 from bot.faces import faces_of
-from bot.ledger import Ledger, Place
+from bot.ledger import Ledger, Place, said_kind
+from bot.markup import section
+from bot.notes import Note, notes
+from bot.notice_courier import NoticeCourier
 from bot.places import Places
 from bot.review_courier import ReviewCourier
+from bot.seats import seats, watchers
+from bot.shown import Card, Faces, metadata
 from bot.slack import NO_DM, NO_ENTRY, TROUBLE, Pace, error_of
 from broker import metrics, outbox
 from broker.bus import OUTBOX
-from broker.outbox import CARD, REVIEW, Outbox, Work, backoff
+from broker.outbox import CARD, NOTIFY, REVIEW, WATCH, Outbox, Work, backoff
 from broker.reviews import Reviews
 from broker.service import Service
 from workflows.model import GrantState, RequestState, Story
@@ -38,10 +43,10 @@ AGAIN = "again"
 
 _LEASE = timedelta(seconds=60)
 _RECOUNT = timedelta(seconds=2)
+_WATCH = timedelta(seconds=5)
 _IDLE = 1.0
 _SHARED_SECONDS = 60.0
 _SILENT = (RequestState.CANCELLED, RequestState.LAPSED)
-_TELL_OWNER = frozenset({"denied", "lapsed", "active", "ended"})
 
 
 class Courier:
@@ -65,6 +70,7 @@ class Courier:
         self._ledger = ledger
         self._places = Places(client, ledger, pace)
         self._reviews = ReviewCourier(Reviews(service), self._places, ledger, public_url)
+        self._notices = NoticeCourier(service, self._places, ledger, public_url, self._dm, self._seats)
         self._public_url = public_url
         self._workers = workers
         self._sweep_seconds = sweep_seconds
@@ -90,12 +96,16 @@ class Courier:
 
     async def one(self) -> bool:
         """Claim one row and do it; False where there is none."""
-        work = await self._box.claim(CARD, REVIEW, lease=_LEASE)
+        work = await self._box.claim(CARD, REVIEW, NOTIFY, WATCH, lease=_LEASE)
         if work is None:
             return False
         try:
             if work.kind == REVIEW:
                 await self._reviews.deliver(work.key)
+            elif work.kind == NOTIFY:
+                await self._notices.deliver(work.payload)
+            elif work.kind == WATCH:
+                await self._look(work.payload)
             else:
                 await self.deliver(work.key, force=work.payload == AGAIN)
         except TROUBLE as trouble:
@@ -109,7 +119,7 @@ class Courier:
             await self._failed(work, "internal error")
         else:
             metrics.outbox_done.labels(work.kind).inc()
-            if not await self._box.finish(work):
+            if not await self._box.finish(work) and work.kind in (CARD, REVIEW):
                 # Our claim had run out: another may have shown something newer before we wrote over it.
                 await self._again(work.key, kind=work.kind)
         return True
@@ -167,6 +177,18 @@ class Courier:
             await outbox.put(tx, kind, request_id, self._service.clock.now(), AGAIN, delay=delay)
         self._wake.set()
 
+    async def _look(self, request_id: str) -> None:
+        """See what has happened in an emergency since; in its turn among the rows of that request."""
+        async with self._service.store.write() as tx:
+            await outbox.put(tx, CARD, request_id, self._service.clock.now())
+
+    async def _watch(self, request_id: str) -> None:
+        """Come again soon, unless that is arranged already."""
+        async with self._service.store.write() as tx:
+            if not await outbox.waits(tx, WATCH, f"{request_id}:watch"):
+                now = self._service.clock.now()
+                await outbox.put(tx, WATCH, f"{request_id}:watch", now, request_id, delay=_WATCH)
+
     # ---------------------------------------------------------- delivering
 
     async def deliver(self, request_id: str, *, force: bool = False) -> None:
@@ -179,18 +201,43 @@ class Courier:
         steps: list[Callable[[], Awaitable[None]]] = [partial(self._to_owner, story, faces, force)]
         if story.request.state not in _SILENT or any(kind.startswith("card:") for kind in known):
             steps += [
-                partial(self._to_group, story, faces, index, quorum.group, force)
-                for index, quorum in enumerate(story.request.quorum)
+                partial(self._to_group, story, faces, end, group, force) for end, group in self._seats(story)
             ]
+        steps += [partial(self._to_person, story, faces, kind, force) for kind in self._copies(story, known)]
         await _each(steps)
         ended = story.grant is not None and story.grant.state is GrantState.ENDED
         if ended and faces.done is not None and faces.done.open:
             await self._again(request_id, _RECOUNT)
+        elif story.request.emergency and story.grant and not ended:
+            await self._watch(request_id)
 
-    async def _to_group(self, story: Story, faces: Faces, index: int, group: str, force: bool) -> None:
+    def _seats(self, story: Story) -> list[tuple[str, str]]:
+        return [*seats(story), *watchers(self._service.policy, story)]
+
+    def _copies(self, story: Story, known: Mapping[str, Place]) -> list[str]:
+        """The cards in direct messages: of those who were passed over in an emergency, of whoever was paged,
+        and the warnings before the end.
+        """
+        skipped = story.request.emergency.skipped if story.request.emergency else ()
+        users = filter(None, map(self._service.slack_user, skipped))
+        shown = [kind for kind in known if kind.startswith(("ending:", "card:page:"))]
+        return [*(f"card:skip:{user}" for user in users), *shown]
+
+    async def _to_person(self, story: Story, faces: Faces, kind: str, force: bool) -> None:
+        if kind.startswith("ending:"):
+            user = self._service.slack_user(story.request.requester) or ""
+            card = ending_card(story, faces, kind)
+        else:
+            user = kind.rpartition(":")[2]
+            card = approver_card(story, faces, story.request.quorum[0].group, kind)
+        if user:
+            await self._dm(story, user, kind, card, force)
+
+    async def _to_group(self, story: Story, faces: Faces, end: str, group: str, force: bool) -> None:
         """The card in the group's channel and its thread; in its members' direct messages where there is
         no channel that can be used."""
-        kind, channel = f"card:{index}", faces.groups[group].channel if group in faces.groups else ""
+        kind, channel = f"card:{end}", faces.groups[group].channel if group in faces.groups else ""
+        await self._tell_if_short(story, faces, end, group)
         problem = "no_channel"
         if channel:
             try:
@@ -199,30 +246,64 @@ class Courier:
                 place = await self._places.show(
                     story.request.id, kind, channel, card, story.version, force=force
                 )
-                await self._thread(story, faces, f"note:{index}", place, frozenset())
+                await self._thread(story, faces, f"note:{end}", place)
                 return
             except SlackApiError as error:
                 problem = error_of(error)
                 if problem not in NO_ENTRY:
                     raise
-        await self._to_members(story, faces, index, group, problem, force)
+        await self._to_members(story, faces, end, group, problem, force)
+
+    async def _tell_if_short(self, story: Story, faces: Faces, end: str, group: str) -> None:
+        """Where nobody is there to fill a seat, nothing is granted; the administrators hear of it."""
+        told = f"short:{end}"
+        lacking = next((quorum for quorum in faces.short if quorum.group == group), None)
+        if lacking is None or told in await self._ledger.of(story.request.id):
+            return
+        body = {"group": group, "needed": lacking.needed}
+        await self._service.note("approvers_missing", story.request.id, body, actor="", via="system")
+        log.error("approvers_missing", request=story.request.id, group=group)
+        text = (
+            f"⚠️ {story.request.id} cannot be decided: too few active people of {faces.group(group)} could "
+            f"say yes ({lacking.needed} needed). It lapses by itself. Put people into the group."
+        )
+        await self._tell_admins(story, f"adm{end}", text)
+        await self._ledger.put(story.request.id, {told: Place("", "-", story.version)})
+
+    async def _tell_admins(self, story: Story, kind: str, text: str) -> None:
+        """Tell the channels of the groups that keep the policy."""
+        policy = self._service.policy
+        channels = [policy.groups[name].channel for name in sorted(policy.admins) if name in policy.groups]
+        for index, channel in enumerate(filter(None, channels)):
+            place = f"{kind}:{index}"
+            card = Card(text, [section(text)], metadata(story, place))
+            try:
+                await self._refuse_shared(channel)
+                await self._places.show(story.request.id, place, channel, card, story.version)
+            except SlackApiError as error:
+                if error_of(error) not in NO_ENTRY:
+                    raise
+                log.error("admins_unreachable", request=story.request.id, problem=error_of(error))
 
     async def _to_members(
-        self, story: Story, faces: Faces, index: int, group: str, problem: str, force: bool
+        self, story: Story, faces: Faces, end: str, group: str, problem: str, force: bool
     ) -> None:
         known = await self._ledger.of(story.request.id)
         everyone = self._service.config.directory.everyone()
         able = [p.id for p in everyone.values() if eligible(story.request, p) and group in p.groups]
         reached = 0
         for user in filter(None, map(self._service.slack_user, sorted(able))):
-            kind = f"card:{index}:{user}"
+            kind = f"card:{end}:{user}"
             if await self._dm(story, user, kind, approver_card(story, faces, group, kind), force):
                 reached += 1
-        told = f"alert:{index}"
+        told = f"alert:{end}"
         if told not in known:
             body = {"group": group, "problem": problem, "reached": reached}
             await self._service.note("channel_unusable", story.request.id, body, actor="", via="system")
             log.error("channel_unusable", request=story.request.id, group=group, problem=problem)
+            where = f"{reached} of its members were told one by one" if reached else "nobody was told"
+            text = f"⚠️ The channel of {faces.group(group)} cannot be used ({problem}); {where}."
+            await self._tell_admins(story, f"chn{end}", f"{text} · {story.request.id}")
             await self._ledger.put(story.request.id, {told: Place("", "-", story.version)})
             await self._tell_owner_unreached(story, faces, group, reached)
 
@@ -241,7 +322,7 @@ class Courier:
         if user is None or not await self._dm(story, user, "own", requester_card(story, faces, "own"), force):
             return
         place = (await self._ledger.of(story.request.id))["own"]
-        await self._thread(story, faces, "note:own", place, _TELL_OWNER)
+        await self._thread(story, faces, "note:own", place, own=True)
 
     async def _dm(self, story: Story, user: str, kind: str, card: Card, force: bool) -> bool:
         """Show a card in a person's direct messages; False where the person cannot be written to."""
@@ -260,13 +341,18 @@ class Courier:
         return True
 
     async def _thread(
-        self, story: Story, faces: Faces, prefix: str, place: Place, only: frozenset[str]
+        self, story: Story, faces: Faces, prefix: str, place: Place, *, own: bool = False
     ) -> None:
-        """Post what the thread lacks, as one reply: after a long absence that is one message, in order."""
+        """Post what the thread lacks, as one reply: after a long absence that is one message, in order. A
+        comment that was written in this very thread is there already.
+        """
         known = await self._ledger.of(story.request.id)
-        wanted = [note for note in notes(story, faces) if not only or note.key in only]
-        if only and story.grant and story.grant.ended_by == story.request.requester:
-            wanted = [note for note in wanted if note.key != "ended"]
+        owner = story.request.requester
+        wanted = [
+            note
+            for note in notes(story, faces)
+            if (not own or (note.owner and note.by != owner)) and not _written_here(note, story, known, place)
+        ]
         lacking = [n for n in wanted if not known.get(f"{prefix}:{n.key}", Place("")).ts]
         unsure = [note for note in lacking if f"{prefix}:{note.key}" in known]
         for part in (unsure, [note for note in lacking if note not in unsure]):
@@ -286,6 +372,13 @@ class Courier:
         if shared:
             refusal = {"ok": False, "error": "is_ext_shared"}
             raise SlackApiError("a shared channel", refusal)  # type: ignore[no-untyped-call]
+
+
+def _written_here(note: Note, story: Story, known: Mapping[str, Place], place: Place) -> bool:
+    if not note.by:
+        return False
+    comment = story.request.comments[int(note.key.removeprefix("c"))]
+    return known.get(said_kind(comment.by, comment.text), Place("")).channel == place.channel
 
 
 async def _each(steps: Sequence[Callable[[], Awaitable[None]]]) -> None:

@@ -2,11 +2,26 @@
 
 from __future__ import annotations
 
-from bot.cards import Done, Faces
+from datetime import timedelta
+
+from bot.shown import Done, Faces, Sitting
+from broker.config import Config
 from broker.service import Service
 from broker.store import sessions
-from workflows.model import GrantState, RequestState, ReviewState, StatementReview, Story
-from workflows.quorum import missing
+from broker.store.sessions import SessionRecord
+from workflows import break_glass, extension
+from workflows.model import (
+    GrantState,
+    Quorum,
+    RequestState,
+    ReviewState,
+    StatementReview,
+    Story,
+)
+from workflows.policy import Route, route
+from workflows.quorum import eligible, missing
+
+_MOST_SESSIONS = 1000
 
 
 async def faces_of(service: Service, story: Story, public_url: str) -> Faces:
@@ -14,21 +29,23 @@ async def faces_of(service: Service, story: Story, public_url: str) -> Faces:
     request, grant = story.request, story.grant
     config = service.config
     everyone = config.directory.everyone()
-    people = {request.requester, request.closed_by, *(a.approver for a in request.approvals)}
-    people |= {grant.ended_by} if grant else set()
-    people.discard("")
-    slack = {p: user for p in people if (user := config.directory.slack_user(p))}
-    names = {p: found.name for p in people if (found := everyone.get(p))}
+    people = _people(story)
     resource = config.policy.resources.get(request.resource)
+    pending = request.state is RequestState.PENDING
     ended = grant is not None and grant.state is GrantState.ENDED
+    found = await _sessions(service, story) if grant is not None and (ended or request.emergency) else []
     return Faces(
-        slack=slack,
-        names=names,
+        slack={p: user for p in people if (user := service.slack_user(p))},
+        names={p: known.name for p in people if (known := everyone.get(p))},
         groups=config.policy.groups,
         resource=resource.title if resource else "",
-        missing=missing(request, everyone) if request.state is RequestState.PENDING else (),
-        done=await done_of(service, story) if ended else None,
+        missing=missing(request, everyone) if pending else (),
+        done=_done(found) if ended else None,
         public_url=public_url,
+        short=short_seats(config, story) if pending else (),
+        may_break=pending and _may_break(config, story),
+        room=_room(config, story),
+        sittings=tuple(_sitting(record) for record in reversed(found)) if request.emergency else (),
     )
 
 
@@ -38,7 +55,7 @@ def faces_of_review(service: Service, review: StatementReview, public_url: str) 
     everyone = config.directory.everyone()
     people = {review.requester, review.closed_by, *(a.approver for a in review.approvals)} - {""}
     return Faces(
-        slack={p: user for p in people if (user := config.directory.slack_user(p))},
+        slack={p: user for p in people if (user := service.slack_user(p))},
         names={p: found.name for p in people if (found := everyone.get(p))},
         groups=config.policy.groups,
         missing=missing(review, everyone) if review.state is ReviewState.PENDING else (),
@@ -46,14 +63,67 @@ def faces_of_review(service: Service, review: StatementReview, public_url: str) 
     )
 
 
-async def done_of(service: Service, story: Story) -> Done:
-    """What was done in the sessions of this story, as far as they have been counted."""
+def short_seats(config: Config, story: Story) -> tuple[Quorum, ...]:
+    """The seats that cannot be filled, because too few people who could are there."""
+    request = story.request
+    able = [p for p in config.directory.everyone().values() if eligible(request, p)]
+    return tuple(q for q in request.quorum if sum(q.open_to(p) for p in able) < q.needed)
+
+
+def _people(story: Story) -> set[str]:
+    """Everybody who is named on a card or in its thread."""
+    request, grant = story.request, story.grant
+    people = {request.requester, request.closed_by, request.claimed_by}
+    people |= {approval.approver for approval in request.approvals}
+    people |= {comment.by for comment in request.comments}
+    people |= {a.approver for wish in request.extensions for a in wish.approvals}
+    if request.emergency:
+        people |= {*request.emergency.skipped, request.emergency.reviewed_by}
+    if grant:
+        people.add(grant.ended_by)
+    return people - {""}
+
+
+def _may_break(config: Config, story: Story) -> bool:
+    person = config.directory.principal(story.request.requester)
+    rules = break_glass.emergencies(config.policy, person, story.request.resource) if person else ()
+    return bool(rules)
+
+
+def _room(config: Config, story: Story) -> timedelta:
+    """How much longer the grant may yet become, under the rule of today."""
+    grant, person = story.grant, config.directory.principal(story.request.requester)
+    if grant is None or grant.state is GrantState.ENDED or person is None:
+        return timedelta()
+    way = route(config.policy, person, grant.resource, grant.role)
+    return extension.room(story, way.rule) if isinstance(way, Route) else timedelta()
+
+
+async def _sessions(service: Service, story: Story) -> list[SessionRecord]:
     async with service.store.read() as tx:
-        found = await sessions.newest(tx, key=story.request.id, limit=1000)
+        return await sessions.newest(tx, key=story.request.id, limit=_MOST_SESSIONS)
+
+
+def _done(found: list[SessionRecord]) -> Done:
+    """What was done in the sessions of a story, as far as they have been counted."""
     return Done(
         sessions=len(found),
         open=sum(record.closed_at is None for record in found),
         statements=sum(record.statements for record in found),
         rows=sum(record.rows for record in found),
         refused=sum(record.refused for record in found),
+        ids=tuple(record.id for record in found),
+    )
+
+
+def _sitting(record: SessionRecord) -> Sitting:
+    return Sitting(
+        record.id,
+        record.protocol,
+        record.opened_at,
+        record.closed_at,
+        record.close_reason,
+        record.statements,
+        record.rows,
+        record.refused,
     )

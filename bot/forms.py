@@ -16,19 +16,21 @@ from workflows.lines import Offer, Request, RoleOffer
 from workflows.policy import spell
 
 ASK, DENY, REVOKE, NOTICE = "ask", "deny", "revoke", "notice"
-DENY_STATEMENT = "deny_statement"
+DENY_STATEMENT, DENY_EXTENSION = "deny_statement", "deny_extension"
 _MOST_OPTIONS = 100
 _SPANS = [timedelta(minutes=m) for m in (15, 30, 60, 120, 240, 480, 1440, 4320, 10080)]
+
+_EXAMPLE = "INC-142 checkout is slow"
 
 View = dict[str, Any]
 
 
-def loading() -> View:
-    return _modal(NOTICE, "Request access", [section("⏳ Loading…")])
+def loading(title: str = "Request access") -> View:
+    return modal(NOTICE, title, [section("⏳ Loading…")])
 
 
 def notice(title: str, text: str) -> View:
-    return _modal(NOTICE, title, [section(text)])
+    return modal(NOTICE, title, [section(text)])
 
 
 def ask_form(offers: Sequence[Offer], draft: Request, titles: Mapping[str, str], preview: str) -> View:
@@ -42,24 +44,25 @@ def ask_form(offers: Sequence[Offer], draft: Request, titles: Mapping[str, str],
         role = offer.role(draft.role) or offer.roles[0]
         required = role.reason_required
         blocks += [_role_input(offer, role), *_span_inputs(offer, role, draft.duration)]
-    blocks.append(_reason_input(draft.reason, required))
+    blocks.append(reason_input(draft.reason, required))
     if preview:
         blocks.append(context(preview))
-    return _modal(ASK, "Request access", blocks, submit="Ask")
+    return modal(ASK, "Request access", blocks, submit="Ask")
 
 
 _REASON_FORMS = {
     DENY: ("Deny the request", "Deny"),
     REVOKE: ("Revoke the access", "Revoke"),
     DENY_STATEMENT: ("Deny the statement", "Deny"),
+    DENY_EXTENSION: ("No more time", "Say no"),
 }
 
 
 def reason_form(callback: str, pointer: str, channel: str, what: str) -> View:
     """Ask why: `callback` (of _REASON_FORMS) says for what; `pointer` names the request or the review."""
     title, submit = _REASON_FORMS[callback]
-    blocks = [section(what), _reason_input("", callback != REVOKE)]
-    view = _modal(callback, title, blocks, submit=submit)
+    blocks = [section(what), reason_input("", callback != REVOKE)]
+    view = modal(callback, title, blocks, submit=submit)
     return view | {"private_metadata": f"{pointer} {channel}"}
 
 
@@ -118,22 +121,22 @@ def _resource_input(offers: Sequence[Offer], chosen: Offer | None, titles: Mappi
         element["options"] = [_resource_option(offer, titles) for offer in offers]
     if chosen is not None:
         element["initial_option"] = _resource_option(chosen, titles)
-    return _input("resource", "What", element, dispatch=True)
+    return field_block("resource", "What", element, dispatch=True)
 
 
 def _resource_option(offer: Offer, titles: Mapping[str, str]) -> Block:
     title = titles.get(offer.name, "")
-    return _option(f"{title} ({offer.name})" if title else offer.name, offer.name)
+    return option(f"{title} ({offer.name})" if title else offer.name, offer.name)
 
 
 def _role_input(offer: Offer, role: RoleOffer) -> Block:
     element = {
         "type": "static_select",
         "action_id": "role",
-        "options": [_option(r.name, r.name) for r in offer.roles[:_MOST_OPTIONS]],
-        "initial_option": _option(role.name, role.name),
+        "options": [option(r.name, r.name) for r in offer.roles[:_MOST_OPTIONS]],
+        "initial_option": option(role.name, role.name),
     }
-    return _input(f"role:{offer.name}"[:255], "As", element, dispatch=True)
+    return field_block(f"role:{offer.name}"[:255], "As", element, dispatch=True)
 
 
 def _span_inputs(offer: Offer, role: RoleOffer, wanted: timedelta | None) -> Blocks:
@@ -143,8 +146,8 @@ def _span_inputs(offer: Offer, role: RoleOffer, wanted: timedelta | None) -> Blo
     element = {
         "type": "static_select",
         "action_id": "span",
-        "options": [_span_option(span) for span in sorted(spans | {listed})],
-        "initial_option": _span_option(listed),
+        "options": [span_option(span) for span in sorted(spans | {listed})],
+        "initial_option": span_option(listed),
     }
     typed = {
         "type": "plain_text_input",
@@ -153,35 +156,39 @@ def _span_inputs(offer: Offer, role: RoleOffer, wanted: timedelta | None) -> Blo
         "placeholder": words("45m, 1h30, until 18:00, eod"),
     }
     return [
-        _input(f"span:{offer.name}:{role.name}"[:255], "How long", element),
-        _input("typed", "Or type how long", typed, optional=True),
+        field_block(f"span:{offer.name}:{role.name}"[:255], "How long", element),
+        field_block("typed", "Or type how long", typed, optional=True),
     ]
 
 
-def _reason_input(reason: str, required: bool) -> Block:
+def reason_input(reason: str, required: bool, *, label: str = "Why", hint: str = _EXAMPLE) -> Block:
+    """The field for a reason, a note or a question; its action id is always `reason`."""
     element: Block = {
         "type": "plain_text_input",
         "action_id": "reason",
         "multiline": True,
         "max_length": MAX_REASON,
-        "placeholder": words("INC-142 checkout is slow"),
+        "placeholder": words(hint),
     }
     if reason:
         element["initial_value"] = reason[:MAX_REASON]
-    return _input("reason", "Why", element, optional=not required)
+    return field_block("reason", label, element, optional=not required)
 
 
-def _span_option(span: timedelta) -> Block:
-    return _option(spell(span), str(int(span.total_seconds())))
+def span_option(span: timedelta) -> Block:
+    """A choice of a span; its value is whole seconds."""
+    return option(spell(span), str(int(span.total_seconds())))
 
 
-def _option(text: str, value: str) -> Block:
+def option(text: str, value: str) -> Block:
+    """A choice in a select or of radio buttons."""
     return {"text": words(text[:75]), "value": value[:150]}
 
 
-def _input(
+def field_block(
     block_id: str, label: str, element: Block, *, optional: bool = False, dispatch: bool = False
 ) -> Block:
+    """An input with a label."""
     block = {
         "type": "input",
         "block_id": block_id,
@@ -192,7 +199,8 @@ def _input(
     return block | ({"dispatch_action": True} if dispatch else {})
 
 
-def _modal(callback: str, title: str, blocks: Blocks, submit: str = "") -> View:
+def modal(callback: str, title: str, blocks: Blocks, submit: str = "") -> View:
+    """A modal; `callback` names what its submission does."""
     view = {
         "type": "modal",
         "callback_id": callback,

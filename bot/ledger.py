@@ -7,6 +7,7 @@ a time stamp is therefore a message that may or may not have been posted.
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 
 from sqlalchemy import and_, delete, insert, or_, select
@@ -25,6 +26,11 @@ class Place:
     channel: str
     ts: str = ""
     version: int = 0
+
+
+def said_kind(by: str, text: str) -> str:
+    """The kind under which it is noted where somebody wrote a comment, so that it is not repeated there."""
+    return f"said:{hashlib.sha256(f'{by} {text}'.encode()).hexdigest()[:32]}"
 
 
 class Ledger:

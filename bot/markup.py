@@ -47,6 +47,16 @@ def section(text: str, accessory: Block | None = None) -> Block:
     return block | ({"accessory": accessory} if accessory else {})
 
 
+def alert(text: str, level: str) -> Block:
+    """A coloured line; `level` is default, info, warning, error or success."""
+    return {"type": "alert", "level": level, "text": {"type": "mrkdwn", "text": text[:MAX_TEXT]}}
+
+
+def uncoloured(block: Block) -> Block:
+    """The block, or the plain section in place of a coloured line."""
+    return section(block["text"]["text"]) if block["type"] == "alert" else block
+
+
 def fields(*pairs: tuple[str, str]) -> Block:
     return {
         "type": "section",

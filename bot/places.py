@@ -6,13 +6,15 @@ message's metadata before anything is posted again.
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
-from bot.cards import EVENT_TYPE, Card
 from bot.ledger import Ledger, Place
+from bot.markup import uncoloured
+from bot.shown import EVENT_TYPE, Card
 from bot.slack import GONE, Pace, error_of
 
 _PAGES, _PAGE = 5, 200
@@ -39,9 +41,22 @@ class Places:
             place = await self._post(request_id, kind, channel, card, version)
         return place
 
-    async def reply(self, request_id: str, kinds: list[str], parent: Place, text: str, version: int) -> None:
-        """Post one reply that stands for all of `kinds`, unless a lost answer hid that it was posted."""
+    async def reply(
+        self,
+        request_id: str,
+        kinds: list[str],
+        parent: Place,
+        text: str,
+        version: int,
+        *,
+        loud: bool = False,
+    ) -> None:
+        """Post one reply that stands for all of `kinds`, unless a lost answer hid that it was posted. A
+        `loud` one is shown in the channel as well.
+        """
         known = await self._ledger.of(request_id)
+        if all(known.get(kind, Place("")).ts for kind in kinds):
+            return
         if any(kind in known for kind in kinds):
             replies = await self._client.conversations_replies(
                 channel=parent.channel, ts=parent.ts, include_all_metadata=True, limit=_PAGE
@@ -55,6 +70,7 @@ class Places:
             posted = await self._client.chat_postMessage(
                 channel=parent.channel,
                 thread_ts=parent.ts,
+                reply_broadcast=loud,
                 text=text,
                 metadata=_metadata(request_id, kinds[0], version),
                 unfurl_links=False,
@@ -74,20 +90,26 @@ class Places:
         await self._ledger.put(request_id, {kind: Place(channel)})
         await self._pace.post(channel)
         try:
-            posted = await self._client.chat_postMessage(
-                channel=channel,
-                text=card.text,
-                blocks=card.blocks,
-                metadata=card.metadata,
-                unfurl_links=False,
-                unfurl_media=False,
-            )
+            post, quiet = self._client.chat_postMessage, {"unfurl_links": False, "unfurl_media": False}
+            posted = await self._put(post, channel, card, **quiet)
         except SlackApiError:
             # Slack said no, so nothing stands there and there is nothing to look for later.
             await self._ledger.forget(request_id, kind)
             raise
         place = Place(channel, str(posted["ts"]), version)
         return (await self._settle(request_id, {kind: place}))[kind]
+
+    async def _put(self, call: Callable[..., Awaitable[Any]], channel: str, card: Card, **more: Any) -> Any:
+        """Post or update a card. A Slack that does not take a coloured line gets a plain one: an emergency
+        must not go unseen because of a colour.
+        """
+        common = {"channel": channel, "text": card.text, "metadata": card.metadata, **more}
+        try:
+            return await call(blocks=card.blocks, **common)
+        except SlackApiError as error:
+            if error_of(error) != "invalid_blocks" or not any(b["type"] == "alert" for b in card.blocks):
+                raise
+            return await call(blocks=[uncoloured(block) for block in card.blocks], **common)
 
     async def _settle(self, request_id: str, places: dict[str, Place]) -> dict[str, Place]:
         """Write down what was posted. Where another courier, who thought that we were dead, posted it as well
@@ -105,13 +127,7 @@ class Places:
         """The place with the card brought up to date; None where the message is gone."""
         await self._pace.update()
         try:
-            await self._client.chat_update(
-                channel=place.channel,
-                ts=place.ts,
-                text=card.text,
-                blocks=card.blocks,
-                metadata=card.metadata,
-            )
+            await self._put(self._client.chat_update, place.channel, card, ts=place.ts)
         except SlackApiError as error:
             if error_of(error) in GONE:
                 await self._ledger.forget(request_id, kind)

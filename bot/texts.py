@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bot.cards import Faces, begins_later, pointer
 from bot.markup import Block, Blocks, actions, button, code, context, date, plain, section
+from bot.shown import Faces, begins_later, pointer
 from workflows.grammar import VERBS, Mistake
 from workflows.lines import Request
 from workflows.model import ExtensionState, GrantState, RequestState, Story
@@ -67,12 +67,6 @@ def moved(story: Story, verb: str) -> str:
 
 def _moved_urgently(story: Story, verb: str) -> str:
     request, grant = story.request, story.grant
-    if verb == "break-glass" and grant and request.emergency:
-        due = date(request.emergency.review_due)
-        return (
-            f"🚨 {request.id}: emergency on {code(request.resource)}. The gate is being opened, ends "
-            f"{date(grant.expiry)}. The approvers are told; a review is owed by {due}."
-        )
     if verb == "review" and request.emergency:
         return f"📋 {request.id} was found {request.emergency.verdict}."
     if verb == "extend" and grant and request.extensions[-1].state is ExtensionState.GRANTED:

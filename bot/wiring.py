@@ -12,7 +12,7 @@ from typing import Any
 from slack_bolt.async_app import AsyncApp
 from slack_bolt.context.ack.async_ack import AsyncAck
 
-from bot import actions, asking, forms, review_actions
+from bot import actions, asking, forms, review_actions, urgent_actions, urgent_forms
 from bot.commands import run_line
 from bot.desk import Body, Desk, user_of
 from bot.home import publish_home
@@ -26,6 +26,8 @@ async def _access(desk: Desk, body: Body) -> None:
     line = from_slack(str(body.get("text") or ""))
     if not line.strip():
         await asking.open_form(desk, body)
+    elif urgent_actions.is_break_glass(line):
+        await urgent_actions.open_glass(desk, body, line)
     elif (moment := await desk.receive(body)) is not None:
         await run_line(moment, line)
 
@@ -34,8 +36,21 @@ async def _shortcut(desk: Desk, body: Body) -> None:
     await asking.open_form(desk, body)
 
 
+async def _mended(desk: Desk, body: Body) -> None:
+    """The button holds a line; pressing it is typing the line."""
+    line = actions.value_of(body)
+    if urgent_actions.is_break_glass(line):
+        await urgent_actions.open_glass(desk, body, line)
+    else:
+        await actions.run_mended(desk, body)
+
+
 async def _form(desk: Desk, body: Body) -> None:
     await asking.open_form(desk, body, str((body.get("actions") or [{}])[0].get("value") or ""))
+
+
+async def _glass(desk: Desk, body: Body) -> None:
+    await urgent_actions.open_glass(desk, body)
 
 
 async def _home(desk: Desk, body: Body) -> None:
@@ -78,11 +93,25 @@ ACTIONS: dict[str, Handler] = {
     "approve": _deciding("approve"),
     "cancel": _deciding("cancel"),
     "release": _deciding("release"),
+    "claim": _deciding("claim"),
+    "nudge": _deciding("nudge"),
+    "kill": _deciding("kill"),
+    "extend_short": _deciding("extend"),
+    "extend_long": _deciding("extend"),
+    "extension_approve": _deciding("extension_approve"),
     "deny": _asking_why(forms.DENY),
     "revoke": _asking_why(forms.REVOKE),
+    "extension_deny": _asking_why(forms.DENY_EXTENSION),
+    "less": urgent_actions.open_less,
+    "ask": urgent_actions.open_comment,
+    "answer": urgent_actions.open_comment,
+    "emergency": urgent_actions.turn_into,
+    "glass": _glass,
+    "glass_resource": urgent_actions.glass_changed,
+    "review": urgent_actions.open_review,
     "review_approve": review_actions.approve,
     "review_deny": review_actions.ask_why,
-    "mended": actions.run_mended,
+    "mended": _mended,
     "form": _form,
     "enter": _nothing,
     "resource": asking.changed,
@@ -92,6 +121,9 @@ ACTIONS: dict[str, Handler] = {
 REASONS: dict[str, Handler] = {
     forms.DENY: _why_given(forms.DENY),
     forms.REVOKE: _why_given(forms.REVOKE),
+    forms.DENY_EXTENSION: _why_given(forms.DENY_EXTENSION),
+    urgent_forms.LESS: urgent_actions.less_sent,
+    urgent_forms.COMMENT: urgent_actions.comment_sent,
     forms.DENY_STATEMENT: review_actions.why_given,
 }
 EVENTS: dict[str, Handler] = {"app_home_opened": _home, "user_change": _user_changed}
@@ -111,6 +143,12 @@ def wire(app: AsyncApp, desk: Desk) -> None:
     async def ask_submitted(ack: AsyncAck, body: dict[str, Any]) -> None:
         await asking.submitted(desk, body, ack)
 
+    async def glass_sent(ack: AsyncAck, body: dict[str, Any]) -> None:
+        await urgent_actions.glass_sent(desk, body, ack)
+
+    async def review_sent(ack: AsyncAck, body: dict[str, Any]) -> None:
+        await urgent_actions.review_sent(desk, body, ack)
+
     async def search(ack: AsyncAck, body: dict[str, Any]) -> None:
         await ack(options=asking.offered(desk, body))
 
@@ -127,3 +165,5 @@ def wire(app: AsyncApp, desk: Desk) -> None:
     for name in OPTIONS:
         app.options(name)(search)
     app.view(forms.ASK)(ask_submitted)
+    app.view(urgent_forms.BREAK)(glass_sent)
+    app.view(urgent_forms.REVIEW)(review_sent)

@@ -26,6 +26,9 @@ NOTIFY = "notify"
 """Somebody is to be told; broker/wakes.py says whom and what. Its key is its own, so that a message that
 cannot be sent holds up no card."""
 
+WATCH = "watch"
+"""Look again what goes on in an emergency; the payload is its request."""
+
 
 @dataclass(frozen=True, slots=True)
 class Work:
@@ -51,6 +54,12 @@ async def put(
     """Leave work behind in the caller's transaction."""
     values = {"kind": kind, "key": key, "payload": payload, "created_at": now, "available_at": now + delay}
     await tx.execute(insert(t).values(attempts=0, problem="", **values))
+
+
+async def waits(tx: AsyncConnection, kind: str, key: str) -> bool:
+    """Whether work of this kind and key is there that nobody has begun."""
+    idle = and_(t.c.kind == kind, t.c.key == key, t.c.done_at.is_(None), t.c.claimed_until.is_(None))
+    return (await tx.execute(select(t.c.id).where(idle).limit(1))).first() is not None
 
 
 async def withdraw(tx: AsyncConnection, kind: str, key: str, now: datetime) -> None:

@@ -68,7 +68,8 @@ class Emergency:
     A person qualifies as a member of a group in `who`, by being on call for one of `schedules` (at an
     escalation level of at most `level`), or with an offline code where `codes`. While no schedule can be
     asked, members of `when_away` qualify; nobody where it is empty. `most_unreviewed` is how many reviews a
-    person may owe and still do it; one that is overdue always stands in the way.
+    person may owe and still do it; one that is overdue always stands in the way. `type_name` has a form ask
+    for the resource's name, typed.
     """
 
     name: str
@@ -85,6 +86,7 @@ class Emergency:
     cool_down: timedelta = timedelta(minutes=15)
     most_unreviewed: int = 0
     shortest_reason: int = 10
+    type_name: bool = False
 
 
 @dataclass(frozen=True, slots=True)

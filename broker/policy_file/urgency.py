@@ -166,6 +166,7 @@ def emergency(shape: EmergencyShape) -> Emergency:
         cool_down=shape.cool_down,
         most_unreviewed=shape.owed,
         shortest_reason=shape.reason,
+        type_name=shape.type_name,
     )
 
 

@@ -98,3 +98,5 @@ class EmergencyShape(Shape):
     """How many reviews a person may owe and still break the glass."""
     reason: int = Field(10, ge=1, le=500)
     """The shortest reason, in characters."""
+    type_name: bool = False
+    """Whether a form asks for the resource's name to be typed, for the most dangerous ones."""

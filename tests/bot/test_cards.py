@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bot.cards import Done, Faces, approver_card, notes, requester_card
+from bot.cards import Done, Faces, approver_card, requester_card
 from bot.markup import plain
+from bot.notes import notes
 from bot.sandbox.block_kit_rules import check_message, too_many_characters
 from workflows.model import (
     AccessRequest,

@@ -9,7 +9,7 @@ from workflows.model import RequestState
 async def test_ask_approve_hold_expire(world) -> None:
     card = await world.ask()
     assert "INC-142" in text_of(card)
-    assert world.grace.buttons(card) == ["Approve", "Deny…"]
+    assert world.grace.buttons(card) == ["Approve", "Approve for less…", "Deny…", "Ask…", "I'm looking"]
     await world.ada.sees("asked Database approvers", ephemeral=True)
     await world.ada.sees("You ask for", channel="@portcullis")
 
@@ -22,7 +22,7 @@ async def test_ask_approve_hold_expire(world) -> None:
     card = await world.grace.sees_change(card, "until")
     assert world.grace.buttons(card) == ["Revoke…"]
     mine = await world.ada.sees("access psql prod-db", channel="@portcullis")
-    assert world.ada.buttons(mine) == ["Show a one-time login", "Release"]
+    assert world.ada.buttons(mine) == ["Show a one-time login", "+15m", "+1h", "Release"]
 
     await world.passes(hours=1)
     card = await world.grace.sees_change(card, "time was up")

@@ -6,7 +6,8 @@ import json
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from bot.cards import Faces, approver_card, notes, requester_card
+from bot.cards import Faces, approver_card, requester_card
+from bot.notes import notes
 from bot.texts import state_of
 from workflows.model import (
     AccessRequest,

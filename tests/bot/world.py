@@ -26,17 +26,20 @@ from broker.audit import Entry, newest
 from broker.bus import OUTBOX
 from broker.bus.in_process import InProcessBus
 from broker.clock import SystemChance
-from broker.config import Config, SlackSettings
+from broker.config import Config, ScheduleSource, SlackSettings
 from broker.identity.directory import Person as Known
 from broker.identity.directory import StaticDirectory
+from broker.oncall.roster import Roster
 from broker.service import Service
 from broker.settings import Settings
-from broker.store import credentials
+from broker.store import credentials, sessions
 from broker.store.engine import Store
+from broker.store.sessions import SessionRecord
 from broker.store.tables import outbox
+from workflows.gate import Closing
 from workflows.model import Group as ModelGroup
 from workflows.model import Principal, Quorum, Resource, Role, Story
-from workflows.policy import Policy, Rule
+from workflows.policy import Emergency, Policy, Rule
 
 MANIFEST = Path(__file__).parents[2] / "app-manifest.yaml"
 TEAM = "T0SANDBOX1"
@@ -70,8 +73,18 @@ class FakeClock:
         self.at += timedelta(**span)
 
 
-def sample_config(*, needed: int = 1, channel: str = "C0DBA", extra: tuple[Quorum, ...] = ()) -> Config:
-    readonly, readwrite = Role("readonly", ("app_readonly",)), Role("readwrite", ("app_readwrite",))
+def sample_config(
+    *,
+    needed: int = 1,
+    channel: str = "C0DBA",
+    extra: tuple[Quorum, ...] = (),
+    rule: dict[str, Any] | None = None,
+    emergencies: tuple[Emergency, ...] = (),
+    schedules: dict[str, ScheduleSource] | None = None,
+) -> Config:
+    """`rule` changes the everyday rule; `emergencies` and `schedules` are added to the policy."""
+    readonly = Role("readonly", ("app_readonly",), within=("readwrite",))
+    readwrite = Role("readwrite", ("app_readwrite",))
     prod = Resource("prod-db", "postgres", "Shop, production", ("shop",), (readonly, readwrite))
     vault = Resource("vault-db", "postgres", "Vault", (), (readonly,))
     quorum = (Quorum("dba", needed), *extra)
@@ -85,6 +98,7 @@ def sample_config(*, needed: int = 1, channel: str = "C0DBA", extra: tuple[Quoru
         quorum,
         8 * HOUR,
     )
+    everyday = replace(everyday, **(rule or {}))
     closed = Rule(
         "vault",
         frozenset({"security"}),
@@ -114,8 +128,30 @@ def sample_config(*, needed: int = 1, channel: str = "C0DBA", extra: tuple[Quoru
         (everyday, closed),
         frozenset({"security"}),
         "0" * 64,
+        emergencies,
     )
-    return Config(policy, StaticDirectory(people, TEAM), slack=SlackSettings(TEAM), timezone="Europe/London")
+    return Config(
+        policy,
+        StaticDirectory(people, TEAM),
+        slack=SlackSettings(TEAM),
+        timezone="Europe/London",
+        schedules=schedules or {},
+    )
+
+
+def urgent_config(**more: Any) -> Config:
+    """The same, where whoever is on call (ada) may break the glass of prod-db, and olive and grace review."""
+    night = Emergency(
+        "night",
+        frozenset({"prod-db"}),
+        "readwrite",
+        timedelta(minutes=30),
+        reviewers=("security",),
+        schedules=("primary",),
+        **more.pop("emergency", {}),
+    )
+    schedules = {"primary": ScheduleSource("static", people=("ada",))}
+    return sample_config(emergencies=(night,), schedules=schedules, **more)
 
 
 def workspace(manifest: dict[str, Any]) -> Workspace:
@@ -205,6 +241,30 @@ class World:
         finally:
             await replica.stop()
 
+    async def breaks(self, who: str = "ada", reason: str = "checkout is down", **more: Any) -> Message:
+        """Somebody breaks the glass of prod-db by the form; the card in the approvers' channel."""
+        user = self.sandbox.as_user(who)
+        await user.commands("/access break-glass prod-db because INC-142 " + reason)
+        await user.sees_modal("What is broken")
+        delivery = await user.submits(more)
+        assert delivery.acked, delivery
+        return await self.grace.sees("Emergency INC-142", channel="#dba")
+
+    async def session(self, name: str = "S-1", who: str = "ada", **done: Any) -> None:
+        """A session under the newest grant; with `done` it has ended and did that."""
+        story = (await self.stories(who))[0]
+        assert story.grant is not None
+        now, request = self.clock.now(), story.request
+        record = SessionRecord(
+            name, request.id, story.grant.id, who, request.resource, request.role, "gate-1", "postgres",
+            "127.0.0.1", now, now,
+        )  # fmt: skip
+        async with self.store.write() as tx:
+            if await sessions.find(tx, name) is None:
+                await sessions.add(tx, record)
+            if done:
+                await sessions.close(tx, Closing(name, "client", "", 1, "x", **done), now)
+
     def regroup(self, who: str, *groups: str) -> None:
         """From now on this person is in these groups and no other."""
         people = self.config.directory.people
@@ -239,6 +299,7 @@ class World:
         """Time passes, and the scheduler does what is due."""
         self.clock.advance(**span)
         await self.service.expire_due()
+        await self.service.wake_due()
         await self.service.bus.publish(OUTBOX, "")
 
     async def trail(self) -> list[Entry]:
@@ -253,7 +314,7 @@ class World:
         """Wait until the courier has nothing left to do, whatever the clock says."""
 
         waiting = select(outbox.c.available_at, outbox.c.claimed_until).where(
-            outbox.c.kind == "card", outbox.c.done_at.is_(None)
+            outbox.c.kind.in_(["card", "notify"]), outbox.c.done_at.is_(None)
         )
 
         async def idle() -> bool:
@@ -289,7 +350,9 @@ async def make_world(
         await store.migrate()
         clock = FakeClock()
         current = [chosen]
-        service = Service(store, lambda: current[0], clock, SystemChance(), InProcessBus())
+        roster = Roster(clock)
+        stack.push_async_callback(roster.close)
+        service = Service(store, lambda: current[0], clock, SystemChance(), InProcessBus(), roster)
         pace = None if sandbox_options.get("rate_limits", True) else Pace(sleep=lambda _: asyncio.sleep(0))
         bot = create_bot(service, settings_for(sandbox, mode), pace=pace)
         await bot.start()

@@ -1,0 +1,118 @@
+"""From the outbox to Slack for notices: reminders, calls, pages, warnings before the end. Each is told once.
+
+What is told is decided from the database as it is when Slack can be reached, not when the notice was left.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import replace
+
+import structlog
+
+from bot.cards import approver_card, ending_card
+from bot.faces import faces_of
+from bot.ledger import Ledger, Place
+from bot.notices import Saying, Where, called, paged, saying
+from bot.places import Places
+from bot.shown import Card, Faces
+from broker.oncall import OnCallUnavailable
+from broker.service import Service
+from workflows.model import GrantState, Principal, RequestState, Story
+from workflows.policy import StepKind
+from workflows.quorum import eligible
+
+log = structlog.get_logger(__name__)
+
+Dm = Callable[[Story, str, str, Card, bool], Awaitable[bool]]
+"""Shows a card in a person's direct messages; False where the person cannot be written to."""
+Seats = Callable[[Story], Sequence[tuple[str, str]]]
+"""The cards of a story in channels: the end of each one's kind, and its group."""
+
+
+class NoticeCourier:
+    """Every call may be repeated."""
+
+    def __init__(
+        self, service: Service, places: Places, ledger: Ledger, public_url: str, dm: Dm, seats: Seats
+    ) -> None:
+        self._service = service
+        self._places = places
+        self._ledger = ledger
+        self._public_url = public_url
+        self._dm = dm
+        self._seats = seats
+
+    async def deliver(self, payload: str) -> None:
+        """Tell what is still so. Raises what Slack's client raises."""
+        notice = json.loads(payload)
+        story = await self._service.story(str(notice["request"]))
+        if story is None:
+            return
+        what, left_at = str(notice["what"]), int(notice["version"])
+        faces = await faces_of(self._service, story, self._public_url)
+        if what == "ending":
+            await self._warn(story, faces, left_at)
+        if what == StepKind.PAGE:
+            await self._page(story, faces, str(notice["target"]))
+        said = saying(
+            story,
+            faces,
+            what,
+            target=str(notice.get("target", "")),
+            overdue=bool(notice.get("overdue")),
+        )
+        if said is not None:
+            await self._say(story, faces, said, f"n{left_at}:{what}"[:24])
+
+    async def _warn(self, story: Story, faces: Faces, left_at: int) -> None:
+        """The holder hears of the end, in a message of its own, with the buttons for it."""
+        user, grant = self._service.slack_user(story.request.requester), story.grant
+        if user is None or grant is None or grant.state is GrantState.ENDED or not story.request.warned:
+            return
+        kind = f"ending:{left_at}"
+        await self._dm(story, user, kind, ending_card(story, faces, kind), False)
+
+    async def _page(self, story: Story, faces: Faces, schedule: str) -> None:
+        """Whoever is on call and may decide gets the card itself; where nobody is, the channel hears so."""
+        if story.request.state is not RequestState.PENDING:
+            return
+        try:
+            people = await self._service.on_call_now(schedule)
+        except OnCallUnavailable as error:
+            log.warning("page_unanswered", request=story.request.id, schedule=schedule, problem=str(error))
+            people = []
+        able = [person for person in people if eligible(story.request, person)]
+        for person in able:
+            user = self._service.slack_user(person.id)
+            if user is not None:
+                kind = f"card:page:{user}"
+                group = next(q.group for q in story.request.quorum if q.open_to(person))
+                card = approver_card(story, faces, group, kind)
+                await self._dm(story, user, kind, replace(card, text=paged(story, faces)), False)
+        if not able:
+            text = f"📟 Nobody who could decide is on call for {schedule[:80]}, or it cannot be told who is."
+            await self._say(story, faces, Saying(Where.APPROVERS, text, calls=True, loud=True), "n:nopage")
+
+    async def _say(self, story: Story, faces: Faces, said: Saying, name: str) -> None:
+        """One reply in each thread that it is meant for."""
+        known = await self._ledger.of(story.request.id)
+        people = list(self._service.config.directory.everyone().values())
+        emergency = story.request.emergency
+        done = set[Place]()
+        for end, group in self._seats(story):
+            place = known.get(f"card:{end}", Place(""))
+            is_reviewers = emergency is not None and group in emergency.reviewers
+            if not place.ts or place in done or (said.where is Where.REVIEWERS and not is_reviewers):
+                continue
+            done.add(place)
+            text = f"{self._call(story, faces, people, group)} {said.text}" if said.calls else said.text
+            kinds = [f"{name}:{end}"[:40]]
+            await self._places.reply(
+                story.request.id, kinds, place, text.strip(), story.version, loud=said.loud
+            )
+
+    def _call(self, story: Story, faces: Faces, people: list[Principal], group: str) -> str:
+        users = {p.id: user for p in people if (user := self._service.slack_user(p.id))}
+        return called(story, replace(faces, slack=users), people, group)
