@@ -6,10 +6,10 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from broker.api.auth import P, Person
-from broker.api.models import ApprovalOut, DecisionIn, QuorumOut
+from broker.api.models import ApprovalOut, DecisionIn, QuorumOut, whole
 from broker.api.problems import documented, refused
 from broker.reviews import Reviews
 from workflows.model import Refusal, StatementReview
@@ -22,7 +22,7 @@ Key = Annotated[str, Path(pattern=r"^V-[0-9A-Z]{4,26}$", description="The id of 
 
 
 class YesIn(DecisionIn):
-    row_budget: Annotated[int | None, Field(ge=0, le=10**12)] = Field(
+    row_budget: Annotated[int | None, Field(ge=0, le=10**12), BeforeValidator(whole)] = Field(
         None, description="More affected rows than this are rolled back."
     )
 

@@ -153,9 +153,21 @@ def _answer(marked: Marked, shape: FileShape, path: marks.Path, rail: GuardrailS
 # ------------------------------------------------------------------ values
 
 
+OWN_LOGIN = Guardrail(
+    name="own-login",
+    action=Action.REFUSE,
+    message="A login with a password of its own, or another login, would lead round the gate.",
+    when="statement.kinds.exists(k, k in ['alter_role', 'alter_role_set', 'create_role', 'drop_role', "
+    "'grant_role', 'do', 'create_function'])",
+)
+"""Stands behind the guardrails of every role: the login of a grant may not be made to work without the gate,
+neither at once nor by code that does it later. A guardrail of the policy's own may allow it.
+"""
+
+
 def values(of_role: list[GuardrailShape], of_resource: list[GuardrailShape]) -> tuple[Guardrail, ...]:
-    """The role's guardrails, and after them the resource's."""
-    return tuple(_value(rail) for rail in (*of_role, *of_resource))
+    """The role's guardrails, after them the resource's, and ours at the end."""
+    return (*(_value(rail) for rail in (*of_role, *of_resource)), OWN_LOGIN)
 
 
 def _value(rail: GuardrailShape) -> Guardrail:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from broker.config import ConfigError
+from broker.policy_file.guardrails import OWN_LOGIN
 from broker.policy_file.holder import load
 from workflows.model import Action, Guardrail, Quorum, StatementClass, Terms
 
@@ -63,8 +64,8 @@ def test_a_roles_guardrails_come_before_those_of_its_resource(tmp_path: Path) ->
         hold_for=timedelta(minutes=5), dry_run=True,
     )  # fmt: skip
     modest = Guardrail("modest", Action.ALLOW, row_limit=100, timeout=timedelta(seconds=30))
-    assert terms(tmp_path, "readonly").guardrails == (own, ask, modest)
-    assert terms(tmp_path, "plain").guardrails == (ask, modest)
+    assert terms(tmp_path, "readonly").guardrails == (own, ask, modest, OWN_LOGIN)
+    assert terms(tmp_path, "plain").guardrails == (ask, modest, OWN_LOGIN)
 
 
 def test_a_role_adds_to_what_is_detected_or_takes_all_of_it_off(tmp_path: Path) -> None:

@@ -457,7 +457,7 @@ async def test_twenty_held_sessions_leave_the_others_free(holding: House) -> Non
 
 async def test_asyncpg_cancels_a_held_statement_by_its_time_out(holding: House) -> None:
     db = await connect_asyncpg(holding)
-    slow = asyncio.create_task(db.execute(INSERT, timeout=3))
+    slow = asyncio.create_task(db.execute(INSERT, timeout=15))
     await holding.authority.reviews.asked()
     with pytest.raises(TimeoutError):
         await slow
