@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from proof import go_suites, other_suites, programs, python_suites, regression, report
+from proof import go_suites, other_suites, programs, psycopg_suite, python_suites, regression, report
 from proof.fetch import Library, Missing
 from proof.house import TOP, House, Way, open_house
 from proof.open_gate import POLICIES
@@ -28,6 +28,7 @@ class Suite:
 
 SUITES: dict[str, Suite] = {
     "asyncpg": Suite(python_suites.asyncpg),
+    "psycopg": Suite(psycopg_suite.psycopg3, exact=True),
     "psycopg2": Suite(python_suites.psycopg2),
     "sqlalchemy-psycopg": Suite(python_suites.sqlalchemy_psycopg),
     "sqlalchemy-asyncpg": Suite(python_suites.sqlalchemy_asyncpg),

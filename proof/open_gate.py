@@ -46,7 +46,7 @@ POLICIES = {
 
 
 class EverybodyComesIn:
-    """An Authority: the principal is the login, the resource is the database, the superuser's token counts."""
+    """An Authority: the principal is the login, the resource the database, the superuser's token counts."""
 
     def __init__(self, host: str, port: int, ca: str, superuser: str, password: str, terms: Terms) -> None:
         self._host = host

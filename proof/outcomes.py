@@ -56,7 +56,7 @@ def counts(outcomes: Mapping[str, Outcome]) -> dict[str, int]:
 def from_junit(path: Path) -> Outcomes:
     """Outcomes from a JUnit XML report, as pytest and node write it."""
     found: Outcomes = {}
-    for case in ElementTree.parse(path).getroot().iter("testcase"):  # noqa: S314 - written by our own run
+    for case in ElementTree.parse(path).getroot().iter("testcase"):
         name = f"{case.get('classname', '')}::{case.get('name', '')}"
         bad = [it for it in case if it.tag in ("failure", "error")]
         if bad:

@@ -22,14 +22,13 @@ def _program(name: str) -> Path:
     return found
 
 
-def psql(library: Library, house: House, way: Way, folder: Path) -> Outcomes:
+def psql(library: Library | None, house: House, way: Way, folder: Path) -> Outcomes:
     """Each command of psql.txt by itself; what it prints must be the same."""
     house.direct.fresh("psql")
     env = way.environment(PGDATABASE="psql", PGAPPNAME="proof", PSQL_PAGER="", COLUMNS="120")
     program = _program("psql")
-    made = call(
-        [program, "-Xqf", _HERE / "sample.sql"], env={**env, **house.direct.env, "PGDATABASE": "psql"}
-    )
+    script = [program, "-Xqv", "ON_ERROR_STOP=1", "-f", _HERE / "sample.sql"]
+    call(script, env={**env, **house.direct.env, "PGDATABASE": "psql"})
     found: Outcomes = {}
     for block in (_HERE / "psql.txt").read_text().split("\n--\n"):
         script = folder / "script.sql"
@@ -42,7 +41,7 @@ def psql(library: Library, house: House, way: Way, folder: Path) -> Outcomes:
     return found
 
 
-def pgbench(library: Library, house: House, way: Way, folder: Path) -> Outcomes:
+def pgbench(library: Library | None, house: House, way: Way, folder: Path) -> Outcomes:
     """All modes and built-in scripts with --report; the number of transactions must be the same."""
     house.direct.fresh("pgbench")
     env = way.environment(PGDATABASE="pgbench")
@@ -85,7 +84,7 @@ def pgbench(library: Library, house: House, way: Way, folder: Path) -> Outcomes:
     return found
 
 
-def dump(library: Library, house: House, way: Way, folder: Path) -> Outcomes:
+def dump(library: Library | None, house: House, way: Way, folder: Path) -> Outcomes:
     """Dump and restore in every format through the way; what comes back must dump to the same bytes."""
     house.direct.fresh("dump_from")
     env = way.environment()
@@ -121,7 +120,9 @@ def dump(library: Library, house: House, way: Way, folder: Path) -> Outcomes:
     )
     for program in ("vacuumdb", "reindexdb", "clusterdb", "pg_isready", "pg_amcheck", "vacuumlo", "oid2name"):
         if find_client(program) is not None:
-            options_ = ["-d", "dump_to"] if program != "vacuumlo" else ["dump_to"]
+            options_ = {"vacuumlo": ["dump_to"], "pg_amcheck": ["--install-missing", "dump_to"]}.get(
+                program, ["-d", "dump_to"]
+            )
             ran = call([_program(program), *options_], env=env, check=False)
             status = PASSED if ran.returncode == 0 else FAILED
             found[program] = Outcome(

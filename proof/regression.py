@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -77,6 +78,8 @@ def _built(library: Library, house: House) -> Path:
         call(["./configure", "-q", "--without-readline", "--without-zlib"], cwd=source)
         call(["make", "-s", "-C", "src/backend", "generated-headers"], cwd=source)
         call(["make", "-s", "-C", "src/test/regress", "regress.so"], cwd=source)
+        for name in ("autoinc", "refint"):  # triggers of contrib that the suite uses
+            shutil.copy(f"/usr/lib/postgresql/15/lib/{name}.so", source / "src/test/regress")
     call(["chmod", "-R", "a+rX", library.folder])
     return source
 

@@ -292,13 +292,13 @@ class ClientEnd:
             raise WireError("a message came where COPY data was due")
 
 
-def _text(chunk: bytes, at: int, end: int) -> bytes:
 def _waits_or_is_counted(session: Session, verdict: Verdict) -> bool:
     """Whether more is to happen than to let it through, which the gate does for statements only."""
     limited = isinstance(verdict, Ruled) and (verdict.hold is not None or verdict.limits != NO_LIMITS)
     return limited or session.admission.terms.hold_commit is not None
 
 
+def _text(chunk: bytes, at: int, end: int) -> bytes:
     """The one string that fills the rest of a message. Raises WireError when it is not just that."""
     if chunk.find(b"\0", at, end) != end - 1:
         raise WireError("a message holds something else than one string")
