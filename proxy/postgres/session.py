@@ -38,7 +38,7 @@ class Session(OpenSession):
         self.gate = gate
         self.settings = gate.settings
         self.client = client
-        self.guarded = bool(admission.terms.masks or admission.terms.guardrails)
+        self.guarded = bool(admission.terms.masks or admission.terms.guardrails or admission.terms.detect)
         self.holds = bool(admission.terms.guardrails)
         self.target: Target
         self.pipeline = Pipeline(ord("I"))

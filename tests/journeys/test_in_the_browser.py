@@ -60,8 +60,8 @@ async def test_ada_asks_and_grace_approves_in_the_browser(house: House, page: Pa
     await page.screenshot(path=pictures / "1-asked.png")
 
     await goes_to(page, "dba-approvals")
-    await expect(page.get_by_role("button", name="Approve")).to_be_visible()
-    await page.get_by_role("button", name="Approve").click()
+    await expect(page.get_by_role("button", name="Approve", exact=True)).to_be_visible()
+    await page.get_by_role("button", name="Approve", exact=True).click()
     await expect(page.get_by_text("You cannot decide your own request")).to_be_visible()
     await page.screenshot(path=pictures / "2-not-her-own.png")
 
@@ -71,9 +71,9 @@ async def test_ada_asks_and_grace_approves_in_the_browser(house: House, page: Pa
     await page.set_viewport_size({"width": 1060, "height": 470})
     await page.screenshot(path=pictures / "card.png")
     await page.set_viewport_size({"width": 1280, "height": 800})
-    await page.get_by_role("button", name="Approve").click()
+    await page.get_by_role("button", name="Approve", exact=True).click()
     await expect(page.get_by_text("has prod-db")).to_be_visible()
-    await expect(page.get_by_role("button", name="Approve")).to_have_count(0)
+    await expect(page.get_by_role("button", name="Approve", exact=True)).to_have_count(0)
     await expect(page.get_by_role("button", name="Revoke")).to_be_visible()
     await page.screenshot(path=pictures / "4-granted.png")
 

@@ -10,7 +10,6 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-import asyncpg
 import psycopg
 import pytest
 
@@ -453,18 +452,3 @@ async def test_twenty_held_sessions_leave_the_others_free(holding: House) -> Non
         reviews.approve(review)
     assert {out for out, _ in await asyncio.gather(*held)} == {"INSERT 0 1\n"}
     assert await written(holding) == 20
-
-
-async def test_asyncpg_cancels_a_held_statement_by_its_time_out(holding: House) -> None:
-    db = await connect_asyncpg(holding)
-    slow = asyncio.create_task(db.execute(INSERT, timeout=15))
-    await holding.authority.reviews.asked()
-    with pytest.raises(TimeoutError):
-        await slow
-    await holding.authority.reviews.state("V-1", ReviewState.WITHDRAWN)
-    assert await db.fetchval("select 1") == 1
-    task = asyncio.create_task(db.execute("delete from notes where id = $1", 1))
-    holding.authority.reviews.deny((await holding.authority.reviews.asked(2)).id)
-    with pytest.raises(asyncpg.InsufficientPrivilegeError):
-        await task
-    await db.close()
