@@ -11,10 +11,8 @@ import base64
 import io
 import json
 import logging
-import os
-import stat
 import subprocess
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,28 +24,14 @@ from sqlalchemy import select
 
 from broker import logs
 from broker.store import credentials
-from broker.store.tables import outbox
+from broker.store.tables import outbox, sessions
 from broker.trail import export
+from cli.embedded_postgres import free_port
 from proxy import recording
 from tests.journeys.conftest import APPROVALS, House, open_house
+from tests.promises.searching import arguments_of_processes, keys_of, leaks, open_to_others
 
 KEY_FILES = {"seal.key", "audit.key", "admin.secret", "gate.key", "ca.key", "key.pem", "ca-key.pem"}
-
-
-def shapes(secret: bytes) -> set[bytes]:
-    """A secret as it would look on its way out. Base 64 is tried at the three offsets it can have."""
-    found = {secret, secret.hex().encode(), secret.hex().upper().encode(), quote(secret, safe="").encode()}
-    for pad in range(3):
-        for encode in (base64.b64encode, base64.urlsafe_b64encode):
-            # The first and last characters depend on the neighbours.
-            found.add(encode(b"\0" * pad + secret)[4 if pad else 0 : -4])
-    return {shape for shape in found if len(shape) >= 8}
-
-
-def leaks(secrets: dict[str, bytes], places: Iterable[tuple[str, bytes]]) -> list[str]:
-    """Which secret is found in which place."""
-    wanted = [(name, shape) for name, secret in secrets.items() for shape in shapes(secret)]
-    return sorted({f"{name} in {place}" for place, text in places for name, shape in wanted if shape in text})
 
 
 @dataclass
@@ -79,6 +63,7 @@ class Listened:
     async def places(self) -> list[tuple[str, bytes]]:
         """All that was written or answered."""
         house = self.house
+        await self.settled()
         found = [*self.said, ("the log", self.log.getvalue().encode()), ("/metrics", generate_latest())]
         house.sandbox.save()
         found += [
@@ -86,8 +71,9 @@ class Listened:
             for path in self.folder.rglob("*")
             if path.is_file() and path.name not in KEY_FILES
         ]
-        calls = [call for method in METHODS for call in house.sandbox.calls(method)]
-        found.append(("calls to Slack", json.dumps(calls, default=str).encode()))
+        calls = json.dumps(house.sandbox.web_api.calls, default=str, ensure_ascii=False)
+        found.append(("calls to Slack", calls.encode()))
+        found.append(("the outbox", "\n".join(await self.outbox()).encode()))
         trail = io.StringIO()
         await export(house.broker.store, trail.write)
         found.append(("the exported trail", trail.getvalue().encode()))
@@ -96,25 +82,25 @@ class Listened:
             found.append(
                 (f"replay of {path.name}", "\n".join(recording.render(recording.read(path))).encode())
             )
-        found += [
-            (f"arguments of process {path.parent.name}", path.read_bytes())
-            for path in Path("/proc").glob("[0-9]*/cmdline")
-            if path.exists()
-        ]
+        found += arguments_of_processes()
         return found
+
+    async def settled(self) -> None:
+        """Wait until the recordings of the sessions that ended are written to their end."""
+        open_ones = select(sessions.c.id).where(sessions.c.closed_at.is_(None))
+        async with asyncio.timeout(15):
+            while True:
+                async with self.house.broker.store.read() as tx:
+                    if not (await tx.execute(open_ones)).all():
+                        return
+                await asyncio.sleep(0.05)
+
+    async def outbox(self) -> list[str]:
+        async with self.house.broker.store.read() as tx:
+            return [str(row) for row in await tx.execute(select(outbox))]
 
     async def check(self) -> None:
         assert leaks(self.secrets, await self.places()) == []
-
-
-METHODS = (
-    "chat.postMessage",
-    "chat.update",
-    "chat.postEphemeral",
-    "views.open",
-    "views.update",
-    "views.publish",
-)
 
 
 @pytest.fixture
@@ -127,10 +113,10 @@ async def listened(
     logs.configure("DEBUG", stream)
     async with open_house(tmp_path, shop, run_psql, mode="http") as house:
         it = Listened(house, tmp_path, stream)
-        app, broker = house.sandbox.workspace.app, tmp_path / "broker"
+        app = house.sandbox.workspace.app
         it.secrets = {
             "admin password": shop.admin_password.encode(),
-            "seal key": (broker / "seal.key").read_bytes().strip(),
+            **keys_of(tmp_path / "broker"),
             "bot token": app.bot_token.encode(),
             "signing secret": app.signing_secret.encode(),
             "app token": app.app_token.encode(),
@@ -153,6 +139,29 @@ def test_the_search_finds_a_secret_in_every_shape() -> None:
     ):
         assert leaks({"it": secret}, [("here", b"some " + wrapped + b" text")]) == ["it in here"]
     assert leaks({"it": secret}, [("here", b"nothing of the kind")]) == []
+
+
+async def test_the_search_finds_a_secret_that_is_planted_in_each_kind_of_place(listened: Listened) -> None:
+    """Were the search blind to a place, the tests below would hold for nothing."""
+    house = listened.house
+    await house.granted("/access request prod-db 1h because INC-142 planted-in-a-reason-4711")
+    await listened.psql("select 'planted-in-a-statement-4711', 'planted' || '-in-a-result-4711'")
+    await listened.psql('select 1/0 as "planted-in-a-statement-4711"')  # PostgreSQL logs what failed
+    logging.getLogger("anybody").warning("planted-in-the-log-4711")
+    names = ("a-reason", "a-statement", "a-result", "the-log")
+    planted = {name: f"planted-in-{name}-4711".encode() for name in names}
+    found = leaks(planted, await listened.places())
+    for expected in (
+        "a-reason in calls to Slack",
+        "a-reason in slack.json",
+        "a-reason in the exported trail",
+        "a-reason in broker/portcullis.db",
+        "a-statement in replay of",
+        "a-statement in the server's log",
+        "a-result in psql",
+        "the-log in the log",
+    ):
+        assert any(expected in leak for leak in found), f"{expected}: {'; '.join(found)}"
 
 
 async def test_a_whole_story_leaks_none_of_the_secrets_in_use(listened: Listened) -> None:
@@ -202,6 +211,25 @@ async def test_a_target_that_refuses_the_administrator_tells_nobody_the_password
     await listened.check()
 
 
+async def test_a_target_that_is_away_tells_nobody_the_password(listened: Listened) -> None:
+    """The connection to it is made anew for each grant, so an address where nobody listens is enough."""
+    house = listened.house
+    policy = listened.folder / "access.yaml"
+    address = f"127.0.0.1:{house.shop.server.port}"
+    assert address in policy.read_text()
+    policy.write_text(policy.read_text().replace(address, f"127.0.0.1:{free_port()}"))
+    assert await house.broker.reload_policy() == []
+    assert (await house.be("ada").commands("/access request prod-db 1h because INC-8")).acked
+    card = await house.be("grace").sees("INC-8", channel=APPROVALS)
+    await house.be("grace").clicks(card, "approve")
+    async with asyncio.timeout(20):
+        while not await problems(house):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    await listened.psql("select 1")
+    assert house.logins() == set()
+    await listened.check()
+
+
 async def problems(house: House) -> list[str]:
     async with house.broker.store.read() as tx:
         rows = await tx.execute(
@@ -237,10 +265,6 @@ async def test_the_login_made_for_a_grant_is_gone_with_it_and_its_password_forgo
 
 async def test_keys_and_data_are_closed_to_other_people_of_the_machine(listened: Listened) -> None:
     await listened.house.granted()
-    for path in (listened.folder / "broker").rglob("*"):
-        mode = stat.S_IMODE(os.stat(path).st_mode)
-        public = path.name in {"audit.pub"}
-        assert public or not mode & 0o077 or path.is_dir(), f"{path.name} is {mode:o}"
-    keys = list(listened.folder.rglob("*.key"))
-    assert keys
-    assert all(stat.S_IMODE(os.stat(path).st_mode) == 0o600 for path in keys)
+    await listened.psql("select 1")
+    assert list((listened.folder / "broker").rglob("*.key"))
+    assert [it for it in open_to_others(listened.folder / "broker") if "audit.pub" not in it] == []
