@@ -12,7 +12,7 @@ from typing import Any
 from slack_bolt.async_app import AsyncApp
 from slack_bolt.context.ack.async_ack import AsyncAck
 
-from bot import actions, asking, forms, review_actions, urgent_actions, urgent_forms
+from bot import actions, asking, comments, forms, review_actions, urgent_actions, urgent_forms
 from bot.commands import run_line
 from bot.desk import Body, Desk, user_of
 from bot.home import publish_home
@@ -126,7 +126,13 @@ REASONS: dict[str, Handler] = {
     urgent_forms.COMMENT: urgent_actions.comment_sent,
     forms.DENY_STATEMENT: review_actions.why_given,
 }
-EVENTS: dict[str, Handler] = {"app_home_opened": _home, "user_change": _user_changed}
+EVENTS: dict[str, Handler] = {
+    "app_home_opened": _home,
+    "user_change": _user_changed,
+    "message.channels": comments.written,
+    "message.groups": comments.written,
+}
+"""By the names of the manifest; Slack sends those of one family under one type."""
 OPTIONS = ("resource",)
 
 
@@ -160,8 +166,8 @@ def wire(app: AsyncApp, desk: Desk) -> None:
         app.action(name)(acked(handler))
     for name, handler in REASONS.items():
         app.view(name)(acked(handler))
-    for name, handler in EVENTS.items():
-        app.event(name)(acked(handler))
+    for kind, handler in {name.partition(".")[0]: handler for name, handler in EVENTS.items()}.items():
+        app.event(kind)(acked(handler))
     for name in OPTIONS:
         app.options(name)(search)
     app.view(forms.ASK)(ask_submitted)

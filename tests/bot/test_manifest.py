@@ -31,7 +31,12 @@ SCOPES_OF_METHOD: dict[str, frozenset[str]] = {
 }
 """What each method needs for the places we use it in; docs.slack.dev/reference/methods."""
 
-SCOPE_OF_EVENT = {"app_home_opened": None, "user_change": "users:read"}
+SCOPE_OF_EVENT = {
+    "app_home_opened": None,
+    "user_change": "users:read",
+    "message.channels": "channels:history",
+    "message.groups": "groups:history",
+}
 
 
 def string(most: int, least: int = 1) -> dict[str, object]:
