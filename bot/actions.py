@@ -52,7 +52,7 @@ _AT_ONCE: dict[str, Callable[[Moment, str], Awaitable[Result]]] = {
     "extend": _extend_by,
     "kill": _kill,
 }
-_ANSWERED = frozenset({"nudge", "claim", "extend"})
+_ANSWERED = frozenset({"nudge", "extend"})
 """Whoever pressed these is told what came of it, since a card shows it late or elsewhere."""
 
 

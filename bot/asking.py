@@ -9,13 +9,18 @@ from slack_bolt.context.ack.async_ack import AsyncAck
 from bot import forms
 from bot.commands import context_of
 from bot.desk import Body, Desk, Moment, log, team_of, user_of
-from bot.markup import plain
+from bot.markup import about, plain
 from bot.slack import TROUBLE, error_of
 from broker.service import Service
+from broker.statistics import usual_wait
 from workflows import access
-from workflows.grammar import Context, Mistake, Request, parse
+from workflows.grammar import MAX_REASON, Context, Mistake, Request, from_slack, parse
 from workflows.model import Principal, Refusal
 from workflows.policy import Route, spell
+from workflows.words import without_mentions
+
+_RECENT = 20
+"""So many of one's last requests decide what is offered first."""
 
 
 async def open_form(desk: Desk, body: Body, line: str = "") -> None:
@@ -30,21 +35,30 @@ async def open_form(desk: Desk, body: Body, line: str = "") -> None:
         log.info("form_not_opened", problem=error_of(trouble))
         return
     moment = await desk.receive(body)
-    view = _for(moment, line) if moment else forms.notice("Request access", "This is not for your account.")
+    view = forms.notice("Request access", "This is not for your account.")
+    if moment is not None:
+        view = await _for(moment, line)
     await desk.client.views_update(view_id=opened["view"]["id"], view=view)
 
 
-def _for(moment: Moment, line: str) -> forms.View:
+async def _for(moment: Moment, line: str) -> forms.View:
     context = context_of(moment)
     answer = parse(line, context) if line else None
     draft = answer.draft if isinstance(answer, Mistake) else answer
     if not isinstance(draft, Request):
         draft = Request(context.offers[0].name if len(context.offers) == 1 else "")
-    return _view(moment.service, moment.person, context, draft)
+    return await _view(moment.service, moment.person, context, draft)
 
 
-def _view(service: Service, person: Principal, context: Context, draft: Request) -> forms.View:
-    preview = _preview(service, person, draft)
+async def open_with(desk: Desk, body: Body) -> None:
+    """The shortcut on a message: the form, with the message as the reason."""
+    text = from_slack(str((body.get("message") or {}).get("text") or ""))
+    reason = " ".join(without_mentions(text).split())[:MAX_REASON]
+    await open_form(desk, body, Request("", reason=reason).line() if reason else "")
+
+
+async def _view(service: Service, person: Principal, context: Context, draft: Request) -> forms.View:
+    preview = await _preview(service, person, draft)
     return forms.ask_form(context.offers, draft, _titles(service), preview)
 
 
@@ -52,8 +66,8 @@ def _titles(service: Service) -> dict[str, str]:
     return {name: resource.title for name, resource in service.policy.resources.items()}
 
 
-def _preview(service: Service, person: Principal, draft: Request) -> str:
-    """Who would decide this, and within which bounds."""
+async def _preview(service: Service, person: Principal, draft: Request) -> str:
+    """Who would decide this, how long that usually takes, and within which bounds."""
     if not draft.resource:
         return ""
     route = service.route(person.id, draft.resource, draft.role)
@@ -66,6 +80,9 @@ def _preview(service: Service, person: Principal, draft: Request) -> str:
     ]
     decides = f"{' and '.join(seats)} must say yes" if seats else "No approval is needed"
     wait = f" · lapses after {spell(rule.lapse_after)}" if seats else ""
+    found = await usual_wait(service.store, route.resource.name, route.role.name, service.clock.now())
+    if seats and found is not None:
+        wait = f" · usually within {about(found[0])} (median of {found[1]} in 30 days){wait}"
     return f"{decides} · at most {spell(rule.longest)}{wait} · rule {plain(rule.name, 80)}"
 
 
@@ -81,20 +98,24 @@ async def changed(desk: Desk, body: Body) -> None:
         await desk.client.views_update(
             view_id=view["id"],
             hash=view["hash"],
-            view=_view(desk.service, person, context_of(moment), draft),
+            view=await _view(desk.service, person, context_of(moment), draft),
         )
     except TROUBLE as trouble:
         # A newer choice has overtaken this one (hash_conflict); its own update shows it.
         log.info("form_not_updated", problem=error_of(trouble))
 
 
-def offered(desk: Desk, body: Body) -> list[dict[str, Any]]:
-    """The options of the resource select for what was typed: only what this person may ask for."""
+async def offered(desk: Desk, body: Body) -> list[dict[str, Any]]:
+    """The options of the resource select for what was typed: only what this person may ask for, and first
+    what they asked for last.
+    """
     person = desk.service.principal_of_slack(team_of(body), user_of(body))
-    if person is None:
+    if person is None or not person.active:
         return []
     context = context_of(Moment(desk, body, person, ""))
-    return forms.options(context.offers, _titles(desk.service), str(body.get("value") or ""))
+    own = await desk.service.stories_of(person.id, limit=_RECENT)
+    recent = [story.request.resource for story in own]
+    return forms.options(context.offers, _titles(desk.service), str(body.get("value") or ""), recent)
 
 
 async def submitted(desk: Desk, body: Body, ack: AsyncAck) -> None:

@@ -263,7 +263,7 @@ def _wants_more(extension: Extension, story: Story, faces: Faces, *, own: bool =
 def _decided(request: AccessRequest, faces: Faces) -> str:
     yes = [faces.person(approval.approver) for approval in request.approvals if approval.yes]
     if request.emergency is not None:
-        return "Nobody approved this"
+        return f"Taken {date(request.emergency.at)}"
     return f"Approved by {' and '.join(yes)}" if yes else "No approval was needed"
 
 

@@ -38,7 +38,7 @@ def ask_form(offers: Sequence[Offer], draft: Request, titles: Mapping[str, str],
     if not offers:
         return notice("Request access", "No rule opens anything to you. Ask whoever keeps the policy.")
     offer = next((o for o in offers if o.name == draft.resource), None)
-    blocks: Blocks = [_resource_input(offers, offer, titles)]
+    blocks: Blocks = [_resource_input(offer, titles)]
     required = True
     if offer is not None:
         role = offer.role(draft.role) or offer.roles[0]
@@ -66,10 +66,18 @@ def reason_form(callback: str, pointer: str, channel: str, what: str) -> View:
     return view | {"private_metadata": f"{pointer} {channel}"}
 
 
-def options(offers: Sequence[Offer], titles: Mapping[str, str], typed: str) -> list[Block]:
-    """What an external select offers for what was typed."""
+def options(
+    offers: Sequence[Offer], titles: Mapping[str, str], typed: str, recent: Sequence[str] = ()
+) -> list[Block]:
+    """What the search of resources offers for what was typed; those in `recent` first."""
     key = typed.casefold().strip()
-    found = [o for o in offers if key in o.name.casefold() or key in titles.get(o.name, "").casefold()]
+    found = [
+        o
+        for o in offers
+        if any(key in text.casefold() for text in (o.name, titles.get(o.name, ""), *o.aliases))
+    ]
+    first = {name: place for place, name in reversed(list(enumerate(recent)))}
+    found.sort(key=lambda offer: first.get(offer.name, len(recent)))
     return [_resource_option(offer, titles) for offer in found[:_MOST_OPTIONS]]
 
 
@@ -113,12 +121,13 @@ def draft_of(filled: Filled) -> Request:
 # ------------------------------------------------------------------ the fields
 
 
-def _resource_input(offers: Sequence[Offer], chosen: Offer | None, titles: Mapping[str, str]) -> Block:
-    element: Block = {"type": "static_select", "action_id": "resource", "placeholder": words("Choose")}
-    if len(offers) > _MOST_OPTIONS:
-        element |= {"type": "external_select", "min_query_length": 0}
-    else:
-        element["options"] = [_resource_option(offer, titles) for offer in offers]
+def _resource_input(chosen: Offer | None, titles: Mapping[str, str]) -> Block:
+    element: Block = {
+        "type": "external_select",
+        "action_id": "resource",
+        "placeholder": words("Search"),
+        "min_query_length": 0,
+    }
     if chosen is not None:
         element["initial_option"] = _resource_option(chosen, titles)
     return field_block("resource", "What", element, dispatch=True)

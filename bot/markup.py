@@ -5,8 +5,10 @@ Source: docs.slack.dev/messaging/formatting-message-text and docs.slack.dev/refe
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from typing import Any
+
+from workflows.policy import spell
 
 Block = dict[str, Any]
 Blocks = list[Block]
@@ -36,6 +38,13 @@ def date(at: datetime, *, ago: bool = True) -> str:
     """An instant as each reader's own clock shows it, and how far it is, without any edit."""
     form = "{date_short_pretty} {time}" + (" ({ago})" if ago else "")
     return f"<!date^{int(at.timestamp())}^{form}|{fallback_date(at)}>"
+
+
+def about(span: timedelta) -> str:
+    """A span as one says it: under a minute, 7m, 2h."""
+    if span < timedelta(minutes=1):
+        return "a minute"
+    return spell(timedelta(minutes=round(span.total_seconds() / 60)))
 
 
 def fallback_date(at: datetime) -> str:

@@ -215,7 +215,8 @@ async def _facts(moment: Moment, story: Story) -> list[str]:
     emergency = story.request.emergency
     assert emergency is not None
     done = (await faces_of(moment.service, story, "")).done
-    facts = [f"*{plain(emergency.incident, 60)}*: {plain(story.request.reason, 300)}"]
+    why = _without(story.request.reason, emergency.incident)
+    facts = [f"*{plain(emergency.incident, 60)}*: {plain(why, 300)}"]
     facts.append(f"Taken as {plain(emergency.eligible_by, 200)}.")
     facts += [f"⚠️ {plain(concern, 300)}" for concern in emergency.concerns[:5]]
     if done is not None:

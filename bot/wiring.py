@@ -88,7 +88,7 @@ def _why_given(callback: str) -> Handler:
 
 
 COMMANDS: dict[str, Handler] = {"/access": _access}
-SHORTCUTS: dict[str, Handler] = {"request_access": _shortcut}
+SHORTCUTS: dict[str, Handler] = {"request_access": _shortcut, "run_as_request": asking.open_with}
 ACTIONS: dict[str, Handler] = {
     "approve": _deciding("approve"),
     "cancel": _deciding("cancel"),
@@ -156,7 +156,7 @@ def wire(app: AsyncApp, desk: Desk) -> None:
         await urgent_actions.review_sent(desk, body, ack)
 
     async def search(ack: AsyncAck, body: dict[str, Any]) -> None:
-        await ack(options=asking.offered(desk, body))
+        await ack(options=await asking.offered(desk, body))
 
     for name, handler in COMMANDS.items():
         app.command(name)(acked(handler))

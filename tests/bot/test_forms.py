@@ -72,6 +72,7 @@ async def test_choosing_a_resource_shows_its_roles_and_who_decides(worlds, confi
         await world.ada.commands("/access")
         modal = await world.ada.sees_modal("Request access")
         modal = await world.ada.sees_modal("What")
+        await world.ada.searches(modal, "resource", "stag")
         await world.ada.selects(modal, "resource", "stage-db")
         modal = await world.ada.sees_modal("must say yes")
         await world.ada.submits({"reason": "INC-3"}, view=modal)
@@ -136,3 +137,65 @@ async def test_release_and_cancel_alone_mean_the_only_one(world) -> None:
     await world.ada.sees("is taken back", ephemeral=True)
     await world.ada.commands("/access release")
     await world.ada.sees("nothing to release", ephemeral=True)
+
+
+# -------------------------------------------------------------- searching, and what it is likely to take
+
+
+def two_resources(configured):
+    config = configured()
+    extra = replace(
+        config.policy.resources["prod-db"], name="stage-db", title="Shop, staging", aliases=("st",)
+    )
+    rule = replace(config.policy.rules[0], resources=frozenset({"prod-db", "stage-db"}))
+    resources = {**config.policy.resources, "stage-db": extra}
+    policy = replace(config.policy, resources=resources, rules=(rule, *config.policy.rules[1:]))
+    return replace(config, policy=policy)
+
+
+async def test_the_search_finds_by_name_title_and_alias_and_never_what_is_hidden(worlds, configured) -> None:
+    async with worlds(config=two_resources(configured)) as world:
+        await world.ada.commands("/access")
+        modal = await world.ada.sees_modal("What")
+        for typed, names in (
+            ("", ["prod-db", "stage-db"]),
+            ("staging", ["stage-db"]),
+            ("ST", ["stage-db"]),
+            ("vault", []),
+        ):
+            found = await world.ada.searches(modal, "resource", typed)
+            assert [option["value"] for option in found] == names, typed
+
+
+async def test_what_was_asked_for_last_is_offered_first(worlds, configured) -> None:
+    async with worlds(config=two_resources(configured)) as world:
+        await world.ask("request stage-db 1h because INC-1")
+        await world.ada.commands("/access")
+        modal = await world.ada.sees_modal("What")
+        found = await world.ada.searches(modal, "resource", "")
+        assert [option["value"] for option in found] == ["stage-db", "prod-db"]
+
+
+async def test_the_form_says_how_long_a_decision_usually_takes(worlds) -> None:
+    async with worlds() as world:
+        for minutes in (2, 8, 30):
+            await world.ask(f"request prod-db 1h because INC-{minutes}")
+            story = (await world.stories())[0]
+            world.clock.advance(minutes=minutes)
+            await world.service.approve(story.request.id, "grace", via="cli")
+        await world.ada.commands("/access")
+        await world.ada.sees_modal("usually within 8m (median of 3 in 30 days)")
+        await world.ada.closes()
+        world.clock.advance(days=31)
+        await world.ada.commands("/access")
+        modal = await world.ada.sees_modal("must say yes")
+        assert "usually" not in text_of(modal)
+
+
+async def test_a_message_becomes_the_reason_of_a_request(world) -> None:
+    message = await world.grace.types("#general", "INC-9: please look at <!channel> & the checkout")
+    await world.ada.shortcut("run_as_request", message=message)
+    modal = await world.ada.sees_modal("must say yes")
+    await world.ada.submits({}, view=modal)
+    await world.grace.sees("INC-9: please look at", channel="#dba")
+    assert (await world.story()).request.reason == "INC-9: please look at <!channel> & the checkout"
