@@ -17,6 +17,7 @@ import structlog
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot import digest
 from bot.cards import approver_card, ending_card, requester_card
 from bot.faces import faces_of
 from bot.ledger import Ledger, Place, said_kind
@@ -149,6 +150,7 @@ class Courier:
         while True:
             try:
                 await self.sweep()
+                await digest.post(self._service, self._places)
             except TROUBLE as trouble:
                 log.warning("card_sweep_delayed", problem=error_of(trouble))
             except Exception:

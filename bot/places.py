@@ -79,6 +79,10 @@ class Places:
             ts = str(posted["ts"])
         await self._settle(request_id, dict.fromkeys(kinds, Place(parent.channel, ts, version)))
 
+    async def is_shown(self, request_id: str, kind: str) -> bool:
+        """Whether a message of this kind was posted."""
+        return bool((await self._ledger.of(request_id)).get(kind, Place("")).ts)
+
     async def stands(self, place: Place) -> bool:
         """Whether the message is still there."""
         found = await self._client.conversations_history(
