@@ -35,8 +35,7 @@ async def test_a_doubled_command_asks_once_and_answers_once(world) -> None:
 async def test_a_replayed_press_has_no_effect_even_on_a_later_request(http_world) -> None:
     world = http_world
     card = await world.ask()
-    await world.grace.clicks(card, "deny")
-    pressed = world.sandbox.last_delivery
+    pressed = await world.grace.clicks(card, "deny")
     await world.grace.sees_modal("Deny the request")
     await world.grace.closes()
     again = await world.sandbox.replay(pressed)
@@ -66,8 +65,7 @@ async def test_a_forged_signature_is_refused(http_world) -> None:
 async def test_a_changed_body_is_refused(http_world) -> None:
     world = http_world
     card = await world.ask()
-    await world.mallory.clicks(card, "approve")
-    pressed = world.sandbox.last_delivery
+    pressed = await world.mallory.clicks(card, "approve")
     as_grace = pressed.body.replace(b"U0MALLORY", b"U0GRACE")
     assert as_grace != pressed.body
     again = await world.sandbox.replay(pressed, body=as_grace)
@@ -87,8 +85,8 @@ async def test_a_request_older_than_five_minutes_is_refused(http_world) -> None:
 async def test_another_workspace_is_refused_even_well_signed(http_world) -> None:
     world = http_world
     card = await world.ask()
-    await world.mallory.clicks(card, "approve")
-    payload = json.loads(parse_qs(world.sandbox.last_delivery.body.decode())["payload"][0])
+    pressed = await world.mallory.clicks(card, "approve")
+    payload = json.loads(parse_qs(pressed.body.decode())["payload"][0])
     payload["team"]["id"] = payload["user"]["team_id"] = "T0EVIL"
     payload["user"]["id"] = "U0GRACE"
     payload["trigger_id"] = "another.trigger"
@@ -98,7 +96,7 @@ async def test_another_workspace_is_refused_even_well_signed(http_world) -> None
         "X-Slack-Request-Timestamp": str(now),
         "X-Slack-Signature": sign(world.sandbox.workspace.app.signing_secret, now, body),
     }
-    delivery = await world.sandbox.replay(world.sandbox.last_delivery, body=body, headers=headers)
+    delivery = await world.sandbox.replay(pressed, body=body, headers=headers)
     assert delivery.status == 403
     assert (await world.story()).request.approvals == ()
     assert "wrong-workspace" in await world.refused()

@@ -65,8 +65,7 @@ async def test_a_command_cannot_do_what_a_button_may_not(tmp_path: Path) -> None
 async def test_a_signature_by_another_secret_an_empty_one_and_none_are_refused(tmp_path: Path) -> None:
     async with make_world(tmp_path) as world:
         card = await world.ask()
-        await world.mallory.clicks(card, "approve")
-        pressed = world.sandbox.last_delivery
+        pressed = await world.mallory.clicks(card, "approve")
         for secret in ("guess", world.sandbox.workspace.app.bot_token):
             body, headers = forged(world, pressed, secret, U0MALLORY="U0GRACE")
             assert (await world.sandbox.replay(pressed, body=body, headers=headers)).status == 401
@@ -80,8 +79,7 @@ async def test_a_signature_by_another_secret_an_empty_one_and_none_are_refused(t
 async def test_an_old_and_a_future_timestamp_are_refused_though_well_signed(tmp_path: Path) -> None:
     async with make_world(tmp_path) as world:
         card = await world.ask()
-        await world.mallory.clicks(card, "approve")
-        pressed = world.sandbox.last_delivery
+        pressed = await world.mallory.clicks(card, "approve")
         body, _ = forged(world, pressed, U0MALLORY="U0GRACE")
         secret = world.sandbox.workspace.app.signing_secret
         for shift in (-301, -86400, 301):
@@ -97,10 +95,10 @@ async def test_an_old_and_a_future_timestamp_are_refused_though_well_signed(tmp_
 async def test_a_refused_press_replayed_once_the_person_is_an_approver_stays_refused(tmp_path: Path) -> None:
     async with make_world(tmp_path) as world:
         card = await world.ask()
-        await world.mallory.clicks(card, "approve")
+        pressed = await world.mallory.clicks(card, "approve")
         await world.mallory.sees("not an approver", ephemeral=True)
         world.regroup("mallory", "dba")
-        await world.sandbox.replay(world.sandbox.last_delivery)
+        await world.sandbox.replay(pressed)
         await asyncio.sleep(0.2)
         assert (await world.story()).request.approvals == ()
         await world.mallory.clicks(card, "approve")
@@ -176,8 +174,7 @@ async def test_the_bot_does_not_start_without_a_way_to_know_that_it_is_slack(tmp
 async def test_over_socket_mode_no_http_request_is_taken_at_all(tmp_path: Path) -> None:
     async with make_world(tmp_path, mode="socket") as world:
         card = await world.ask()
-        await world.mallory.clicks(card, "approve")
-        pressed = world.sandbox.last_delivery
+        pressed = await world.mallory.clicks(card, "approve")
         async with serving(world.bot) as url:
             world.sandbox.request_url = url
             assert (await world.sandbox.replay(pressed)).status == 404
