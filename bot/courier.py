@@ -294,9 +294,12 @@ class Courier:
         everyone = self._service.config.directory.everyone()
         able = [p.id for p in everyone.values() if eligible(story.request, p) and group in p.groups]
         reached = 0
+        told_already = story.request.emergency.skipped if story.request.emergency else ()
         for user in filter(None, map(self._service.slack_user, sorted(able))):
             kind = f"card:{end}:{user}"
-            if await self._dm(story, user, kind, approver_card(story, faces, group, kind), force):
+            if user in map(self._service.slack_user, told_already) or await self._dm(
+                story, user, kind, approver_card(story, faces, group, kind), force
+            ):
                 reached += 1
         told = f"alert:{end}"
         if told not in known:

@@ -17,6 +17,7 @@ from bot.ledger import Ledger, Place
 from bot.notices import Saying, Where, called, paged, saying
 from bot.places import Places
 from bot.shown import Card, Faces
+from broker import outbox
 from broker.oncall import OnCallUnavailable
 from broker.service import Service
 from workflows.model import GrantState, Principal, RequestState, Story
@@ -96,23 +97,39 @@ class NoticeCourier:
             await self._say(story, faces, Saying(Where.APPROVERS, text, calls=True, loud=True), "n:nopage")
 
     async def _say(self, story: Story, faces: Faces, said: Saying, name: str) -> None:
-        """One reply in each thread that it is meant for."""
+        """One reply in each thread that it is meant for: of the channels' cards, and of the copies that a
+        group without a channel got one by one. Raises TimeoutError while the cards are yet to be posted.
+        """
         known = await self._ledger.of(story.request.id)
         people = list(self._service.config.directory.everyone().values())
         emergency = story.request.emergency
         done = set[Place]()
         for end, group in self._seats(story):
-            place = known.get(f"card:{end}", Place(""))
             is_reviewers = emergency is not None and group in emergency.reviewers
-            if not place.ts or place in done or (said.where is Where.REVIEWERS and not is_reviewers):
+            if said.where is Where.REVIEWERS and not is_reviewers:
                 continue
-            done.add(place)
-            text = f"{self._call(story, faces, people, group)} {said.text}" if said.calls else said.text
-            kinds = [f"{name}:{end}"[:40]]
-            await self._places.reply(
-                story.request.id, kinds, place, text.strip(), story.version, loud=said.loud
-            )
+            for kind, place in known.items():
+                if not _is_card_of(kind, end) or not place.ts or place in done:
+                    continue
+                done.add(place)
+                calls = said.calls and kind == f"card:{end}"
+                text = f"{self._call(story, faces, people, group)} {said.text}" if calls else said.text
+                kinds = [f"{name}:{kind.removeprefix('card:')}"[:40]]
+                await self._places.reply(
+                    story.request.id, kinds, place, text.strip(), story.version, loud=said.loud
+                )
+        if not done and await self._cards_to_come(story.request.id):
+            raise TimeoutError("the cards are yet to be posted")
+
+    async def _cards_to_come(self, request_id: str) -> bool:
+        async with self._service.store.read() as tx:
+            return await outbox.is_open(tx, outbox.CARD, request_id)
 
     def _call(self, story: Story, faces: Faces, people: list[Principal], group: str) -> str:
         users = {p.id: user for p in people if (user := self._service.slack_user(p.id))}
         return called(story, replace(faces, slack=users), people, group)
+
+
+def _is_card_of(kind: str, end: str) -> bool:
+    """Whether a message is the card of this seat, or a copy of it in somebody's direct messages."""
+    return kind == f"card:{end}" or kind.startswith(f"card:{end}:")

@@ -62,6 +62,12 @@ async def waits(tx: AsyncConnection, kind: str, key: str) -> bool:
     return (await tx.execute(select(t.c.id).where(idle).limit(1))).first() is not None
 
 
+async def is_open(tx: AsyncConnection, kind: str, key: str) -> bool:
+    """Whether work of this kind and key is not done yet."""
+    row = and_(t.c.kind == kind, t.c.key == key, t.c.done_at.is_(None))
+    return (await tx.execute(select(t.c.id).where(row).limit(1))).first() is not None
+
+
 async def withdraw(tx: AsyncConnection, kind: str, key: str, now: datetime) -> None:
     """Mark work done that nobody has begun or that waits for another attempt."""
     idle = or_(t.c.claimed_until.is_(None), t.c.claimed_until <= now)

@@ -204,3 +204,15 @@ async def test_the_home_tab_tells_of_what_one_may_break_the_glass_and_when_one_r
         assert "your own; another reviews it" in text_of(home)
         reviewer = await world.olive.opens_home()
         assert "Review…" in world.olive.buttons(reviewer)
+
+
+async def test_where_the_channel_is_gone_everybody_is_told_by_direct_message_once(worlds) -> None:
+    async with worlds(config=urgent_config(channel="C0NOWHERE")) as world:
+        await world.ada.commands("/access break-glass prod-db because INC-142 checkout is down")
+        await world.ada.sees_modal("What is broken")
+        await world.ada.submits({})
+        await world.olive.sees("Emergency INC-142", channel="#security")
+        await world.at_rest()
+        told = [m for m in world.grace.dms() if "Emergency INC-142" in text_of(m) and not m.thread_ts]
+        assert len(told) == 1
+        assert world.grace.buttons(told[0]) == ["Kill it now"]

@@ -10,6 +10,7 @@ import pytest
 from bot.sandbox import text_of
 from broker.config import ScheduleSource
 from tests.bot.world import sample_config
+from workflows.access import Wish
 from workflows.policy import Ladder, Step, StepKind
 
 MINUTE = timedelta(minutes=1)
@@ -134,3 +135,26 @@ async def test_the_administrators_hear_of_a_channel_that_cannot_be_used(worlds) 
         await world.olive.sees("cannot be used (channel_not_found)", channel="#security")
         told = await world.grace.sees("asks for", channel="@portcullis")
         assert "Approve" in world.grace.buttons(told)
+
+
+async def test_a_reminder_is_not_lost_where_slack_was_away_since_the_asking(worlds) -> None:
+    async with worlds(config=laddered()) as world:
+        world.sandbox.faults.go_away()
+        asked = await world.service.submit("ada", Wish("prod-db", reason="INC-142"), via="cli")
+        await world.passes(minutes=6)
+        world.sandbox.faults.come_back()
+        await world.at_rest()
+        card = await world.grace.sees(asked.request.id, channel="#dba")
+        await world.grace.sees("Still waiting", thread=card)
+
+
+async def test_a_group_without_a_channel_is_reminded_in_its_members_direct_messages(worlds) -> None:
+    config = laddered()
+    groups = {**config.policy.groups, "dba": replace(config.policy.groups["dba"], channel="")}
+    config = replace(config, policy=replace(config.policy, groups=groups))
+    async with worlds(config=config) as world:
+        await world.ada.commands("/access request prod-db 1h because INC-142")
+        mine = await world.grace.sees("asks for", channel="@portcullis")
+        await world.at_rest()
+        await world.passes(minutes=5)
+        await world.grace.sees("Still waiting", thread=mine)
