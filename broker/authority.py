@@ -60,10 +60,11 @@ class LocalAuthority:
     service: Service
     seal: Seal
     lease: float = 10.0
+    public_url: str = ""
     _anchored: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.reviews = Reviews(self.service)
+        self.reviews = Reviews(self.service, self.public_url)
 
     async def admit(self, knock: Knock) -> Admission | Refusal:
         """Check the token, the principal and a live grant now, and open a session under it."""
@@ -179,10 +180,15 @@ class LocalAuthority:
 
     async def _admit(self, tx: AsyncConnection, knock: Knock) -> Admission | Refusal:
         now = self.service.clock.now()
-        person = await self._who(tx, knock, now)
-        if isinstance(person, Refusal):
-            return person
-        answer = await self._enter(tx, knock, person, now)
+        found = await self._who(tx, knock, now)
+        if isinstance(found, Refusal):
+            return found
+        person, held = found
+        # A password that was made to run one statement opens that statement's grant only, and once.
+        statement = held.payload
+        if statement:
+            await tokens.end(tx, knock.token, now)
+        answer = await self._enter(tx, knock, person, statement, now)
         if isinstance(answer, Refusal):
             body = {
                 "code": answer.code,
@@ -194,7 +200,9 @@ class LocalAuthority:
             await audit.append(tx, [note], at=now, actor=person.id, via="gate")
         return answer
 
-    async def _who(self, tx: AsyncConnection, knock: Knock, now: datetime) -> Principal | Refusal:
+    async def _who(
+        self, tx: AsyncConnection, knock: Knock, now: datetime
+    ) -> tuple[Principal, tokens.Held] | Refusal:
         held = await tokens.find(tx, TokenKind.ENTRY, knock.token, now)
         person = self.service.principal(knock.principal)
         if held is None or person is None or held.principal != person.id or not person.active:
@@ -203,13 +211,13 @@ class LocalAuthority:
                 f"Login failed for “{knock.principal}”.",
                 "Use a fresh password of your own; it is good for 10 minutes: access token.",
             )
-        return person
+        return person, held
 
     async def _enter(
-        self, tx: AsyncConnection, knock: Knock, person: Principal, now: datetime
+        self, tx: AsyncConnection, knock: Knock, person: Principal, statement: str, now: datetime
     ) -> Admission | Refusal:
         config = self.service.config
-        story = await self._live(tx, config, knock, person, now)
+        story = await self._live(tx, config, knock, person, statement, now)
         if isinstance(story, Refusal):
             return story
         grant = story.grant
@@ -252,9 +260,17 @@ class LocalAuthority:
         )
 
     async def _live(
-        self, tx: AsyncConnection, config: Config, knock: Knock, person: Principal, now: datetime
+        self,
+        tx: AsyncConnection,
+        config: Config,
+        knock: Knock,
+        person: Principal,
+        statement: str,
+        now: datetime,
     ) -> Story | Refusal:
-        """The one story whose grant lets this person in, locked against a revocation at the same time."""
+        """The one story whose grant lets this person in, locked against a revocation at the same time. A
+        grant that serves one `statement` is for that statement's own password, and for no other.
+        """
         resource = config.policy.find(knock.resource)
         none = Refusal(
             "no-grant",
@@ -263,13 +279,14 @@ class LocalAuthority:
         )
         if resource is None or resource.kind != _KIND_BEHIND.get(knock.protocol, knock.protocol):
             return none
-        live = await stories.live(tx, now, resource=resource.name, principal=person.id, role=knock.role)
+        found = await stories.live(tx, now, resource=resource.name, principal=person.id, role=knock.role)
+        live = [story for story in found if story.request.statement == statement]
         roles = sorted({story.request.role for story in live})
         if len(roles) > 1:
             way_out = f"Say which: {person.id}/{roles[0]} as the user name."
             return Refusal("which-role", f"You hold {' and '.join(roles)} on {resource.name}.", way_out)
-        for found in live:
-            story = await stories.lock(tx, found.request.id)
+        for one in live:
+            story = await stories.lock(tx, one.request.id)
             if story and story.grant and story.grant.live(now):
                 return story
         return none

@@ -30,10 +30,11 @@ from broker.oncall.roster import Roster
 from broker.outbox import Outbox
 from broker.policy_file.holder import ConfigHolder
 from broker.reviews import Reviews
+from broker.runs import Runs
 from broker.scheduler import Scheduler
 from broker.service import Service
 from broker.settings import Settings
-from broker.store import deliveries, facts
+from broker.store import deliveries, facts, results
 from broker.store.engine import Store
 from broker.trail import Signer
 
@@ -62,6 +63,7 @@ class Broker:
     service: Service
     authority: LocalAuthority
     reviews: Reviews
+    runs: Runs
     tokens: Tokens
     outbox: Outbox
     seal: Seal
@@ -138,6 +140,7 @@ class Broker:
             await outbox.give_up(tx, outbox.NOTIFY, now - KEPT_NOTICES, now)
             await outbox.sweep(tx, now - KEPT_DONE)
             await deliveries.forget(tx, now - KEPT_DELIVERIES)
+            await results.sweep(tx, now)
             await tokens.sweep(tx, now - KEPT_DONE)
 
     async def _note_policy(self) -> None:
@@ -195,7 +198,7 @@ def _wire(
 ) -> Broker:
     service = Service(store, config, clock, chance, bus, roster)
     box = Outbox(store, clock, chance)
-    authority = LocalAuthority(service, sealer, settings.lease_seconds)
+    authority = LocalAuthority(service, sealer, settings.lease_seconds, settings.public_url)
     broker = Broker(
         settings=settings,
         config=config,
@@ -206,6 +209,7 @@ def _wire(
         service=service,
         authority=authority,
         reviews=authority.reviews,
+        runs=Runs(authority.reviews, sealer),
         tokens=Tokens(store, clock, chance),
         outbox=box,
         seal=sealer,

@@ -12,8 +12,8 @@ from datetime import datetime, timedelta
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from broker import audit, outbox
-from broker.bus import GRANTS, OUTBOX
+from broker import audit, outbox, run_steps
+from broker.bus import DEADLINES, GRANTS, OUTBOX
 from broker.door import Via
 from broker.service import Service
 from broker.store import reviews as table
@@ -51,10 +51,11 @@ class Opened:
 
 
 class Reviews:
-    """The reviews of one broker, beside its service."""
+    """The reviews of one broker, beside its service. `public_url` is its address for people, if any."""
 
-    def __init__(self, service: Service) -> None:
+    def __init__(self, service: Service, public_url: str = "") -> None:
         self.service = service
+        self.public_url = public_url.rstrip("/")
 
     # ---------------------------------------------------------- for people
 
@@ -70,6 +71,19 @@ class Reviews:
     ) -> StatementReview | Refusal:
         everyone = self.service.config.directory.everyone()
         return await self._move(review_id, rules.Deny(actor, everyone, reason), actor, via)
+
+    async def take_back(self, review_id: str, actor: str, *, via: Via) -> StatementReview | Refusal:
+        """Whoever submitted a statement no longer wants it. One held in a session is cancelled there."""
+        found = await self.find(review_id)
+        if found is None or found.requester != actor or found.session_id:
+            return NO_REVIEW
+        return await self._move(review_id, rules.Withdraw("taken back", actor), actor, via)
+
+    async def not_run(self, review_id: str, why: str) -> None:
+        """Whatever was approved and is not running will not run any more."""
+        found = await self.find(review_id)
+        if found is not None and found.state is ReviewState.APPROVED:
+            await self._move(review_id, rules.Withdraw(why[:300] or "it did not run"), "", "system")
 
     async def find(self, review_id: str) -> StatementReview | None:
         """For our own use: whoever shows it decides to whom."""
@@ -119,9 +133,10 @@ class Reviews:
             made = await self._open(tx, gate, held, now)
         if isinstance(made, Refusal):
             return made
-        await self._wake(made)
+        await self.wake(made)
         asked = " and ".join(f"{q.needed} of {q.group}" for q in made.quorum)
-        return ReviewTicket(made.id, asked, "", (made.lapses_at - now).total_seconds())
+        link = f"{self.public_url}/statements/{made.id}" if self.public_url else ""
+        return ReviewTicket(made.id, asked, link, (made.lapses_at - now).total_seconds())
 
     async def take_run(self, gate: str, review_id: str, session: str, digest: str) -> RunPass | Refusal:
         """Give out the one run, to the gate, session and bytes that it was approved for."""
@@ -153,14 +168,11 @@ class Reviews:
         async with self.service.store.write() as tx:
             now = self.service.clock.now()
             for found in await table.claim_over(tx, now):
-                command = (
-                    rules.Lapse() if now >= found.lapses_at else rules.Withdraw("its session or grant ended")
-                )
-                events = rules.decide(found, command, now)
+                events = rules.decide(found, _end_of(found, now), now)
                 if not isinstance(events, Refusal) and events:
-                    moved.append(await self._write(tx, found, events, "", "system", now))
+                    moved.append(await self.write(tx, found, events, "", "system", now))
         for review in moved:
-            await self._wake(review)
+            await self.wake(review)
         return len(moved)
 
     # ----------------------------------------------------------- the inside
@@ -174,6 +186,13 @@ class Reviews:
         story = await stories.find(tx, session.request_id)
         if story is None or story.grant is None or not story.grant.live(now):
             return Refusal("grant-ended", "The grant has ended.", "Ask for a new one.")
+        if story.request.statement:
+            fits = await run_steps.fits(tx, self.service, story, session, held)
+            if isinstance(fits, Refusal):
+                return fits
+            review, bound = fits
+            await table.bind(tx, review.id, gate=gate)
+            return await self.write(tx, review, [bound], "", "gate", now) if bound else review
         if waiting := await table.waiting(tx, held.session, held.statement.digest):
             return waiting
         if not held.quorum:
@@ -198,7 +217,21 @@ class Reviews:
             reason=story.request.reason,
             version=1,
         )
-        await table.add(tx, review, request_id=session.request_id, gate=gate)
+        await self.begin(tx, review, now, request_id=session.request_id, gate=gate)
+        return review
+
+    async def begin(
+        self,
+        tx: AsyncConnection,
+        review: StatementReview,
+        now: datetime,
+        *,
+        via: Via = "gate",
+        request_id: str = "",
+        gate: str = "",
+    ) -> None:
+        """Write a new review, in the caller's transaction."""
+        await table.add(tx, review, request_id=request_id, gate=gate)
         it = review.statement
         told = Opened(
             review.id,
@@ -210,9 +243,8 @@ class Reviews:
             review.grant_id,
         )
         note = audit.Note("review.opened", review.id, told)
-        await audit.append(tx, [note], at=now, actor=review.requester, via="gate")
+        await audit.append(tx, [note], at=now, actor=review.requester, via=via)
         await outbox.put(tx, outbox.REVIEW, review.id, now)
-        return review
 
     async def _move(
         self, review_id: str, command: rules.Command, actor: str, via: Via, *, at_gate: str = ""
@@ -231,8 +263,8 @@ class Reviews:
                 }
                 await audit.append(tx, [audit.Note("refused", review_id, body)], at=now, actor=actor, via=via)
                 return decision
-            review = await self._write(tx, found, decision, actor, via, now) if decision else found
-        await self._wake(review)
+            review = await self.write(tx, found, decision, actor, via, now) if decision else found
+        await self.wake(review)
         return review
 
     async def _still_wanted(
@@ -241,6 +273,9 @@ class Reviews:
         """A yes, and the run it gives, need a session and a grant that are there now, and its holder too."""
         if not isinstance(command, rules.Approve | rules.Run):
             return None
+        if isinstance(command, rules.Approve) and run_steps.is_submitted(review):
+            allowed = run_steps.still_allowed(self.service, review)
+            return allowed if isinstance(allowed, Refusal) else None
         session = await sessions.find(tx, review.session_id)
         story = await stories.find(tx, review.grant_id)
         holder = self.service.principal(review.requester)
@@ -253,7 +288,7 @@ class Reviews:
             "It has to be asked anew, under a new grant.",
         )
 
-    async def _write(
+    async def write(
         self,
         tx: AsyncConnection,
         before: StatementReview,
@@ -262,18 +297,34 @@ class Reviews:
         via: Via,
         now: datetime,
     ) -> StatementReview:
-        review = before
+        """Apply events, in the caller's transaction. An approved submitted statement gets its grant."""
+        review, told = before, list(events)
         for event in events:
             review = rules.evolve(review, event)
+            if isinstance(event, rules.ReviewApproved) and run_steps.is_submitted(review):
+                route = run_steps.still_allowed(self.service, review)
+                assert not isinstance(route, Refusal), "held against the policy before it was decided"
+                _, bound = await run_steps.give_grant(tx, self.service, review, route, now)
+                review = rules.evolve(review, bound)
+                told.append(bound)
         await table.save(tx, review, before.version)
-        notes = [_note(review.id, event) for event in events]
+        notes = [_note(review.id, event) for event in told]
         await audit.append(tx, notes, at=now, actor=actor, via=via)
         await outbox.put(tx, outbox.REVIEW, review.id, now)
         return review
 
-    async def _wake(self, review: StatementReview) -> None:
+    async def wake(self, review: StatementReview) -> None:
+        """Tell whoever waits, after the transaction."""
         await self.service.bus.publish(OUTBOX, review.id)
         await self.service.bus.publish(GRANTS, review.grant_id)
+        await self.service.bus.publish(DEADLINES, review.id)
+
+
+def _end_of(review: StatementReview, now: datetime) -> rules.Command:
+    """How a review ends that is over by itself."""
+    if review.state is ReviewState.RUNNING:
+        return rules.Finish("its outcome is not known: the session ended before it was told")
+    return rules.Lapse() if now >= review.lapses_at else rules.Withdraw("its session or grant ended")
 
 
 def _note(review_id: str, event: rules.Event) -> audit.Note:
@@ -285,6 +336,8 @@ def _note(review_id: str, event: rules.Event) -> audit.Note:
             return audit.Note("review.approved", review_id, event)
         case rules.ReviewClosed():
             return audit.Note("review.closed", review_id, event)
+        case rules.RunBound():
+            return audit.Note("review.bound", review_id, event)
         case rules.RunTaken():
             return audit.Note("review.run_taken", review_id, event)
         case rules.RunFinished():

@@ -118,7 +118,8 @@ class Terms:
     `detect` names what is masked wherever it stands inside the text of a column without a mask: email, card,
     iban, phone, national_id. `trusted_functions` are the target's own functions that read no masked column
     and change nothing. `hold_commit` has a transaction that wrote something wait at its COMMIT; of this
-    guardrail name, quorum, hold_for and message count.
+    guardrail name, quorum, hold_for and message count. `hold_all` has every statement wait, also one that
+    the guardrails allow: for a grant that serves one submitted statement.
     """
 
     masks: tuple[Mask, ...] = ()
@@ -127,6 +128,7 @@ class Terms:
     detect: tuple[str, ...] = ()
     trusted_functions: frozenset[str] = frozenset()
     hold_commit: Guardrail | None = None
+    hold_all: Guardrail | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -238,7 +240,7 @@ class AccessRequest:
     `lapses_at` is when a request nobody decided ends by itself. `closed_by` is who denied or cancelled it.
     `steps` counts the steps of its rule's ladder that were taken; `claimed_by` is who said “looking”.
     `warned` tells that the holder was told of the coming end. `starts_at` is when the access is to begin;
-    None: at once.
+    None: at once. `statement` is the review (V-…) whose one statement the grant is for, and for nothing else.
     """
 
     id: str
@@ -266,6 +268,7 @@ class AccessRequest:
     comments: tuple[Comment, ...] = ()
     warned: bool = False
     starts_at: datetime | None = None
+    statement: str = ""
 
 
 class GrantState(StrEnum):
@@ -353,8 +356,9 @@ class Statement:
 class StatementReview:
     """A held or submitted statement that awaits a decision, under `rule` of the terms of `grant_id`.
 
-    `session_id` is empty for a statement submitted in chat. `transaction` tells what it stands in, for the
-    approver. `row_budget` is how many rows it may affect; more, and it is rolled back.
+    A statement submitted in chat has neither `grant_id` nor `session_id` until it runs. `transaction` tells
+    what it stands in, for the approver. `row_budget` is how many rows it may affect; more, and it is rolled
+    back.
     """
 
     id: str

@@ -105,7 +105,15 @@ class RunFinished:
     at: datetime
 
 
-Event = ReviewOpened | ReviewVoted | ReviewApproved | ReviewClosed | RunTaken | RunFinished
+@dataclass(frozen=True, slots=True)
+class RunBound:
+    """A statement submitted in chat got its grant, and later the session that sends it."""
+
+    grant_id: str
+    session_id: str = ""
+
+
+Event = ReviewOpened | ReviewVoted | ReviewApproved | ReviewClosed | RunBound | RunTaken | RunFinished
 Decision = tuple[Event, ...] | Refusal
 
 _OPEN = (ReviewState.PENDING, ReviewState.APPROVED)
@@ -201,6 +209,8 @@ def evolve(review: StatementReview, event: Event) -> StatementReview:
             return replace(
                 review, state=state, closed_by=by, closed_at=at, close_reason=reason, version=version
             )
+        case RunBound(grant_id, session_id):
+            return replace(review, grant_id=grant_id, session_id=session_id, version=version)
         case RunTaken():
             return replace(review, state=ReviewState.RUNNING, version=version)
         case RunFinished(outcome, at):

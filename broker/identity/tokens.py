@@ -150,6 +150,11 @@ async def find(
     return Held(*row) if row else None
 
 
+async def end(tx: AsyncConnection, token: str, now: datetime) -> None:
+    """The token is good for nothing from now on, in the caller's transaction."""
+    await tx.execute(update(t).where(t.c.hash == _hash(token)).values(ended_at=now, payload=""))
+
+
 async def sweep(tx: AsyncConnection, before: datetime) -> int:
     """Delete tokens that were over before `before`."""
     return (await tx.execute(delete(t).where(t.c.expires_at < before))).rowcount

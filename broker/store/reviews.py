@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import Select, and_, insert, or_, select, update
@@ -15,6 +15,8 @@ from broker.store.tables import sessions, stories
 from workflows.model import GrantState, ReviewState, StatementReview
 
 OPEN = (ReviewState.PENDING, ReviewState.APPROVED)
+UNTOLD = timedelta(minutes=1)
+"""How long a gate has to tell what came of a statement after its session."""
 DECIDED = (ReviewState.APPROVED, ReviewState.DENIED, ReviewState.WITHDRAWN, ReviewState.LAPSED)
 
 
@@ -49,14 +51,17 @@ async def decided_at(tx: AsyncConnection, gate: str) -> list[StatementReview]:
 
 
 async def claim_over(tx: AsyncConnection, now: datetime, limit: int = 50) -> list[StatementReview]:
-    """Open reviews whose time is up, or whose session or grant has ended, locked."""
+    """Reviews whose time is up, or whose session or grant has ended, locked. One that is running counts when
+    its session has been over for `UNTOLD`.
+    """
     ended = or_(stories.c.grant_state == GrantState.ENDED, stories.c.expiry <= now)
     over = or_(t.c.lapses_at <= now, sessions.c.closed_at.is_not(None), ended)
+    untold = and_(t.c.state == ReviewState.RUNNING, sessions.c.closed_at <= now - UNTOLD)
     query = (
         select(t.c.review)
-        .join(sessions, sessions.c.id == t.c.session_id)
-        .join(stories, stories.c.request_id == t.c.request_id)
-        .where(t.c.state.in_(OPEN), over)
+        .outerjoin(sessions, sessions.c.id == t.c.session_id)
+        .outerjoin(stories, stories.c.request_id == t.c.request_id)
+        .where(or_(and_(t.c.state.in_(OPEN), over), untold))
         .limit(limit)
         .with_for_update(of=t, skip_locked=True)
     )
@@ -79,14 +84,17 @@ async def add(tx: AsyncConnection, review: StatementReview, *, request_id: str, 
         "requester": review.requester,
         "resource": review.resource,
         "request_id": request_id,
-        "grant_id": review.grant_id,
-        "session_id": review.session_id,
         "gate": gate,
         "digest": review.statement.digest,
         "created_at": review.created_at,
         "lapses_at": review.lapses_at,
     }
     await tx.execute(insert(t).values(**fixed, **_moving(review)))
+
+
+async def bind(tx: AsyncConnection, review_id: str, **places: str) -> None:
+    """Say where a submitted statement runs: `request_id`, `gate`."""
+    await tx.execute(update(t).where(t.c.id == review_id).values(**places))
 
 
 async def save(tx: AsyncConnection, review: StatementReview, before: int) -> None:
@@ -98,7 +106,13 @@ async def save(tx: AsyncConnection, review: StatementReview, before: int) -> Non
 
 
 def _moving(review: StatementReview) -> dict[str, Any]:
-    return {"version": review.version, "state": review.state.value, "review": encode(review)}
+    return {
+        "version": review.version,
+        "state": review.state.value,
+        "grant_id": review.grant_id,
+        "session_id": review.session_id,
+        "review": encode(review),
+    }
 
 
 def _one(result: Any) -> StatementReview | None:

@@ -270,3 +270,14 @@ reviews = Table(
     Index(None, "gate", "state"),
 )
 """Statements that wait, or waited, for a decision: the document, and beside it what queries need."""
+
+results = Table(
+    "results",
+    metadata,
+    Column("review_id", String(32), primary_key=True),
+    Column("sealed", Text, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("expires_at", Instant, nullable=False),
+    Index(None, "expires_at"),
+)
+"""What came of a submitted statement, masked by the gate and sealed; gone after a while."""
