@@ -143,6 +143,9 @@ class Reading:
                 return _ruled(verdict, action="refuse", reason=message, hint=hint, named=named)
             case Hold() as hold:
                 return _ruled(verdict, action="hold", hold=hold, limits=hold.limits, named=named)
+            case Allow(limits) if self._terms.hold_all is not None:
+                hold = Hold((self._terms.hold_all,), limits)
+                return _ruled(verdict, action="hold", hold=hold, limits=limits, named=named)
             case Allow(limits):
                 return (
                     _ruled(verdict, limits=limits, named=named) if named or limits != NO_LIMITS else verdict
