@@ -153,15 +153,20 @@ def _answer(marked: Marked, shape: FileShape, path: marks.Path, rail: GuardrailS
 # ------------------------------------------------------------------ values
 
 
+_REACHES_LOGINS = (
+    "statement.kinds.exists(k, k in ['alter_role', 'alter_role_set', 'create_role', 'drop_role', "
+    "'grant_role', 'do', 'create_function'])"
+)
+
 OWN_LOGIN = Guardrail(
     name="own-login",
     action=Action.REFUSE,
     message="A login with a password of its own, or another login, would lead round the gate.",
-    when="statement.kinds.exists(k, k in ['alter_role', 'alter_role_set', 'create_role', 'drop_role', "
-    "'grant_role', 'do', 'create_function'])",
+    when=_REACHES_LOGINS,
 )
 """Stands behind the guardrails of every role: the login of a grant may not be made to work without the gate,
-neither at once nor by code that does it later. A guardrail of the policy's own may allow it.
+neither at once nor by code that does it later. A guardrail of the policy's own may allow it, by naming the
+kind: one that sets a limit on everything, or allows a class, does not mean this.
 """
 
 
@@ -183,7 +188,14 @@ def _value(rail: GuardrailShape) -> Guardrail:
         columns=tuple(rail.columns),
         kinds=frozenset(rail.kinds),
         bounded=rail.bounded,
-        when=rail.when,
+        when=_when(rail),
         timeout=rail.timeout,
         dry_run=rail.dry_run,
     )
+
+
+def _when(rail: GuardrailShape) -> str:
+    """The condition of a guardrail. One that allows without naming kinds leaves out what reaches logins."""
+    if rail.action != "allow" or rail.kinds:
+        return rail.when
+    return f"!{_REACHES_LOGINS} && ({rail.when})" if rail.when else f"!{_REACHES_LOGINS}"

@@ -63,7 +63,9 @@ def test_a_roles_guardrails_come_before_those_of_its_resource(tmp_path: Path) ->
         "ask", Action.HOLD, frozenset({StatementClass.DESTRUCTIVE}), quorum=(Quorum("dba"),),
         hold_for=timedelta(minutes=5), dry_run=True,
     )  # fmt: skip
-    modest = Guardrail("modest", Action.ALLOW, row_limit=100, timeout=timedelta(seconds=30))
+    modest = Guardrail(
+        "modest", Action.ALLOW, row_limit=100, timeout=timedelta(seconds=30), when=f"!{OWN_LOGIN.when}"
+    )
     assert terms(tmp_path, "readonly").guardrails == (own, ask, modest, OWN_LOGIN)
     assert terms(tmp_path, "plain").guardrails == (ask, modest, OWN_LOGIN)
 
