@@ -71,5 +71,6 @@ def configure(level: str = "INFO", stream: IO[str] | None = None) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level.upper())
-    for noisy in ("apscheduler", "alembic", "aiosqlite", "httpx2", "slack_bolt", "slack_sdk"):
+    # Too much to read, and authlib tells clients' secrets at DEBUG.
+    for noisy in ("apscheduler", "alembic", "aiosqlite", "authlib", "httpx2", "slack_bolt", "slack_sdk"):
         logging.getLogger(noisy).setLevel(logging.WARNING)

@@ -55,6 +55,7 @@ def gate_files(settings: ServeSettings, now: datetime) -> GateFiles:
             "Set all of PORTCULLIS_GATE_CERTIFICATE, PORTCULLIS_GATE_KEY and PORTCULLIS_GATE_CA."
         )
 
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # a mode is for the last part only
     made = tls.self_made(settings.data_dir / "gate", settings.gate_names, now)
     return GateFiles(made.certificate, made.key, made.ca)
 
