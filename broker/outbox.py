@@ -22,6 +22,8 @@ from broker.store.tables import outbox as t
 MINT, DROP, CARD = "mint", "drop", "card"
 REVIEW = "review"
 """The card of a held statement; its key is the review's id."""
+RUN = "run"
+"""The one run of an approved statement; the payload is its review. Its key is its own, beside the card's."""
 NOTIFY = "notify"
 """Somebody is to be told; broker/wakes.py says whom and what. Its key is its own, so that a message that
 cannot be sent holds up no card."""
