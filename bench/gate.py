@@ -49,7 +49,7 @@ resources:
     admin: {user: portcullis_admin, password: "file:admin.secret"}
     masks: [{column: public.users.email, method: email}]
     roles:
-      readonly: {memberships: [bench_read], max_sessions: 1000}
+      readonly: {memberships: [bench_read], max_sessions: 10000}
 rules:
   - {name: bench, who: [engineers], resources: [bench], roles: [readonly], longest: 12h, usual: 12h,
      approval: none, reason: optional}
@@ -80,15 +80,24 @@ def gate(server: Server, home: Path, workers: int, statistics: Path | None = Non
     profiler = ["-m", "cProfile", "-o", str(statistics)] if statistics else []
     command = [sys.executable, *profiler, "-m", "cli.main", "serve", "--workers", str(workers)]
     with process(command, home / "log", port, env) as pid:
-        token = asyncio.run(_granted(home, http))
+        api = httpx2.Client(base_url=f"http://127.0.0.1:{http}/api/v1", timeout=30)
+        token, request = asyncio.run(_granted(home, api))
         way = client_env(port, home / "data" / "gate" / "ca.pem", "ada", token) | {"PGDATABASE": "bench"}
         _wait_for_entry(way)
         name = f"gate, {workers} worker{'s' if workers > 1 else ''}"
-        yield Way(name, way, pids=lambda: _family(pid), recorded=Counter(home).count)
+        yield Way(
+            name,
+            way,
+            pids=lambda: _family(pid),
+            recorded=Counter(home).count,
+            release=lambda: api.post(f"/requests/{request}/release", json={}).raise_for_status(),
+        )
 
 
-async def _granted(home: Path, http: int) -> str:
-    """Ada's grant, asked for as everybody does, and a password at the gate that outlasts the bench."""
+async def _granted(home: Path, api: httpx2.Client) -> tuple[str, str]:
+    """Ada's grant, asked for as everybody does: a password at the gate that outlasts the bench, and the
+    request's key. `api` is logged in as Ada afterwards.
+    """
     store = Store(f"sqlite:///{home / 'data' / 'portcullis.db'}")
     try:
         tokens = Tokens(store, SystemClock(), SystemChance())
@@ -96,13 +105,10 @@ async def _granted(home: Path, http: int) -> str:
         entry = await tokens.issue(TokenKind.ENTRY, "ada", via="cli", lifetime=timedelta(hours=12))
     finally:
         await store.close()
-    asked = httpx2.post(
-        f"http://127.0.0.1:{http}/api/v1/requests",
-        json={"resource": "bench"},
-        headers={"Authorization": f"Bearer {login}"},
-    )
+    api.headers["Authorization"] = f"Bearer {login}"
+    asked = api.post("/requests", json={"resource": "bench"})
     asked.raise_for_status()
-    return entry.token
+    return entry.token, asked.json()["id"]
 
 
 def _wait_for_entry(way: dict[str, str]) -> None:

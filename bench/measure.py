@@ -15,7 +15,7 @@ from pathlib import Path
 
 _TICK = os.sysconf("SC_CLK_TCK")
 _DONE = re.compile(r"number of transactions actually processed: (\d+)")
-_TPS = re.compile(r"tps = ([\d.]+) \(without initial connection time\)")
+TPS = re.compile(r"tps = ([\d.]+) \((?:without initial connection time|including reconnection times)\)")
 _FAILED = re.compile(r"number of failed transactions: (\d+)")
 
 
@@ -28,6 +28,8 @@ class Way:
     pids: Callable[[], list[int]] = list
     recorded: Callable[[], int] | None = None
     """How many executions of pgbench's statement the path has recorded so far, where it records."""
+    release: Callable[[], object] | None = None
+    """Gives the grant back, where there is one; nobody enters afterwards."""
 
 
 @dataclass
@@ -65,7 +67,7 @@ def run(
     """One run of `pgbench -S`. Raises AssertionError where pgbench fails or an execution is missing."""
     before = calibrate()
     recorded_before = path.recorded() if path.recorded else 0
-    cpu_before = _cpu(path.pids())
+    cpu_before = cpu_seconds(path.pids())
     limit = ["-t", str(transactions)] if transactions else ["-T", str(seconds)]
     with tempfile.TemporaryDirectory(prefix="portcullis-bench-") as folder:
         done = subprocess.run(
@@ -76,15 +78,15 @@ def run(
             text=True,
             timeout=120 + seconds * 4,
         )
-        cpu = _cpu(path.pids()) - cpu_before
-        memory = sum(_resident(pid) for pid in path.pids())
+        cpu = cpu_seconds(path.pids()) - cpu_before
+        memory = sum(resident(pid) for pid in path.pids())
         output = done.stdout + done.stderr
         assert done.returncode == 0, (
             f"pgbench through {path.name} ({mode}, {clients} clients) failed:\n{output}"
         )
         latencies = _latencies(Path(folder))
-    count = int(_found(_DONE, output))
-    assert int(_found(_FAILED, output)) == 0, output
+    count = int(found(_DONE, output))
+    assert int(found(_FAILED, output)) == 0, output
     if path.recorded:
         _all_recorded(path, recorded_before, count)
     percentile = statistics.quantiles(latencies, n=100, method="inclusive")
@@ -93,7 +95,7 @@ def run(
         mode=mode,
         clients=clients,
         round=number,
-        tps=float(_found(_TPS, output)),
+        tps=float(found(TPS, output)),
         transactions=count,
         p50=percentile[49],
         p99=percentile[98],
@@ -117,13 +119,14 @@ def _latencies(folder: Path) -> list[float]:
     return [float(line.split()[2]) for log in folder.glob("pgbench_log.*") for line in log.open()]
 
 
-def _found(pattern: re.Pattern[str], text: str) -> str:
+def found(pattern: re.Pattern[str], text: str) -> str:
+    """What `pattern` finds in pgbench's output. Raises AssertionError when it is not there."""
     match = pattern.search(text)
     assert match is not None, f"pgbench did not say {pattern.pattern}:\n{text}"
     return match[1]
 
 
-def _cpu(pids: list[int]) -> float:
+def cpu_seconds(pids: list[int]) -> float:
     """User and system seconds of these processes so far (proc(5), fields 14 and 15 of stat)."""
     total = 0
     for pid in pids:
@@ -132,7 +135,8 @@ def _cpu(pids: list[int]) -> float:
     return total / _TICK
 
 
-def _resident(pid: int) -> int:
+def resident(pid: int) -> int:
+    """Resident bytes of a process."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmRSS:"):
             return int(line.split()[1]) * 1024

@@ -7,6 +7,7 @@ order, and only runs of the same round are compared.
 from __future__ import annotations
 
 import argparse
+import asyncio
 import contextlib
 import os
 import pstats
@@ -17,7 +18,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench import peers, report
+from bench import bulk, crowd, peers, report
 from bench.gate import gate
 from bench.measure import Run, Way, run
 from cli.embedded_postgres import EmbeddedPostgres, Server, find_client
@@ -36,8 +37,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _profile(options, str(pgbench))
     with tempfile.TemporaryDirectory(prefix="portcullis-bench-") as folder:
         Path(folder).chmod(0o755)  # PgBouncer runs as nobody
-        with _target(Path(folder), options.scale, str(pgbench)) as server, contextlib.ExitStack() as stack:
+        with _target(Path(folder), options, str(pgbench)) as server, contextlib.ExitStack() as stack:
             ways = _ways(server, Path(folder), stack, options)
+            if options.bulk or options.sessions:
+                print(_large(ways, options, str(pgbench)))
+                return 0
             paths = [way.name for way in ways]
             runs = _rounds(ways, options, str(pgbench))
     tls = "TLS on every leg" if options.tls else "no TLS"
@@ -65,8 +69,35 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument(
         "--profile", action="store_true", help="run only one gate worker, and print where its time goes"
     )
+    parser.add_argument("--bulk", action="store_true", help="large results instead of small transactions")
+    parser.add_argument(
+        "--sessions",
+        type=int,
+        default=0,
+        help="this many idle sessions: their memory, their entry, their cut",
+    )
     parser.add_argument("--seed", type=int, default=1)
     return parser.parse_args(arguments)
+
+
+def _large(ways: list[Way], options: argparse.Namespace, pgbench: str) -> str:
+    """What `--bulk` or `--sessions` asks for, as a table that `--write` puts into the page."""
+    when = report.moment()
+    if options.bulk:
+        hauls = bulk.rounds(ways, options.rounds, random.Random(options.seed))
+        paces = [haul.speed for haul in hauls]
+        text = f"Measured {when}; {options.rounds} rounds of a million rows, psql as the client. The "
+        text += f"calibration loop took {min(paces):.0f} to {max(paces):.0f} ms.\n\n"
+        section, text = "postgres-bulk", text + bulk.table(hauls, [way.name for way in ways], "PgBouncer")
+    else:
+        behind = [way for way in ways if way.pids()]
+        crowds = [
+            asyncio.run(crowd.measure(way, options.sessions, pgbench, options.seconds)) for way in behind
+        ]
+        section, text = "postgres-sessions", f"Measured {when}.\n\n" + crowd.table(crowds)
+    if options.write:
+        report.write(PAGE, section, text)
+    return text
 
 
 def _profile(options: argparse.Namespace, pgbench: str) -> int:
@@ -74,7 +105,7 @@ def _profile(options: argparse.Namespace, pgbench: str) -> int:
     with tempfile.TemporaryDirectory(prefix="portcullis-bench-") as folder:
         statistics = Path(folder) / "profile"
         with (
-            _target(Path(folder), options.scale, pgbench) as server,
+            _target(Path(folder), options, pgbench) as server,
             gate(server, Path(folder) / "gate", 1, statistics) as way,
         ):
             _rounds([way], options, pgbench)
@@ -83,13 +114,17 @@ def _profile(options: argparse.Namespace, pgbench: str) -> int:
 
 
 @contextlib.contextmanager
-def _target(folder: Path, scale: int, pgbench: str) -> Iterator[Server]:
+def _target(folder: Path, options: argparse.Namespace, pgbench: str) -> Iterator[Server]:
     """A PostgreSQL that takes clients with and without TLS, with pgbench's tables in it."""
     cluster = EmbeddedPostgres(
         folder / "postgres",
         durable=False,
         plain=True,
-        settings={"max_connections": "300", "shared_buffers": "256MB", "autovacuum": "off"},
+        settings={
+            "max_connections": str(300 + 2 * options.sessions),
+            "shared_buffers": "256MB",
+            "autovacuum": "off",
+        },
     )
     try:
         server = cluster.start()
@@ -100,7 +135,7 @@ def _target(folder: Path, scale: int, pgbench: str) -> Iterator[Server]:
         ]
         for sql in make:
             subprocess.run([psql, "-Xqc", sql], env={**os.environ, **server.libpq()}, check=True)
-        filling = [pgbench, "-i", "-q", "-s", str(scale)]
+        filling = [pgbench, "-i", "-q", "-s", str(options.scale)]
         env = peers.client_env(server.port, server.ca)
         subprocess.run(filling, env={**os.environ, **env}, check=True, capture_output=True)
         # The gate masks a column that pgbench does not read; a mask on a missing table would refuse all.

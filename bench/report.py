@@ -74,12 +74,16 @@ def _median(runs: Iterable[Run], value: Callable[[Run], float]) -> float:
     return statistics.median(value(run) for run in runs)
 
 
+def moment() -> str:
+    return f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC"
+
+
 def heading(runs: Sequence[Run], what: str) -> str:
     """When, where and on how steady a machine this was measured."""
     paces = [pace for run in runs for pace in run.speed]
     rounds = len({run.round for run in runs})
     return (
-        f"Measured {datetime.now(UTC):%Y-%m-%d %H:%M} UTC: {what} {os.cpu_count()} cores, "
+        f"Measured {moment()}: {what} {os.cpu_count()} cores, "
         f"Python {platform.python_version()}, {platform.system()} {platform.release().split('-')[0]}; "
         f"{rounds} rounds, the paths in a new order each round. The calibration loop took "
         f"{min(paces):.0f} to {max(paces):.0f} ms (median {statistics.median(paces):.0f}); "

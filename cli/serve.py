@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import resource
 import signal
 from typing import TYPE_CHECKING, Annotated
 
@@ -42,6 +43,7 @@ def serve(
         raise Trouble(f"The settings cannot be used: {wrong}.", exit_code=Exit.NOT_UNDERSTOOD) from None
     parts = frozenset(part.strip() for part in only.split(",") if part.strip()) or ALL_PARTS
     logs.configure(settings.log_level)
+    _open_files()
     try:
         uvloop.run(_until_told(settings, parts, workers))
     except ConfigError as error:
@@ -54,6 +56,12 @@ def serve(
         ) from None
     except (OSError, ValueError, TimeoutError) as error:
         raise Trouble(f"It cannot start: {error}") from None
+
+
+def _open_files() -> None:
+    """Allow this process and its workers all the open files they may have: a session takes three."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 async def _until_told(settings: ServeSettings, parts: frozenset[str], workers: int) -> None:
