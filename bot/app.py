@@ -31,6 +31,7 @@ from bot.slack import Pace, make_client
 from bot.sockets import Sockets
 from bot.wiring import wire
 from broker.outbox import Outbox
+from broker.runs import Runs
 from broker.service import Service
 from broker.settings import Settings
 from workflows.model import Principal, Refusal
@@ -88,10 +89,14 @@ def create_bot(
     settings: Settings,
     *,
     outbox: Outbox | None = None,
+    runs: Runs | None = None,
     pace: Pace | None = None,
     sweep_seconds: float = 60.0,
 ) -> Bot:
-    """Make the bot from `settings` (SLACK_BOT_TOKEN and so on). Raises NotConfigured where a token lacks."""
+    """Make the bot from `settings` (SLACK_BOT_TOKEN and so on); without `runs` no statement can be submitted.
+
+    Raises NotConfigured where a token lacks.
+    """
     token = settings.slack_bot_token.get_secret_value()
     secret = settings.slack_signing_secret.get_secret_value()
     app_token = settings.slack_app_token.get_secret_value()
@@ -105,7 +110,7 @@ def create_bot(
         )
     client = make_client(token, settings.slack_api_url)
     ledger = Ledger(service.store, service.clock)
-    desk = Desk(service, client, ledger, People(service, client), settings.public_url)
+    desk = Desk(service, client, ledger, People(service, client), settings.public_url, runs)
     box = outbox or Outbox(service.store, service.clock, service.chance)
     courier = Courier(
         service,
@@ -115,6 +120,7 @@ def create_bot(
         pace or Pace(),
         public_url=settings.public_url,
         sweep_seconds=sweep_seconds,
+        runs=runs,
     )
     app = _bolt(desk, secret)
     sockets = Sockets(app, app_token, make_client(token, settings.slack_api_url)) if app_token else None

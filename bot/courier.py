@@ -33,6 +33,7 @@ from broker import metrics, outbox
 from broker.bus import OUTBOX
 from broker.outbox import CARD, NOTIFY, REVIEW, WATCH, Outbox, Work, backoff
 from broker.reviews import Reviews
+from broker.runs import Runs
 from broker.service import Service
 from workflows.model import GrantState, RequestState, Story
 from workflows.quorum import eligible
@@ -64,13 +65,16 @@ class Courier:
         public_url: str = "",
         workers: int = 4,
         sweep_seconds: float = 60.0,
+        runs: Runs | None = None,
     ) -> None:
         self._service = service
         self._box = box
         self._client = client
         self._ledger = ledger
         self._places = Places(client, ledger, pace)
-        self._reviews = ReviewCourier(Reviews(service), self._places, ledger, public_url)
+        self._reviews = ReviewCourier(
+            Reviews(service), self._places, ledger, public_url, self._dm_about, runs
+        )
         self._notices = NoticeCourier(service, self._places, ledger, public_url, self._dm, self._seats)
         self._public_url = public_url
         self._workers = workers
@@ -196,7 +200,7 @@ class Courier:
     async def deliver(self, request_id: str, *, force: bool = False) -> None:
         """Bring everything that Slack shows of this request to what the database holds now."""
         story = await self._service.story(request_id)
-        if story is None:
+        if story is None or story.request.statement:  # a grant for one statement is shown by its review
             return
         faces = await faces_of(self._service, story, self._public_url)
         known = await self._ledger.of(request_id)
@@ -330,18 +334,23 @@ class Courier:
         await self._thread(story, faces, "note:own", place, own=True)
 
     async def _dm(self, story: Story, user: str, kind: str, card: Card, force: bool) -> bool:
+        return await self._dm_about(story.request.id, story.version, user, kind, card, force)
+
+    async def _dm_about(
+        self, key: str, version: int, user: str, kind: str, card: Card, force: bool = False
+    ) -> bool:
         """Show a card in a person's direct messages; False where the person cannot be written to."""
         try:
             if user not in self._dms:
                 opened = await self._client.conversations_open(users=user)
                 self._dms[user] = str(opened["channel"]["id"])
             channel = self._dms[user]
-            await self._places.show(story.request.id, kind, channel, card, story.version, force=force)
+            await self._places.show(key, kind, channel, card, version, force=force)
         except SlackApiError as error:
             if error_of(error) not in NO_DM:
                 raise
             self._dms.pop(user, None)
-            log.warning("person_unreachable", request=story.request.id, problem=error_of(error))
+            log.warning("person_unreachable", request=key, problem=error_of(error))
             return False
         return True
 

@@ -20,6 +20,7 @@ from bot.ledger import Ledger
 from bot.markup import Blocks, plain
 from bot.people import People
 from bot.slack import TROUBLE, error_of
+from broker.runs import Runs
 from broker.service import Service
 from workflows.model import Principal, Refusal
 
@@ -37,6 +38,7 @@ class Desk:
     ledger: Ledger
     people: People
     public_url: str = ""
+    runs: Runs | None = None
 
     async def receive(self, body: Body, *, about: str = "", channel: str = "") -> Moment | None:
         """The moment of this delivery; None where it has come before or its sender may not act, who is then

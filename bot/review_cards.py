@@ -15,14 +15,25 @@ SHOWN = 2400
 
 def review_card(review: StatementReview, faces: Faces, group: str, place: str) -> Card:
     """The card in the channel of `group`."""
+    who = f"{faces.group(group, ping=True)} decides. {_quorum(review, faces)}"
+    return _card(review, faces, place, who, _buttons(review))
+
+
+def own_card(review: StatementReview, faces: Faces, place: str) -> Card:
+    """The card of whoever submitted it."""
+    take_back = button("review_withdraw", "Take it back", pointer(review))
+    return _card(review, faces, place, f"Waits for {_quorum(review, faces)}", [take_back])
+
+
+def _card(review: StatementReview, faces: Faces, place: str, waits: str, buttons: Blocks) -> Card:
     blocks: Blocks = [section(headline(review, faces)), statement_block(review.statement.text)]
     blocks.append(fields(("Touches", _touches(review)), ("How many rows", _rows(review))))
     if review.reason.strip():
         blocks.append(quotation(review.reason))
     if review.state is ReviewState.PENDING:
-        blocks.append(section(f"{faces.group(group, ping=True)} decides. {_quorum(review, faces)}"))
+        blocks.append(section(waits))
         blocks.append(_foot(review, f"Waits until {date(review.lapses_at)}"))
-        blocks.append(actions(f"review:{review.id}", *_buttons(review)))
+        blocks.append(actions(f"review:{review.id}", *buttons))
     else:
         blocks.append(_foot(review, _decided(review, faces)))
     payload = {"request": review.id, "place": place, "version": review.version}
@@ -106,6 +117,7 @@ def _foot(review: StatementReview, first: str) -> Block:
 def _buttons(review: StatementReview) -> Blocks:
     return [
         button("review_approve", "Approve, once", pointer(review), style="primary"),
+        button("review_budget", "At most … rows", pointer(review)),
         button("review_deny", "Deny…", pointer(review), style="danger"),
     ]
 

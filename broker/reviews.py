@@ -75,7 +75,7 @@ class Reviews:
     async def take_back(self, review_id: str, actor: str, *, via: Via) -> StatementReview | Refusal:
         """Whoever submitted a statement no longer wants it. One held in a session is cancelled there."""
         found = await self.find(review_id)
-        if found is None or found.requester != actor or found.session_id:
+        if found is None or found.requester != actor or not found.submitted:
             return NO_REVIEW
         return await self._move(review_id, rules.Withdraw("taken back", actor), actor, via)
 
@@ -273,7 +273,7 @@ class Reviews:
         """A yes, and the run it gives, need a session and a grant that are there now, and its holder too."""
         if not isinstance(command, rules.Approve | rules.Run):
             return None
-        if isinstance(command, rules.Approve) and run_steps.is_submitted(review):
+        if isinstance(command, rules.Approve) and review.submitted:
             allowed = run_steps.still_allowed(self.service, review)
             return allowed if isinstance(allowed, Refusal) else None
         session = await sessions.find(tx, review.session_id)
@@ -301,7 +301,7 @@ class Reviews:
         review, told = before, list(events)
         for event in events:
             review = rules.evolve(review, event)
-            if isinstance(event, rules.ReviewApproved) and run_steps.is_submitted(review):
+            if isinstance(event, rules.ReviewApproved) and review.submitted:
                 route = run_steps.still_allowed(self.service, review)
                 assert not isinstance(route, Refusal), "held against the policy before it was decided"
                 _, bound = await run_steps.give_grant(tx, self.service, review, route, now)

@@ -20,11 +20,6 @@ from workflows.quorum import missing
 from workflows.review import Event, RunBound
 
 
-def is_submitted(review: StatementReview) -> bool:
-    """Whether it came by chat or command, without a session that waits for it."""
-    return not review.session_id
-
-
 def still_allowed(service: Service, review: StatementReview) -> Route | Refusal:
     """The rule that lets this person have that role now."""
     person = service.principal(review.requester)

@@ -165,6 +165,7 @@ class Runs:
             lapses_at=now + route.rule.lapse_after,
             reason=reason,
             version=1,
+            submitted=True,
         )
         await self.reviews.begin(tx, review, now, via=via)
         if quorum:

@@ -356,7 +356,7 @@ class Statement:
 class StatementReview:
     """A held or submitted statement that awaits a decision, under `rule` of the terms of `grant_id`.
 
-    A statement submitted in chat has neither `grant_id` nor `session_id` until it runs. `transaction` tells
+    One that was `submitted`, in chat or by command, has neither `grant_id` nor `session_id` until it runs. `transaction` tells
     what it stands in, for the approver. `row_budget` is how many rows it may affect; more, and it is rolled
     back.
     """
@@ -382,6 +382,7 @@ class StatementReview:
     close_reason: str = ""
     outcome: str = ""
     version: int = 0
+    submitted: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,13 @@ import yaml
 
 from bot.app import create_bot
 from bot.sandbox import App, Driver, Message, Sandbox, create_sandbox
+from broker.api.parts import GateAddress
 from broker.identity.tokens import TokenKind
 from broker.keeper import Broker, create_broker
 from broker.policy_file.holder import load
+from broker.run_worker import RunWorker
 from broker.settings import Settings
+from cli.runs import GateClient, GateReader
 from cli.sample.workspace import workspace_of
 from proxy.gate import Gate, GateSettings
 from proxy.tls import self_made, server_context
@@ -154,7 +157,11 @@ async def open_house(
         (folder / "recordings").mkdir(exist_ok=True)
         await gate.start()
         stack.push_async_callback(gate.stop)
-        bot = create_bot(broker.service, settings, outbox=broker.outbox, sweep_seconds=1.0)
+        broker.runs.reader = GateReader()
+        door = GateClient(GateAddress("localhost", gate.port, identity.ca.read_text()))
+        runner = asyncio.create_task(RunWorker(broker.runs, broker.tokens, broker.outbox, door).run())
+        stack.callback(runner.cancel)
+        bot = create_bot(broker.service, settings, outbox=broker.outbox, runs=broker.runs, sweep_seconds=1.0)
         if mode == "http":
             sandbox.request_url = await stack.enter_async_context(serving(bot.asgi)) + "/slack/events"
         await bot.start()
