@@ -2,7 +2,7 @@
 
 Client side: TLS, then the person's short-lived token as a password (AuthenticationCleartextPassword; RFC-wise
 plain, on the wire always inside TLS). Target side: SCRAM-SHA-256 with channel binding where the server offers
-it (RFC 5802, RFC 5929 tls-server-end-point), MD5 only inside TLS, a clear password only inside verified TLS.
+it (RFC 5802, RFC 5929 tls-server-end-point), MD5 and a clear password only inside verified TLS.
 """
 
 from __future__ import annotations
@@ -22,6 +22,11 @@ from workflows.model import Refusal
 
 ASK_PASSWORD = codec.message(b"R", struct.pack("!I", 3))
 WELCOME = codec.message(b"R", struct.pack("!I", 0))
+
+MAX_ITERATIONS = 100_000
+"""Of a target's SCRAM. PostgreSQL's own default is 4096; a count without bound would hold up every session,
+and their cuts, for as long as a rogue target likes."""
+_ITERATIONS = re.compile(r"(?:^|,)i=([1-9][0-9]{0,5})(?:,|$)")
 
 ENCODINGS = frozenset({"UTF8", "UNICODE", "SQLASCII"})
 """Client encodings the gate reads statements in, normalised as the server does."""
@@ -134,6 +139,14 @@ class LoginError(Exception):
     """The target did not let the gate in. The text holds no secret."""
 
 
+def _bounded(server_first: str) -> str:
+    """The server's first SCRAM message. Raises LoginError where it asks for more work than MAX_ITERATIONS."""
+    found = _ITERATIONS.search(server_first)
+    if found is None or int(found[1]) > MAX_ITERATIONS:
+        raise LoginError(f"the target asks for no number from 1 to {MAX_ITERATIONS} of iterations in SCRAM")
+    return server_first
+
+
 class TargetLogin:
     """The gate's side of the target's authentication: feed it each Authentication body, send what it returns.
 
@@ -164,7 +177,7 @@ class TargetLogin:
                 case 10:
                     return self._scram_first([name.decode() for name in rest.split(b"\0") if name])
                 case 11 if self._scram is not None:
-                    self._scram.set_server_first(rest.decode())
+                    self._scram.set_server_first(_bounded(rest.decode()))
                     return codec.message(b"p", self._scram.get_client_final().encode())
                 case 12 if self._scram is not None:
                     self._scram.set_server_final(rest.decode())
@@ -177,6 +190,11 @@ class TargetLogin:
     def _welcomed(self) -> bytes:
         if self._scram is not None and not self._proved:
             raise LoginError("the target skipped its own proof in SCRAM")
+        local = self._upstream.host.startswith("/")
+        if not (self._proved or local or (self._tls is not None and self._upstream.tls == "verify-full")):
+            raise LoginError(
+                "the target proved itself neither by TLS nor by SCRAM; set its tls to verify-full"
+            )
         self.done = True
         return b""
 
@@ -186,8 +204,8 @@ class TargetLogin:
         return codec.message(b"p", self._upstream.password.encode() + b"\0")
 
     def _md5(self, salt: bytes) -> bytes:
-        if self._tls is None:
-            raise LoginError("the target asks for an MD5 password without TLS; set its tls to verify-full")
+        if self._tls is None or self._upstream.tls != "verify-full":
+            raise LoginError("the target asks for an MD5 password and its identity is not verified by TLS")
         login = (self._upstream.password + self._upstream.user).encode()
         inner = hashlib.md5(login, usedforsecurity=False).hexdigest().encode()
         outer = hashlib.md5(inner + salt, usedforsecurity=False).hexdigest().encode()

@@ -79,6 +79,10 @@ class PostgresDoor:
             self._dismiss(greeter, session, b"")
         except WireError as error:
             self._dismiss(greeter, session, fatal("08P01", f"{error}."))
+        except BaseException:
+            # Nobody thought of this, or the gate stops: no session stays registered without its relay.
+            self._dismiss(greeter, session, fatal("XX000", "The gate failed.", "Tell the gate's keepers."))
+            raise
         finally:
             self._greeting -= 1
 

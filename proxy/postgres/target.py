@@ -16,6 +16,10 @@ from proxy.tls import target_context
 
 CONNECT_TIMEOUT = 10.0
 _LIMIT = 64 << 20
+_GREETING = 1 << 20
+"""Bytes that a target may say before it is ready for queries."""
+_NONSENSE = (codec.WireError, ValueError, IndexError, struct.error)
+_NO_POSTGRES = "the target does not speak PostgreSQL's protocol"
 Rows = list[tuple[bytes | None, ...]]
 
 
@@ -74,8 +78,11 @@ class Target:
         """
         self.greeter.write(codec.query(text.encode()))
         answer = Answer()
-        while not answer.take(*await self.greeter.message(_LIMIT)):
-            pass
+        try:
+            while not answer.take(*await self.greeter.message(_LIMIT)):
+                pass
+        except _NONSENSE as error:
+            raise LoginError(_NO_POSTGRES) from error
         return answer.results()
 
     def close(self) -> None:
@@ -104,8 +111,10 @@ async def connect(upstream: Upstream, parameters: Mapping[str, str]) -> Target:
             raise LoginError(f"the target's TLS was not accepted ({_tls_reason(error)})") from error
         if isinstance(error, TimeoutError):
             raise LoginError("the target did not answer in time") from error
-        if isinstance(error, (OSError, Lost, codec.WireError)):
+        if isinstance(error, (OSError, Lost)):
             raise LoginError("the target cannot be reached") from error
+        if isinstance(error, _NONSENSE):
+            raise LoginError(_NO_POSTGRES) from error
         raise
 
 
@@ -148,8 +157,10 @@ async def _log_in(target: Target) -> None:
     greeter = target.greeter
     login = TargetLogin(target.upstream, greeter.tls)
     statuses: list[bytes] = []
+    left = _GREETING
     while True:
-        kind, body = await greeter.message(1 << 20)
+        kind, body = await greeter.message(left)
+        left -= len(body) + 5
         if kind == b"R":
             greeter.write(login.answer(body))
         elif kind == b"E":

@@ -11,6 +11,8 @@ from proxy.channel import Channel, Receiver
 from proxy.postgres.codec import WireError
 
 _INT = struct.Struct("!I")
+_ROOM = 64 << 10
+"""Bytes beyond those that are waited for that a peer may send ahead; more waits in its own machine."""
 
 
 class Lost(ConnectionError):
@@ -21,7 +23,7 @@ class Greeter(Channel):
     """One end of a connection before it is relayed. `made` is called once, when it is connected."""
 
     def __init__(self, made: Callable[[Greeter], None] | None = None) -> None:
-        self._pending = _Pending()
+        self._pending = _Pending(self.pause_reading)
         super().__init__(self._pending)
         self._made = made
 
@@ -36,6 +38,7 @@ class Greeter(Channel):
         while len(pending.bytes) < size:
             if self.lost:
                 raise Lost("the peer closed the connection")
+            self._expect(size)
             await pending.more()
         taken = bytes(pending.bytes[:size])
         del pending.bytes[:size]
@@ -75,6 +78,7 @@ class Greeter(Channel):
         if early and not direct:
             raise WireError("bytes came in clear ahead of the TLS handshake")
         self._pending.bytes.clear()
+        self._expect(0)
         async with asyncio.timeout(10):
             await self.secure(context, server=server, hostname=hostname, early=early)
 
@@ -85,14 +89,22 @@ class Greeter(Channel):
         self.give_to(to)
         rest = bytes(self._pending.bytes)
         self._pending.bytes.clear()
+        self._expect(0)
         return rest
+
+    def _expect(self, size: int) -> None:
+        """Read on, with room for `size` bytes."""
+        self._pending.room = size + _ROOM
+        self.resume_reading()
 
 
 class _Pending:
-    """What came in and was not taken yet."""
+    """What came in and was not taken yet. Beyond its `room` it asks for a `pause`."""
 
-    def __init__(self) -> None:
+    def __init__(self, pause: Callable[[], None]) -> None:
         self.bytes = bytearray()
+        self.room = _ROOM
+        self._pause = pause
         self._waiter: asyncio.Future[None] | None = None
 
     async def more(self) -> None:
@@ -105,6 +117,8 @@ class _Pending:
 
     def data_received(self, data: bytes, /) -> None:
         self.bytes += data
+        if len(self.bytes) > self.room:
+            self._pause()
         self._wake()
 
     def connection_lost(self, exc: Exception | None, /) -> None:
