@@ -12,6 +12,7 @@ import os
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from cryptography import x509
@@ -70,6 +71,7 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
+@lru_cache(maxsize=64)  # every entry needs one, and reading certificates takes its time
 def target_context(mode: str, ca: str) -> ssl.SSLContext | None:
     """TLS towards a target: None for disable, unverified for require, verified by name for verify-full."""
     if mode == "disable":
