@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from datetime import UTC, datetime
+from functools import partial
 from typing import Protocol
 
 CROCKFORD = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
@@ -34,9 +35,26 @@ class Chance(Protocol):
         ...
 
 
+_wall = time.time
+_running = partial(time.clock_gettime, getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
+"""Seconds that the machine runs, asleep or not; nobody can set them."""
+
+
 class SystemClock:
+    """The machine's clock, except that it never goes back: where somebody sets it back, the time that the
+    machine runs is counted on from before. So no grant lasts longer for it. A clock that was ahead and was
+    put right is ahead here until the broker starts again.
+    """
+
+    def __init__(self) -> None:
+        self._booted = _wall() - _running()
+
     def now(self) -> datetime:
-        return datetime.now(UTC)
+        # In this order: a pause between the two looks must not pass for a step forward.
+        wall = _wall()
+        running = _running()
+        self._booted = max(self._booted, wall - running)
+        return datetime.fromtimestamp(self._booted + running, UTC)
 
     def monotonic(self) -> float:
         return time.monotonic()
