@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from proxy.authority import ReviewDecided
 from proxy.postgres import codec, estimate
+from proxy.postgres.commits import Commits
 from proxy.postgres.holding import Held, Measure, PlanFailed, Review, Words, span
 from proxy.postgres.parameters import shown
 from proxy.postgres.reading import Ruled
 from proxy.postgres.target import Answer
 from proxy.sql.guard import Verdict
-from workflows.model import ReviewState
+from workflows.model import Guardrail, ReviewState
 
 if TYPE_CHECKING:
     from proxy.postgres.pipeline import Execution
@@ -40,11 +41,12 @@ class Wait(Exception):
 class Approvals:
     """One session's dealings with those who decide about its statements."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, hold_commit: Guardrail | None = None) -> None:
         self._session = session
         self._pipeline = session.pipeline
         self._running: dict[str, Review] = {}
         self.held: Held | None = None
+        self.commits = None if hold_commit is None else Commits(hold_commit)
         self.resting = False
         """A message waits until everything ahead of it is answered."""
         self._opened = 0.0
@@ -64,7 +66,9 @@ class Approvals:
         self.resting = False
         asyncio.get_running_loop().call_soon(self._session.resume)
 
-    def settle(self, words: Words, verdict: Ruled, *, bound: bool = False) -> tuple[Verdict, Held | None]:
+    def settle(
+        self, words: Words, verdict: Ruled, *, bound: bool = False, counted: int | None = None
+    ) -> tuple[Verdict, Held | None]:
         """What becomes of a statement that is to be held: its refusal, or leave to run. Raises Wait."""
         held = self.held
         if held is None:
@@ -72,7 +76,7 @@ class Approvals:
                 raise Wait(self.rest)
             if self._will_fail(verdict):
                 return replace(verdict, action="allow"), None
-            self.held = self._hold(words, verdict, bound)
+            self.held = self._hold(words, verdict, bound, counted)
             raise Wait(self.held.start)
         if not held.over:
             raise Wait(_nothing)
@@ -82,8 +86,45 @@ class Approvals:
             raise codec.WireError("a held statement changed while it waited")
         if held.refusal is not None:
             return held.refusal, held
-        self._running[held.review.id] = held.review
+        if held.run is not None:
+            self._running[held.review.id] = held.review
         return replace(verdict, action="allow"), held
+
+    def settle_commit(self, last: bytes) -> tuple[Verdict, Held | None]:
+        """The same for what a transaction has written, before `last` keeps it. Raises Wait."""
+        assert self.commits is not None
+        verdict, held = self.settle(self.commits.words(last), self.commits.held(), counted=self.commits.rows)
+        over = self._over_budget(held)
+        return (verdict if over is None else over), held
+
+    def hold_commit(self, last: bytes, then: Callable[[Held], None]) -> None:
+        """Hold what a Query of its own has written; `then` is called when that is decided."""
+        assert self.commits is not None
+        held = self._hold(self.commits.words(last), self.commits.held(), False, self.commits.rows)
+        held.then = lambda: self._commit_decided(held, then)
+        self.held = held
+        held.start()
+
+    def _commit_decided(self, held: Held, then: Callable[[Held], None]) -> None:
+        self.held = None
+        if held.run is not None:
+            self._running[held.review.id] = held.review
+            held.refusal = self._over_budget(held)
+        then(held)
+
+    def _over_budget(self, held: Held | None) -> Verdict | None:
+        """The refusal of a COMMIT that keeps more rows than were approved."""
+        if held is None or held.run is None or held.run.row_budget is None or self.commits is None:
+            return None
+        if self.commits.rows <= held.run.row_budget:
+            return None
+        return Verdict(
+            "refuse",
+            self.commits.held().statement_class,
+            reason=f"the transaction touched {self.commits.rows} rows; {held.run.row_budget} are approved",
+            hint="Nothing was committed. Narrow it, or ask for more rows.",
+            sqlstate="42501",
+        )
 
     def drop(self) -> None:
         """What was held has become another thing to the reader: its run is spent, and it does not run."""
@@ -101,8 +142,13 @@ class Approvals:
             and verdict.statements[0].kind != "transaction_stmt"
         )
 
-    def _hold(self, words: Words, verdict: Ruled, bound: bool) -> Held:
+    def _hold(self, words: Words, verdict: Ruled, bound: bool, counted: int | None = None) -> Held:
         measure: Measure | None = None
+        if counted is not None:
+            measure = partial(_known, counted)
+            return Held(
+                self._session, words, verdict, shown(words), measure, "all that it wrote, at its COMMIT"
+            )
         opaque = any(statement.traits.opaque for statement in verdict.statements)
         if estimate.can_explain(verdict.kinds) and not opaque and self._pipeline.status != _FAILED:
             measure = partial(self._measure_bound if bound else self._measure, words, verdict)
@@ -185,6 +231,10 @@ class Approvals:
             failed = step.limit.exceeded.reason
         self._finished(review, tag if step.outcome == "ok" else failed)
 
+    def through(self, held: Held, outcome: str) -> None:
+        """A held message that leaves no step of its own was sent on."""
+        self._finished(held.review, outcome)
+
     def _finished(self, review: Review, outcome: str) -> None:
         self._running.pop(review.id, None)
         self._session.gate.finish_run(review.id, outcome)
@@ -196,6 +246,10 @@ class Approvals:
             held.abandon(why)
         for review in tuple(self._running.values()):
             self._finished(review, _ENDED)
+
+
+async def _known(rows: int) -> tuple[int | None, bool]:
+    return rows, True
 
 
 def _resolve(done: asyncio.Future[None]) -> None:

@@ -251,11 +251,12 @@ class ClientEnd:
 
     def _sync(self, chunk: bytes, at: int, end: int) -> bytes | None:
         pipeline = self._pipeline
+        instead = self._held.sync(chunk[at - 5 : end]) if self._session.holds else None
         pipeline.skipping = pipeline.unsynced = False
         self._described.clear()
         if not pipeline.copying_in:  # in COPY the target swallows it
             pipeline.steps.append(SYNC)
-        return None
+        return instead
 
     def _flush(self, chunk: bytes, at: int, end: int) -> bytes | None:
         return None

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING
 
 from proxy.postgres import codec
 from proxy.postgres.approvals import Wait
+from proxy.postgres.commits import Commits, cannot_be_held, may_commit, writes
 from proxy.postgres.holding import Held, Words
 from proxy.postgres.limits import BEGIN, Limit, OwnStep, TimeLimit, execute, is_reading
-from proxy.postgres.pipeline import UNKNOWN_TEXT, BindStep, ExecuteStep, Execution, ParseStep, QueryStep
+from proxy.postgres.pipeline import BindStep, ExecuteStep, Execution, ParseStep, QueryStep
 from proxy.postgres.poison import POISON_PARSE, POISON_QUERY
 from proxy.postgres.reading import NO_LIMITS, Ruled, scrub
 from proxy.sql.guard import Verdict
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 
 _FLUSH = codec.message(b"H")
 _IDLE = ord("I")
+_FAILED = ord("E")
+_MOST = 0x7FFFFFFF
 _ALLOWED = "the most its guardrail allows"
 _FOLLOWS = frozenset(b"QPBDECFS")
 _ROWS = words(
@@ -43,6 +46,7 @@ class HeldMessages:
         self._session = session
         self._pipeline = session.pipeline
         self._approvals = session.approvals
+        self._commits = session.approvals.commits
         self._free: set[bytes] = set()  # names that only ever stood for what runs freely
         self._watched: set[bytes] = set()
         self._limits: dict[bytes, tuple[Verdict, Limit | None]] = {}  # by portal
@@ -51,18 +55,23 @@ class HeldMessages:
 
     def query(self, step: QueryStep, message: bytes) -> bytes | None:
         """What to send instead of a Query; None for the message as it came."""
+        if self._commits is not None:
+            self._before_commit(step, self._commits)
         verdict = step.verdict
         self._settle_names(verdict)
         held: Held | None = None
-        words = Words(step.text)
+        step.meaning = self._meaning(verdict)
+        words = Words(step.text, meaning=step.meaning)
         if words.too_long and verdict.action == "hold":
             step.verdict = verdict = _too_long(verdict)
         if isinstance(verdict, Ruled) and verdict.action == "hold":
             step.verdict, held = self._approvals.settle(words, verdict)
             step.review = held.review if held is not None else None
-        else:
+        elif step.review is None:
             self._approvals.drop()
         limit = self._limit_of(verdict, held) if step.verdict.action == "allow" else None
+        if limit is None and self._commits is not None and _may_write(step.verdict):
+            limit = Limit(_MOST, "", reads=False)
         if limit is not None and not self._pipeline.rested:
             raise Wait(self._approvals.rest)
         self._defined(verdict)
@@ -77,6 +86,7 @@ class HeldMessages:
         step.limit = limit
         self.limited = True
         limit.wrapped = not limit.reads and self._pipeline.status == _IDLE
+        limit.holds_commit = self._commits is not None and limit.wrapped
         if not limit.wrapped:
             return None
         self._pipeline.steps.appendleft(OwnStep())
@@ -89,7 +99,10 @@ class HeldMessages:
         if verdict.action == "refuse":
             return
         self._defined(verdict)
-        if _runs_freely(verdict) and step.name not in self._watched:
+        free = _runs_freely(verdict)
+        if self._commits is not None and (may_commit(verdict, step.text) or cannot_be_held(verdict)):
+            free = False
+        if free and step.name not in self._watched:
             self._free.add(step.name)
         else:
             self._watch(step.name)
@@ -109,11 +122,19 @@ class HeldMessages:
         if verdict is None:
             verdict = _no_such_statement(name)
         words = (
-            Words(UNKNOWN_TEXT + b" " + name, b"", values)
+            Words(b"execute " + name, values=values, meaning=reading.meaning(name))
             if prepared is None
-            else Words(prepared.text, prepared.types, values, prepared.parameters)
+            else Words(prepared.text, prepared.types, values, self._meaning(verdict), prepared.parameters)
         )
+        step.meaning = b"" if prepared is not None else words.meaning
         held: Held | None = None
+        if self._commits is not None and verdict.action != "refuse":
+            if why := cannot_be_held(verdict):
+                return self._refuse(step, words, _out_of_sight(verdict, why))
+            if may_commit(verdict, words.text) and self._keeps_something(self._commits):
+                verdict, held = self._approvals.settle_commit(words.text)
+                step.review = held.review if held is not None else None
+                return None if verdict.action == "allow" else self._refuse(step, words, verdict)
         if words.too_long and verdict.action == "hold":
             verdict = _too_long(verdict)
         if isinstance(verdict, Ruled) and verdict.action == "hold":
@@ -134,6 +155,44 @@ class HeldMessages:
         if isinstance(verdict, Ruled) and (limit is not None or verdict.limits.timeout is not None):
             self._limits[step.portal] = (verdict, limit)
         return None
+
+    def sync(self, message: bytes) -> bytes | None:
+        """What to send instead of a Sync, which commits what stands outside a transaction."""
+        pipeline, commits = self._pipeline, self._commits
+        if commits is None or not pipeline.unsynced or pipeline.skipping or pipeline.copying_in:
+            return None
+        if not pipeline.rested:
+            raise Wait(self._approvals.rest)
+        if not commits.pending or commits.in_block or pipeline.status != _IDLE:
+            return None
+        verdict, held = self._approvals.settle_commit(b"COMMIT")
+        if verdict.action == "allow":
+            if held is not None:
+                self._approvals.through(held, "COMMIT")
+            return None
+        attempt = BindStep(b"", b"", b"")
+        attempt.review = held.review if held is not None else None
+        self._refuse(attempt, Words(b"COMMIT"), verdict)
+        return POISON_PARSE + message
+
+    def _before_commit(self, step: QueryStep, commits: Commits) -> None:
+        """A Query may keep what was written: then that is held here, where it does not hide how."""
+        if step.verdict.action == "refuse":
+            return
+        if not self._pipeline.rested:
+            raise Wait(self._approvals.rest)
+        if why := cannot_be_held(step.verdict):
+            step.verdict = _out_of_sight(step.verdict, why)
+        elif self._pipeline.unsynced and commits.pending:
+            step.verdict = _out_of_sight(step.verdict, "a Query ahead of the Sync")
+        elif may_commit(step.verdict, step.text) and self._keeps_something(commits):
+            verdict, held = self._approvals.settle_commit(step.text)
+            step.review = held.review if held is not None else None
+            if verdict.action == "refuse":
+                step.verdict = verdict
+
+    def _keeps_something(self, commits: Commits) -> bool:
+        return commits.pending and self._pipeline.status != _FAILED
 
     def execute(self, step: ExecuteStep, asked: int) -> bytes | None:
         """What to send instead of an Execute for `asked` rows (0: all); None for the message as it came."""
@@ -186,6 +245,12 @@ class HeldMessages:
             elif isinstance(verdict, Ruled) and verdict.limits.rows is not None:  # a cursor: a portal by SQL
                 limit = Limit(verdict.limits.rows, _ALLOWED, reads=True)
                 self._limits[name] = (verdict, limit)
+
+    def _meaning(self, verdict: Verdict) -> bytes:
+        """The texts behind the names that a text executes."""
+        reading = self._session.reading
+        names = [statement.runs[1].encode() for statement in verdict.statements if statement.runs is not None]
+        return b"\n".join(reading.meaning(name) for name in names) if names and reading is not None else b""
 
     def _watch(self, name: bytes) -> None:
         self._free.discard(name)
@@ -242,6 +307,21 @@ def _cannot_be_limited(verdict: Verdict, *, bound: bool = False) -> str:
     if "copy_stmt" in verdict.kinds and (bound or is_reading(verdict)):
         return "the rows of this COPY cannot be limited"
     return ""
+
+
+def _may_write(verdict: Verdict) -> bool:
+    return verdict.action == "allow" and writes(verdict) and "transaction_stmt" not in verdict.kinds
+
+
+def _out_of_sight(verdict: Verdict, why: str) -> Verdict:
+    return Verdict(
+        "refuse",
+        verdict.statement_class,
+        verdict.statements,
+        reason=f"{why} could commit unseen, and this role's commits are held",
+        hint="Send BEGIN, the statements and COMMIT one by one.",
+        sqlstate="42501",
+    )
 
 
 def _too_long(verdict: Verdict) -> Verdict:

@@ -60,20 +60,23 @@ class Words:
     text: bytes
     types: bytes = b""
     values: bytes = b""
+    meaning: bytes = b""
+    """The texts behind the names of prepared statements that it executes."""
     kinds: bytes = b""
     """What the target says its parameters are; for showing only."""
 
     @property
     def too_long(self) -> bool:
         """Nobody approves what cannot be shown whole."""
-        return len(self.text) + len(self.values) > _READABLE
+        return len(self.text) + len(self.meaning) + len(self.values) > _READABLE
 
     @property
     def digest(self) -> str:
-        """SHA-256 of the text alone, or of text, types and values where there was a Bind."""
-        if not self.types and not self.values:
+        """SHA-256 of the text alone; where it executes by name or there was a Bind, of all its parts."""
+        if not (self.types or self.values or self.meaning):
             return hashlib.sha256(self.text).hexdigest()
-        return hashlib.sha256(self.text + b"\0" + self.types + self.values).hexdigest()
+        parts = (self.text, self.meaning, self.types + self.values)
+        return hashlib.sha256(b"\0".join(parts)).hexdigest()
 
 
 Measure = Callable[[], Awaitable[tuple[int | None, bool]]]
@@ -115,6 +118,8 @@ class Held:
         self._transaction = transaction
         self._decision: asyncio.Future[ReviewDecided | Verdict] = asyncio.get_running_loop().create_future()
         self._early: dict[str, ReviewDecided] = {}
+        self.then: Callable[[], None] = session.resume
+        """Called when it is over, unless the session is."""
         self._measuring: asyncio.Task[None] | None = None
         self._abandoned = ""
         self._since = session.clock.monotonic()
@@ -122,6 +127,11 @@ class Held:
     @property
     def over(self) -> bool:
         return not (self.refusal is None and self.failure is None and self.run is None)
+
+    @property
+    def measuring(self) -> bool:
+        """Whether the target is being asked something for it."""
+        return self._measuring is not None
 
     def start(self) -> None:
         self._measuring = self._session.gate.spawn(self._go())
@@ -174,7 +184,7 @@ class Held:
             self._withdraw("the gate failed")
         self.review.waited = session.clock.monotonic() - self._since
         if not self._abandoned:
-            session.resume()
+            self.then()
         elif self.run is not None:
             session.gate.finish_run(self.review.id, f"not run: {self._abandoned}")
 

@@ -20,6 +20,7 @@ from proxy.sql.guard import Verdict
 from workflows.model import StatementClass
 
 if TYPE_CHECKING:
+    from proxy.postgres.holding import Held
     from proxy.postgres.session import Session
 
 _IDLE = ord("I")
@@ -33,13 +34,14 @@ _ROLLBACK = codec.query(b"ROLLBACK")
 class Limit:
     """How many rows one execution may touch or return, and how far it is. `source` names who set it."""
 
-    __slots__ = ("exceeded", "kept", "reads", "rows", "seen", "source", "wrapped")
+    __slots__ = ("exceeded", "holds_commit", "kept", "reads", "rows", "seen", "source", "wrapped")
 
     def __init__(self, rows: int, source: str, *, reads: bool, wrapped: bool = False) -> None:
         self.rows = rows
         self.source = source
         self.reads = reads
         self.wrapped = wrapped
+        self.holds_commit = False
         self.seen = 0
         self.exceeded: Verdict | None = None
         self.kept = b""  # an outcome that the client does not have yet
@@ -51,10 +53,10 @@ class Limit:
         left = max(self.rows - self.seen, 0) + 1
         return min(asked or _MOST, left)
 
-    def exceed(self, verdict: Verdict, rows: int) -> None:
-        """Too many rows: the statement is refused after all."""
+    def exceed(self, verdict: Verdict, rows: int | None = None) -> None:
+        """Too many rows (None: nobody counts on): the statement is refused after all."""
         did = "returns" if self.reads else "affected"
-        count = f"more than {self.rows}" if self.reads else str(rows)
+        count = f"more than {self.rows}" if rows is None else str(rows)
         self.exceeded = replace(
             _plain(verdict),
             action="refuse",
@@ -99,8 +101,8 @@ class Limiter:
     def rows(self, step: Execution, limit: Limit, count: int) -> bool:
         """`count` rows came: whether they may go on."""
         limit.seen += count
-        if limit.exceeded is None and limit.reads and limit.seen > limit.rows:
-            limit.exceed(step.verdict, limit.seen)
+        if limit.exceeded is None and limit.seen > limit.rows:
+            limit.exceed(step.verdict)
             if isinstance(step, QueryStep):
                 self._session.cancel_what_runs()
         return limit.exceeded is None
@@ -120,7 +122,7 @@ class Limiter:
         """An Execute has its outcome: whether it stands. If not, the target is made to fail."""
         over = limit.seen if limit.reads else max(rows, limit.seen)
         if limit.exceeded is None and (over > limit.rows or not (all_of_it or limit.reads)):
-            limit.exceed(step.verdict, over)
+            limit.exceed(step.verdict, None if limit.reads else over)
         if limit.exceeded is None:
             return True
         self._session.target.greeter.write(POISON_PARSE)
@@ -130,10 +132,32 @@ class Limiter:
         """The Query is through, and its transaction is to be ended: the outcome waits for that."""
         if limit.wrapped:
             keep = limit.exceeded is None and status != _FAILED
+            if keep and limit.holds_commit:
+                return self._hold_commit(step, limit, status)
             return self._then(EndStep(step), _COMMIT if keep else _ROLLBACK, status)
         if limit.exceeded is not None and status not in (_FAILED, _IDLE):
             return self._then(EndStep(step), POISON_QUERY, status)
         return self._outcome(step, limit, b"") + message
+
+    def _hold_commit(self, step: QueryStep, limit: Limit, status: int) -> bytes:
+        """What the Query wrote waits, in the gate's own transaction, for those who decide."""
+        session, end = self._session, EndStep(step)
+        commits = session.approvals.commits
+        assert commits is not None
+        commits.add(step)
+        self._pipeline.status = status
+        self._pipeline.steps.appendleft(end)
+
+        def decided(held: Held) -> None:
+            step.review = held.review
+            limit.exceeded = held.refusal
+            session.target.greeter.write(_COMMIT if held.refusal is None else _ROLLBACK)
+
+        if commits.pending:
+            session.approvals.hold_commit(b"COMMIT", decided)
+        else:
+            session.target.greeter.write(_COMMIT)
+        return b""
 
     def _then(self, end: EndStep, query: bytes, status: int) -> bytes:
         self._pipeline.status = status

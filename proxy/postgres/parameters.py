@@ -20,6 +20,8 @@ _EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 def shown(words: Words) -> str:
     """The text; behind it, in a comment that the gate adds, the values of a Bind."""
     text = words.text.decode("utf-8", "backslashreplace")
+    if words.meaning:
+        text += "\n-- which was prepared as:\n" + words.meaning.decode("utf-8", "backslashreplace")
     if not words.values:
         return text
     try:

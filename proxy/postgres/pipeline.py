@@ -76,6 +76,7 @@ class Execution(Step):
         "described",
         "late",
         "limit",
+        "meaning",
         "message",
         "origin",
         "outcome",
@@ -107,6 +108,7 @@ class Execution(Step):
         self.plan: MaskPlan | None = None
         self.described = False
         self.result = 0  # how many results of a simple query came before
+        self.meaning = b""  # what the names that it executes stand for
         self.review: Review | None = None
         self.limit: Limit | None = None
         self.late: Verdict | None = None  # what to say when it was cancelled for taking too long
@@ -158,7 +160,7 @@ class ParseStep(Execution):
 class BindStep(Step):
     """A Bind and, once confirmed, the portal it made. `plan` is set by the portal's Describe."""
 
-    __slots__ = ("body", "described", "plan", "portal", "prepared", "review", "statement")
+    __slots__ = ("body", "described", "meaning", "plan", "portal", "prepared", "review", "statement")
 
     def __init__(self, portal: bytes, statement: bytes, body: bytes) -> None:
         self.own = False
@@ -166,6 +168,7 @@ class BindStep(Step):
         self.statement = statement
         self.body = body
         self.prepared: ParseStep | None = None
+        self.meaning = b""  # the text, where it was prepared by SQL
         self.review: Review | None = None
         self.described = False
         self.plan: MaskPlan | None = None

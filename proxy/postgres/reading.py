@@ -87,6 +87,7 @@ class Reading:
         self.masks = bool(terms.masks)
         self._key = key
         self._names = SessionNames()
+        self._meanings: dict[bytes, bytes] = {}
         self._cache: VerdictCache
         self._known: dict[bytes, Verdict] = {}
         self._plans: dict[bytes, tuple[StatementVerdict | None, MaskPlan | None]] = {}
@@ -156,19 +157,28 @@ class Reading:
         statement = self._names.known.get(("prepared", name.decode("utf-8", "replace")))
         if statement is None:
             return None
-        return self._guardrails(Verdict("allow", statement.statement_class, (statement,)))
+        run = replace(statement, kind="execute_stmt", defines=None)
+        return self._guardrails(Verdict("allow", run.statement_class, (run,)))
 
-    def parsed(self, name: bytes, verdict: Verdict) -> None:
+    def meaning(self, name: bytes) -> bytes:
+        """The text that a prepared statement's name stands for, as it was sent; empty when not known."""
+        return self._meanings.get(name, b"")
+
+    def parsed(self, name: bytes, text: bytes, verdict: Verdict) -> None:
         """A Parse gave a name: SQL's EXECUTE finds it, too."""
+        self._meanings[name] = text
         if len(verdict.statements) == 1:
             self._names.parsed(name.decode("utf-8", "replace"), verdict.statements[0])
 
     def closed(self, name: bytes) -> None:
+        self._meanings.pop(name, None)
         self._names.known.pop(("prepared", name.decode("utf-8", "replace")), None)
 
-    def ran(self, statement: StatementVerdict) -> None:
-        """A statement went through: remember what its name gives back."""
+    def ran(self, statement: StatementVerdict, text: bytes) -> None:
+        """A statement of this text went through: remember what its name stands for."""
         self._names.note(statement)
+        if statement.defines is not None and statement.defines[0] == "prepared":
+            self._meanings[statement.defines[1].encode()] = text
 
     def plan(
         self, description: bytes, statement: StatementVerdict | None, *, hide: bool = False

@@ -55,7 +55,7 @@ class Replies:
             raise WireError("the target accepted a statement that the gate refused")
         self._pipeline.statements[step.name] = step
         if step.name and self._reading is not None:
-            self._reading.parsed(step.name, step.verdict)
+            self._reading.parsed(step.name, step.text, step.verdict)
         return None
 
     def _bind_complete(self, chunk: bytes, at: int, end: int) -> bytes | None:
@@ -169,7 +169,7 @@ class Replies:
         if index >= len(verdict.statements):
             return
         statement = verdict.statements[index]
-        reading.ran(statement)
+        reading.ran(statement, step.text)
         if statement.defines is not None:  # by SQL: what we knew under that name is gone
             kind, name = statement.defines
             if kind == "prepared":
@@ -299,6 +299,8 @@ class Replies:
         if chunk[at] != pipeline.status:
             self._session.approvals.transaction_moved(chunk[at])
             pipeline.status = chunk[at]
+        if chunk[at] == _IDLE and self._session.approvals.commits is not None:
+            self._session.approvals.commits.reset()
         if pipeline.portals and chunk[at] == _IDLE:
             pipeline.portals.clear()
         if not pipeline.steps:
@@ -366,7 +368,7 @@ class Replies:
         portal = self._pipeline.portals.get(step.portal)
         prepared = portal.prepared if portal is not None else None
         if portal is None or prepared is None:
-            step.text = UNKNOWN_TEXT
+            step.text = UNKNOWN_TEXT if portal is None else portal.meaning or UNKNOWN_TEXT
             return
         step.text = prepared.text
         step.verdict = prepared.verdict
@@ -413,9 +415,9 @@ _READERS: dict[int, _Reader] = {
     ord("T"): Replies._row_description,
     ord("n"): Replies._no_data,
     ord("C"): Replies._command_complete,
+    ord("V"): Replies._function_result,
     ord("I"): Replies._empty,
     ord("s"): Replies._suspended,
-    ord("V"): Replies._function_result,
     ord("E"): Replies.error,
     ord("Z"): Replies._ready,
     ord("G"): Replies._copy_in,

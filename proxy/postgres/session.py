@@ -11,6 +11,7 @@ from proxy.postgres import codec
 from proxy.postgres.approvals import Approvals, Wait
 from proxy.postgres.auth import LoginError, fatal, known_encoding
 from proxy.postgres.client_end import ClientEnd
+from proxy.postgres.limits import EndStep
 from proxy.postgres.picture import Picture, full_query, read_picture, read_stamp, stamp_query
 from proxy.postgres.pipeline import Execution, ParseStep, Pipeline
 from proxy.postgres.reading import CATALOG_MOVED, CHECK_EVERY, Reading
@@ -38,11 +39,12 @@ class Session(OpenSession):
         self.gate = gate
         self.settings = gate.settings
         self.client = client
-        self.guarded = bool(admission.terms.masks or admission.terms.guardrails or admission.terms.detect)
-        self.holds = bool(admission.terms.guardrails)
+        terms = admission.terms
+        self.guarded = bool(terms.masks or terms.guardrails or terms.detect or terms.hold_commit)
+        self.holds = bool(admission.terms.guardrails or admission.terms.hold_commit)
         self.target: Target
         self.pipeline = Pipeline(ord("I"))
-        self.approvals = Approvals(self)
+        self.approvals = Approvals(self, admission.terms.hold_commit)
         self.reading: Reading | None = None
         self._target_end: TargetEnd | None = None
         self._client_end: ClientEnd | None = None
@@ -178,6 +180,8 @@ class Session(OpenSession):
         self.track.append(step)
         if step.review is not None:
             self.approvals.recorded(step)
+        if self.approvals.commits is not None:
+            self.approvals.commits.add(step)
 
     def decided(self, notice: ReviewDecided) -> None:
         self.approvals.decided(notice)
@@ -227,6 +231,7 @@ class Session(OpenSession):
             return
         self.over = True
         for step in self.pipeline.steps:
+            step = step.query if isinstance(step, EndStep) else step
             if isinstance(step, Execution) and not isinstance(step, ParseStep):
                 step.outcome = "unfinished"
                 step.took = self.clock.monotonic() - step.started
@@ -269,7 +274,10 @@ class Session(OpenSession):
 
     def cancel(self) -> None:
         """The client asks to cancel what runs, or waits."""
-        if self.approvals.held is not None:
-            self.approvals.held.cancel()
+        held = self.approvals.held
+        if held is not None:
+            held.cancel()
+            if not held.measuring:
+                return
         if not self.over and self._target_end is not None:
             self.cancel_what_runs()

@@ -159,6 +159,36 @@ async def test_writes_beyond_a_row_limit_are_rolled_back_without_asking_anybody(
     assert changed(limited) == 5
 
 
+async def test_execute_is_limited_like_what_it_runs(limited: House) -> None:
+    async with await limited.connect() as db:
+        await db.execute(f"prepare p as {ALL_AGES}")
+        await db.execute("prepare r as select id from users")
+        for text in ("execute p", "execute r"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match=r"50 rows|more than 10 rows"):
+                await db.execute(text)
+    wire = await RawClient.enter(limited)
+    wire.send(codec.query(f"prepare p as {ALL_AGES}".encode()))
+    await wire.until_ready()
+    wire.send(
+        codec.bind(codec.Bind(b"", b"p", (), (), ()))
+        + codec.message(b"E", b"\0\0\0\0\0")
+        + codec.message(b"S")
+    )
+    assert b"E" in await wire.until_ready()
+    wire.close()
+    assert changed(limited) == 0
+
+
+async def test_rows_that_are_locked_or_given_back_are_limited_too(limited: House) -> None:
+    async with await limited.connect() as db:
+        for text in ("select id from users for update", f"{ALL_AGES} returning id"):
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="allows is 5"):
+                await db.execute(text)
+            with pytest.raises(psycopg.errors.InsufficientPrivilege, match="allows is 5"):
+                await db.execute(text, ())
+    assert changed(limited) == 0
+
+
 async def test_several_statements_in_one_text_are_limited_each_and_undone_together(limited: House) -> None:
     _, said = await limited.psql(f"{ALL_AGES} where id = 1; {ALL_AGES}; select 1", check=False)
     assert "affected 50 rows" in said
