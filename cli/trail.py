@@ -36,20 +36,44 @@ def verify(
     recordings: Annotated[
         Path | None, typer.Option(help="Where recordings lie. Default: in the data directory.")
     ] = None,
+    without_recordings: Annotated[
+        bool,
+        typer.Option("--without-recordings", help="Check the trail alone: the recordings are elsewhere."),
+    ] = False,
 ) -> None:
     """Check every entry, signature and recording of the trail. Needs no broker; names the first bad entry."""
-    verdict = _verified(data_dir, database, export, key or [data_dir / "audit.pub"], recordings)
+    if without_recordings and recordings:
+        raise Trouble(
+            "Recordings are to be checked and not.", "Give one of the two options.", Exit.NOT_UNDERSTOOD
+        )
+    place = None if without_recordings else recordings or data_dir / "recordings"
+    verdict = _verified(data_dir, database, export, key or [data_dir / "audit.pub"], place)
     what = f"{verdict.entries} entries, {verdict.checkpoints} signed checkpoints"
     what += f", {verdict.recordings} anchors of recordings"
     if verdict.good:
+        if missing := _witness_missing(data_dir, export, key, verdict.checkpoints):
+            warn(
+                "The trail holds as far as it goes, and its end may be cut off: " + missing, f"Good: {what}."
+            )
+            raise typer.Exit(Exit.REFUSED)
         say(f"[green]The trail holds[/green]: {what}.")
         return
     warn(f"The trail does not hold at entry {verdict.bad}: {verdict.what}.", f"Good up to there: {what}.")
     raise typer.Exit(Exit.REFUSED)
 
 
+def _witness_missing(data_dir: Path, export: Path | None, keys: list[Path] | None, checkpoints: int) -> str:
+    """What is missing beside the database; empty where nothing is, or where this is not the directory of the
+    broker that signs.
+    """
+    witness = data_dir / "audit-checkpoints.jsonl"
+    if export is not None or keys or not checkpoints or witness.is_file():
+        return ""
+    return f"{witness.name}, which the broker writes at every checkpoint, is not in the data directory"
+
+
 def _verified(
-    data_dir: Path, database: str, export: Path | None, keys: list[Path], recordings: Path | None
+    data_dir: Path, database: str, export: Path | None, keys: list[Path], place: Path | None
 ) -> Any:
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -61,8 +85,9 @@ def _verified(
     try:
         trusted = trail.load_public_keys(keys)
         witness = trail.read_witness(data_dir / "audit-checkpoints.jsonl")
-        place = recordings or data_dir / "recordings"
-        check = Shelf(place).check if place.is_dir() else None
+        # Beside the store a directory that is gone is told; of an export the recordings may be elsewhere.
+        look = place is not None and (export is None or place.is_dir())
+        check = Shelf(place).check if place is not None and look else None
         if export is not None:
             with export.open() as lines:
                 return trail.verify_export(lines, trusted, witness=witness, recordings=check)

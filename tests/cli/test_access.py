@@ -344,6 +344,8 @@ def test_the_trail_is_verified_without_a_broker_and_names_what_was_changed(
     assert bad.returncode == 1
     assert re.search(r"at entry \d+: the recording of S-\w+", bad.stderr)
     recording.write_text(kept)
+    what_is_gone_is_told(served, recording)
+    assert verify(served).returncode == 0
 
     with sqlite3.connect(served.data / "portcullis.db") as database:
         seq = database.execute("select seq from audit where kind = 'approval.given'").fetchone()[0]
@@ -351,6 +353,23 @@ def test_the_trail_is_verified_without_a_broker_and_names_what_was_changed(
     bad = verify(served)
     assert bad.returncode == 1
     assert f"at entry {seq}: changed" in bad.stderr
+
+
+def what_is_gone_is_told(served: Served, recording: Path) -> None:
+    """A recording, all recordings with their directory, the witness: each is moved away and brought back."""
+    aside = served.directory / "aside"
+    for gone, words in (
+        (recording, f"the recording of {recording.stem}"),
+        (recording.parent, f"the recording of {recording.stem}"),
+        (served.data / "audit-checkpoints.jsonl", "audit-checkpoints.jsonl"),
+    ):
+        gone.rename(aside)
+        bad = verify(served)
+        assert bad.returncode == 1, gone.name
+        assert words in " ".join(bad.stderr.split()), gone.name
+        if gone == recording.parent:
+            assert verify(served, "--without-recordings").returncode == 0
+        aside.rename(gone)
 
 
 def test_a_trail_that_is_not_there_is_told(tmp_path: Path) -> None:
