@@ -277,7 +277,7 @@ class ClientEnd:
         text, verdict = function_call.as_select(body), NO_FUNCTION_CALL
         if text is not None:
             verdict = PASS if session.reading is None else session.verdict(text, now)
-            if session.approvals.commits is not None or _waits_or_is_counted(session, verdict):
+            if _waits_or_is_counted(session, verdict):
                 verdict = NO_FUNCTION_CALL
         step = QueryStep(text or b"(a FunctionCall message)", verdict, now, session.origin)
         step.bound = function_call.as_bind(body)
