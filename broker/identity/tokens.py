@@ -1,7 +1,8 @@
 """Opaque tokens: 256 random bits, stored as their SHA-256, so that the database gives none away.
 
-Kinds: `login` opens CLI and API (12 hours, counted from its last use), `entry` is the password at the gate
-(10 minutes to log in with, as often as one likes, by its principal only), `reveal` shows a page once.
+Kinds: `login` opens CLI and API (12 hours, counted from its last use; 30 days at most), `entry` is the
+password at the gate (10 minutes to log in with, as often as one likes, by its principal only), `reveal` shows
+a page once.
 """
 
 from __future__ import annotations
@@ -31,6 +32,8 @@ LIFETIMES = {
     TokenKind.ENTRY: timedelta(minutes=10),
     TokenKind.REVEAL: timedelta(minutes=10),
 }
+LONGEST = timedelta(days=30)
+"""What no login outlives, however often it is used: a stolen one is not good for ever."""
 PREFIXES = {TokenKind.LOGIN: "pcl_", TokenKind.ENTRY: "pce_", TokenKind.REVEAL: "pcr_"}
 """So that a scanner of leaked secrets, and our own log scrubber, know one when they see it."""
 
@@ -134,7 +137,8 @@ class Tokens:
         until = self._clock.now() + LIFETIMES[TokenKind.LOGIN]
         if until - held.expires_at < timedelta(minutes=5):
             return  # one write in five minutes is enough
-        good = (t.c.hash == _hash(token)) & t.c.ended_at.is_(None)
+        young = t.c.created_at >= until - LONGEST
+        good = (t.c.hash == _hash(token)) & t.c.ended_at.is_(None) & young
         async with self._store.write() as tx:
             await tx.execute(update(t).where(good).values(expires_at=until))
 

@@ -45,6 +45,16 @@ async def test_a_login_lasts_twelve_hours_from_its_last_use(made: Tokens, clock:
     assert await made.check(TokenKind.LOGIN, issued.token) is None
 
 
+async def test_a_login_that_is_used_all_the_time_is_over_after_thirty_days(made: Tokens, clock: Any) -> None:
+    issued = await made.issue(TokenKind.LOGIN, "ada", via="cli")
+    hours = 0
+    while await made.check(TokenKind.LOGIN, issued.token):
+        clock.advance(hours=6)
+        hours += 6
+        assert hours < 31 * 24
+    assert 29 * 24 < hours <= 30 * 24
+
+
 async def test_a_page_is_shown_once_however_many_ask_at_once(made: Tokens) -> None:
     issued = await made.issue(TokenKind.REVEAL, "ada", via="slack", payload="sealed text")
     answers = await asyncio.gather(*(made.spend(TokenKind.REVEAL, issued.token) for _ in range(6)))
