@@ -5,6 +5,7 @@ Source: docs.slack.dev/messaging/formatting-message-text and docs.slack.dev/refe
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,6 +13,9 @@ from workflows.policy import spell
 
 Block = dict[str, Any]
 Blocks = list[Block]
+
+_DECEIVING = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""What reorders text for its reader, overwrites it or breaks its line."""
 
 MAX_REASON = 500
 MAX_TEXT = 3000
@@ -23,10 +27,22 @@ def plain(text: str, limit: int = MAX_REASON) -> str:
 
     Escaped, no mention, link or channel can be smuggled in; back-ticks and the like only decorate.
     """
-    line = " ".join(text.split())
+    line = _one_line(text)
     if len(line) > limit:
         line = line[: limit - 1].rstrip() + "…"
     return line.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _one_line(text: str) -> str:
+    return " ".join(_DECEIVING.sub(" ", text).split())
+
+
+def visible(text: str) -> str:
+    """A statement with everything in it seen: what reorders or hides text, or only looks like a new line,
+    as its code point. A lone carriage return is a new line to PostgreSQL, and so it is here.
+    """
+    lines = text.replace("\r\n", "\n").replace("\r", "\\r\n")
+    return "".join(c if c.isprintable() or c in "\n\t" else f"\\u{ord(c):04x}" for c in lines)
 
 
 def code(text: str) -> str:
@@ -75,9 +91,9 @@ def fields(*pairs: tuple[str, str]) -> Block:
 
 def quotation(text: str) -> Block:
     """A person's text as a quotation in which nothing is mark-up: what was typed is what is seen."""
-    line = " ".join(text.split())
+    line = _one_line(text)
     line = line if len(line) <= MAX_REASON else line[: MAX_REASON - 1].rstrip() + "…"
-    quote = {"type": "rich_text_quote", "elements": [{"type": "text", "text": line}]}
+    quote = {"type": "rich_text_quote", "elements": [{"type": "text", "text": line or "…"}]}
     return {"type": "rich_text", "elements": [quote]}
 
 

@@ -6,7 +6,20 @@ The card shows the statement, because that is what is decided on, and never a va
 from __future__ import annotations
 
 from bot.cards import EVENT_TYPE, Card, Faces
-from bot.markup import Block, Blocks, actions, button, code, context, date, fields, plain, quotation, section
+from bot.markup import (
+    Block,
+    Blocks,
+    actions,
+    button,
+    code,
+    context,
+    date,
+    fields,
+    plain,
+    quotation,
+    section,
+    visible,
+)
 from workflows.model import ReviewState, StatementReview
 
 SHOWN = 2400
@@ -31,7 +44,7 @@ def _card(review: StatementReview, faces: Faces, place: str, waits: str, buttons
     if review.reason.strip():
         blocks.append(quotation(review.reason))
     if review.state is ReviewState.PENDING:
-        blocks.append(section(waits))
+        blocks.append(section(waits if fits(review) else f"{waits}\n{_elsewhere(review)}"))
         blocks.append(_foot(review, f"Waits until {date(review.lapses_at)}"))
         blocks.append(actions(f"review:{review.id}", *buttons))
     else:
@@ -42,6 +55,7 @@ def _card(review: StatementReview, faces: Faces, place: str, waits: str, buttons
 
 def statement_block(text: str) -> Block:
     """The statement as code in which nothing is mark-up, with what was cut off said."""
+    text = visible(text)
     cut = len(text) > SHOWN
     shown = text[:SHOWN] + (f"\n… and {len(text) - SHOWN:,} characters more" if cut else "")
     return {
@@ -50,6 +64,11 @@ def statement_block(text: str) -> Block:
             {"type": "rich_text_preformatted", "elements": [{"type": "text", "text": shown or " "}]}
         ],
     }
+
+
+def fits(review: StatementReview) -> bool:
+    """Whether the card shows the statement whole. What is approved is all of it, so only then it is asked."""
+    return len(visible(review.statement.text)) <= SHOWN
 
 
 def pointer(review: StatementReview) -> str:
@@ -70,6 +89,11 @@ def headline(review: StatementReview, faces: Faces) -> str:
         ReviewState.LAPSED: f"⌛ *Nobody decided in time*: {who} wanted to run this on {where}",
     }
     return lines[review.state]
+
+
+def _elsewhere(review: StatementReview) -> str:
+    show = code(f"access statements show {review.id}")
+    return f"It is too long to be shown here whole. Read it with {show}, and approve it there."
 
 
 def _touches(review: StatementReview) -> str:
@@ -115,10 +139,13 @@ def _foot(review: StatementReview, first: str) -> Block:
 
 
 def _buttons(review: StatementReview) -> Blocks:
+    deny = button("review_deny", "Deny…", pointer(review), style="danger")
+    if not fits(review):
+        return [deny]
     return [
         button("review_approve", "Approve, once", pointer(review), style="primary"),
         button("review_budget", "At most … rows", pointer(review)),
-        button("review_deny", "Deny…", pointer(review), style="danger"),
+        deny,
     ]
 
 
