@@ -18,7 +18,7 @@ from proxy.sql.lineage import Lineage
 from proxy.sql.masked import MaskSet
 from proxy.sql.parse import Parsed, parse
 from proxy.sql.reach import Reach, reach
-from proxy.sql.rules import check_rules, check_settings, literal_matters, outputs_of
+from proxy.sql.rules import check_lasting, check_rules, check_settings, literal_matters, outputs_of
 from proxy.sql.scope import Refused, Taint
 from proxy.sql.surface import OPERATOR_FIELD, Surface, surface
 from proxy.sql.tree import Message, strings, words
@@ -255,6 +255,7 @@ def _known_columns(masks: MaskSet, ref: Message) -> frozenset[str] | None:
 def _statement(parsed: Parsed, found: Surface, masks: MaskSet, settings: Settings) -> StatementVerdict:
     verdict = _named(parsed, found, masks, settings)
     check_settings(parsed, found)
+    check_lasting(parsed)
     sent = sends_rows(parsed)
     copies = copy_format(parsed.tree) if sent and settings.masks_copies else None
     if settings.searches and sent:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from pg_query import pg_query_pb2
+
 from proxy.sql import functions
 from proxy.sql.lineage import Lineage, unknown_relation
 from proxy.sql.masked import MaskSet
@@ -60,6 +62,7 @@ _ONLY = {
 
 
 _TEXT_SETTINGS = {name: _ONLY[name] for name in ("client_encoding", "standard_conforming_strings")}
+_PREPARE_TRANSACTION = pg_query_pb2.TRANS_STMT_PREPARE
 _CHANGES = frozenset({"UpdateStmt", "InsertStmt", "DeleteStmt", "MergeStmt"})
 
 
@@ -132,6 +135,14 @@ def check_settings(parsed: Parsed, found: Surface) -> None:
         for value in given if wanted is not None else ():
             if value is None or value.lower() not in (wanted or ()):
                 raise Refused(f'"{setting}" may be set to {" or ".join(sorted(wanted or ()))} only')
+
+
+def check_lasting(parsed: Parsed) -> None:
+    """A prepared transaction keeps its locks and may be committed when the session is long cut. Raises
+    Refused.
+    """
+    if parsed.kind == "transaction_stmt" and parsed.tree.kind == _PREPARE_TRANSACTION:
+        raise Refused("PREPARE TRANSACTION would outlive the session and its grant", "COMMIT or ROLLBACK.")
 
 
 def _check_calls(found: Surface, masks: MaskSet, trusted: frozenset[str]) -> None:
