@@ -10,6 +10,8 @@ from bot import texts
 from bot.desk import Moment, refusal_text, team_of
 from bot.faces import faces_of
 from bot.markup import Blocks, code, plain
+from broker.reviews import Reviews
+from broker.runs import NO_READER
 from broker.service import Service
 from broker.store import stories
 from workflows import break_glass
@@ -28,6 +30,7 @@ from workflows.grammar import (
     Request,
     Review,
     Revoke,
+    Run,
     Status,
     Target,
     TargetKind,
@@ -36,7 +39,7 @@ from workflows.grammar import (
     context_for,
     parse,
 )
-from workflows.model import GrantState, Principal, Refusal, RequestState, Story
+from workflows.model import GrantState, Principal, Refusal, RequestState, StatementReview, Story
 from workflows.policy import Emergency, Rule, decided_by
 
 WHICH = "Say which"
@@ -108,7 +111,38 @@ async def _who(moment: Moment, command: Who) -> Answer:
     return title, texts.listed(title, rows, "Nobody.")
 
 
+async def _run(moment: Moment, command: Run) -> Answer:
+    """One without its statement opens the form before it comes here (run_actions.py)."""
+    result = await submit_run(moment, command)
+    return (refusal_text(result) if isinstance(result, Refusal) else texts.submitted(result)), []
+
+
+async def submit_run(moment: Moment, command: Run) -> StatementReview | Refusal:
+    """Put one statement before its quorum."""
+    if moment.desk.runs is None:
+        return NO_READER
+    return await moment.desk.runs.submit(
+        moment.actor,
+        command.resource,
+        command.text,
+        via="slack",
+        role=command.role,
+        reason=command.reason,
+        dedupe=moment.key,
+    )
+
+
+def _about_statement(result: StatementReview | Refusal) -> Answer:
+    said = refusal_text(result) if isinstance(result, Refusal) else f"{result.id} is {result.state.value}."
+    return said, []
+
+
 async def _approve(moment: Moment, command: Approve) -> Answer:
+    if command.id.startswith("V-"):
+        reviews = Reviews(moment.service)
+        return _about_statement(
+            await reviews.approve(command.id, moment.actor, via="slack", reason=command.reason)
+        )
     result = await moment.service.approve_what_waits(
         command.id, moment.actor, via="slack", reason=command.reason, dedupe=moment.key
     )
@@ -116,6 +150,11 @@ async def _approve(moment: Moment, command: Approve) -> Answer:
 
 
 async def _deny(moment: Moment, command: Deny) -> Answer:
+    if command.id.startswith("V-"):
+        reviews = Reviews(moment.service)
+        return _about_statement(
+            await reviews.deny(command.id, moment.actor, via="slack", reason=command.reason)
+        )
     result = await moment.service.deny_what_waits(
         command.id, moment.actor, via="slack", reason=command.reason, dedupe=moment.key
     )
@@ -124,6 +163,8 @@ async def _deny(moment: Moment, command: Deny) -> Answer:
 
 async def _cancel(moment: Moment, command: Cancel) -> Answer:
     key = command.id
+    if key.startswith("V-"):
+        return _about_statement(await Reviews(moment.service).take_back(key, moment.actor, via="slack"))
     if not key:
         own = await moment.service.stories_of(moment.actor)
         pending = [s for s in own if s.request.state is RequestState.PENDING]
@@ -250,6 +291,7 @@ def _live(story: Story) -> bool:
 
 _RUN: dict[type[Command], Callable[[Moment, Any], Awaitable[Answer]]] = {
     Request: _request,
+    Run: _run,
     Approve: _approve,
     Deny: _deny,
     Cancel: _cancel,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
-from bot import forms
+from bot import forms, run_forms
 from bot.actions import SLOW, TAMPERED
 from bot.desk import Body, Desk, Moment
 from bot.markup import code
@@ -26,8 +27,55 @@ async def approve(desk: Desk, body: Body) -> None:
         await moment.refuse(result, review.id, audited=True)
 
 
+async def withdraw(desk: Desk, body: Body) -> None:
+    """Whoever submitted it takes it back."""
+    if (found := await _pressed(desk, body)) is None:
+        return
+    moment, review = found
+    result = await Reviews(desk.service).take_back(review.id, moment.actor, via="slack")
+    if isinstance(result, Refusal):
+        await moment.refuse(result, review.id, audited=True)
+
+
+async def ask_budget(desk: Desk, body: Body) -> None:
+    """Yes, for at most so many rows: how many is asked for first, of those who may."""
+    await _open(
+        desk,
+        body,
+        lambda review, pointer, channel, what: run_forms.budget_form(
+            pointer, channel, what, review.statement.estimate
+        ),
+    )
+
+
+async def budget_given(desk: Desk, body: Body) -> None:
+    """The form of a bounded yes was sent."""
+    if (found := await _sent(desk, body)) is None:
+        return
+    moment, review_id = found
+    typed = forms.read(body["view"])["budget"].strip()
+    if not typed.isdigit():
+        await moment.refuse(
+            Refusal("bad-budget", "A row budget is a whole number.", "Press again."), review_id
+        )
+        return
+    result = await Reviews(desk.service).approve(review_id, moment.actor, via="slack", row_budget=int(typed))
+    if isinstance(result, Refusal):
+        await moment.refuse(result, review_id, audited=True)
+
+
 async def ask_why(desk: Desk, body: Body) -> None:
     """Deny: the reason is asked for first, of those who may."""
+    await _open(
+        desk,
+        body,
+        lambda _review, pointer, channel, what: forms.reason_form(
+            forms.DENY_STATEMENT, pointer, channel, what
+        ),
+    )
+
+
+async def _open(desk: Desk, body: Body, form: Callable[[StatementReview, str, str, str], forms.View]) -> None:
     if (found := await _pressed(desk, body)) is None:
         return
     moment, review = found
@@ -40,7 +88,7 @@ async def ask_why(desk: Desk, body: Body) -> None:
         return
     channel = str((body.get("channel") or {}).get("id") or "")
     what = f"A {review.statement.statement_class.value} statement on {code(review.resource)} · {review.id}"
-    view = forms.reason_form(forms.DENY_STATEMENT, f"{review.id}:{review.version}", channel, what)
+    view = form(review, f"{review.id}:{review.version}", channel, what)
     try:
         await desk.client.views_open(trigger_id=body["trigger_id"], view=view)
     except TROUBLE as trouble:
@@ -50,18 +98,26 @@ async def ask_why(desk: Desk, body: Body) -> None:
 
 async def why_given(desk: Desk, body: Body) -> None:
     """The form of a denial was sent."""
+    if (found := await _sent(desk, body)) is None:
+        return
+    moment, review_id = found
+    reason = " ".join(forms.read(body["view"])["reason"].split())
+    result = await Reviews(desk.service).deny(review_id, moment.actor, via="slack", reason=reason)
+    if isinstance(result, Refusal):
+        await moment.refuse(result, review_id, audited=True)
+
+
+async def _sent(desk: Desk, body: Body) -> tuple[Moment, str] | None:
+    """Who sent a form, and the review that it is about; None where that was refused or came before."""
     pointer, _, channel = str(body["view"].get("private_metadata") or "").partition(" ")
     match = _POINTER.fullmatch(pointer)
     moment = await desk.receive(body, about=match[1] if match else "", channel=channel)
     if moment is None:
-        return
+        return None
     if match is None:
         await moment.refuse(TAMPERED)
-        return
-    reason = " ".join(forms.read(body["view"])["reason"].split())
-    result = await Reviews(desk.service).deny(match[1], moment.actor, via="slack", reason=reason)
-    if isinstance(result, Refusal):
-        await moment.refuse(result, match[1], audited=True)
+        return None
+    return moment, match[1]
 
 
 async def _pressed(desk: Desk, body: Body) -> tuple[Moment, StatementReview] | None:

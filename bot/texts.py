@@ -8,7 +8,7 @@ from bot.markup import Block, Blocks, actions, button, code, context, date, plai
 from bot.shown import Faces, begins_later, pointer
 from workflows.grammar import VERBS, Mistake
 from workflows.lines import Request
-from workflows.model import ExtensionState, GrantState, RequestState, Story
+from workflows.model import ExtensionState, GrantState, RequestState, ReviewState, StatementReview, Story
 from workflows.policy import spell
 
 _MOST = 10
@@ -46,6 +46,16 @@ def asked(story: Story, faces: Faces) -> str:
     groups = " and ".join(faces.group(quorum.group) for quorum in request.quorum)
     lapse = date(request.lapses_at)
     return f"⏳ {request.id}: asked {groups} for {what}. I write to you when they decide; it lapses {lapse}."
+
+
+def submitted(review: StatementReview) -> str:
+    """What came of a statement that was just submitted."""
+    where = f"{code(review.resource)} as {code(review.role)}"
+    if review.state is not ReviewState.PENDING:
+        return f"🔧 {review.id}: no approval is needed on {where}. I write to you what comes of it."
+    groups = " and ".join(plain(quorum.group, 80) for quorum in review.quorum)
+    lapse = date(review.lapses_at)
+    return f"⏳ {review.id}: asked {groups} to let it run on {where}. I write to you; it lapses {lapse}."
 
 
 def moved(story: Story, verb: str) -> str:

@@ -12,11 +12,22 @@ from typing import Any
 from slack_bolt.async_app import AsyncApp
 from slack_bolt.context.ack.async_ack import AsyncAck
 
-from bot import actions, asking, comments, forms, review_actions, urgent_actions, urgent_forms
+from bot import (
+    actions,
+    asking,
+    comments,
+    forms,
+    review_actions,
+    run_actions,
+    run_forms,
+    urgent_actions,
+    urgent_forms,
+)
 from bot.commands import run_line
 from bot.desk import Body, Desk, user_of
 from bot.home import publish_home
 from workflows.grammar import from_slack
+from workflows.run_lines import is_run
 
 Handler = Callable[[Desk, Body], Awaitable[None]]
 
@@ -28,6 +39,8 @@ async def _access(desk: Desk, body: Body) -> None:
         await asking.open_form(desk, body)
     elif urgent_actions.is_break_glass(line):
         await urgent_actions.open_glass(desk, body, line)
+    elif is_run(line):
+        await run_actions.run_command(desk, body, line)
     elif (moment := await desk.receive(body)) is not None:
         await run_line(moment, line)
 
@@ -111,6 +124,8 @@ ACTIONS: dict[str, Handler] = {
     "review": urgent_actions.open_review,
     "review_approve": review_actions.approve,
     "review_deny": review_actions.ask_why,
+    "review_budget": review_actions.ask_budget,
+    "review_withdraw": review_actions.withdraw,
     "mended": _mended,
     "form": _form,
     "enter": _nothing,
@@ -125,6 +140,7 @@ REASONS: dict[str, Handler] = {
     urgent_forms.LESS: urgent_actions.less_sent,
     urgent_forms.COMMENT: urgent_actions.comment_sent,
     forms.DENY_STATEMENT: review_actions.why_given,
+    run_forms.BUDGET: review_actions.budget_given,
 }
 EVENTS: dict[str, Handler] = {
     "app_home_opened": _home,
@@ -152,6 +168,9 @@ def wire(app: AsyncApp, desk: Desk) -> None:
     async def glass_sent(ack: AsyncAck, body: dict[str, Any]) -> None:
         await urgent_actions.glass_sent(desk, body, ack)
 
+    async def run_sent(ack: AsyncAck, body: dict[str, Any]) -> None:
+        await run_actions.run_sent(desk, body, ack)
+
     async def review_sent(ack: AsyncAck, body: dict[str, Any]) -> None:
         await urgent_actions.review_sent(desk, body, ack)
 
@@ -173,3 +192,4 @@ def wire(app: AsyncApp, desk: Desk) -> None:
     app.view(forms.ASK)(ask_submitted)
     app.view(urgent_forms.BREAK)(glass_sent)
     app.view(urgent_forms.REVIEW)(review_sent)
+    app.view(run_forms.RUN)(run_sent)

@@ -98,9 +98,10 @@ class Reading:
         return person.id == story.request.requester or eligible(story.request, person) or self.is_admin(actor)
 
     async def stories_of(self, actor: str, limit: int = 50) -> list[Story]:
-        """What this person asked for, newest first."""
+        """What this person asked for, newest first; not the grants that serve one submitted statement."""
         async with self.store.read() as tx:
-            return await stories.of_requester(tx, actor, limit)
+            found = await stories.of_requester(tx, actor, limit)
+        return [story for story in found if not story.request.statement]
 
     async def waiting_for(self, actor: str) -> list[Story]:
         """Pending requests that this person may decide now and has not decided yet, oldest first."""

@@ -26,9 +26,11 @@ from broker.identity.kept import Keep
 from broker.identity.oidc import OidcProvider
 from broker.identity.web import WebSessions
 from broker.keeper import Broker, create_broker
+from broker.run_worker import RunWorker
 from cli.gate_metrics import GateCollector
 from cli.gates import GateFiles, WorkerOrder, Workers, gate_files, reserve
 from cli.recordings import Shelf
+from cli.runs import GateClient, GateReader
 from cli.settings import ALL_PARTS, ServeSettings
 from proxy.authority import Authority
 from proxy.gate import Gate, GateSettings
@@ -97,6 +99,8 @@ class House:
             await self._start_broker(run / "broker.sock")
         if "proxy" in self.only:
             await self._start_gates(files, held, run)
+        if self.broker is not None:
+            await self._start_runs(self.broker, self.gate)
 
     def _gate_files(self) -> GateFiles:
         return gate_files(self.settings, SystemClock().now())
@@ -112,6 +116,7 @@ class House:
             update={"public_url": self.public_url, "gate_token": SecretStr(token)}
         )
         self.broker = await create_broker(self.settings)
+        self.broker.runs.reader = GateReader()
         self._stack.push_async_callback(self.broker.stop)
         await self._start_bot()
         app: ASGIApp = create_api(await self._parts(self.broker))
@@ -124,12 +129,25 @@ class House:
         await server.start()
         self._stack.push_async_callback(server.stop)
 
+    async def _start_runs(self, broker: Broker, gate: GateAddress) -> None:
+        """Submitted statements go through the gate as everybody's do."""
+        worker = RunWorker(broker.runs, broker.tokens, broker.outbox, GateClient(gate))
+        task = asyncio.create_task(worker.run(), name="runs")
+
+        async def stop() -> None:
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+
+        self._stack.push_async_callback(stop)
+
     async def _start_bot(self) -> None:
         assert self.broker is not None
         if "bot" not in self.only:
             return
         try:
-            self.bot = create_bot(self.broker.service, self.settings, outbox=self.broker.outbox)
+            self.bot = create_bot(
+                self.broker.service, self.settings, outbox=self.broker.outbox, runs=self.broker.runs
+            )
         except NotConfigured as error:
             if self.only != ALL_PARTS:
                 raise
@@ -152,6 +170,7 @@ class House:
             door=broker.authority,
             gate=self.gate,
             recordings=Shelf(self.settings.recordings),
+            runs=broker.runs,
             provider=self._provider(broker),
             principal_claim=self.settings.oidc_claim,
             gate_token=self.settings.gate_token.get_secret_value(),

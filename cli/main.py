@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from cli import emergency, entering, login, policy, serve, sessions, statements, trail, verbs
+from cli import emergency, entering, login, policy, run, serve, sessions, statements, trail, verbs
 from cli.say import warn
 from cli.trouble import Exit, Trouble
 
@@ -29,6 +29,7 @@ typer_app.command("break-glass", context_settings=_LOOSE)(emergency.break_glass)
 typer_app.command()(emergency.reviews)
 typer_app.add_typer(emergency.codes, name="codes")
 typer_app.command()(entering.psql)
+typer_app.command()(run.run)
 typer_app.command()(entering.token)
 typer_app.add_typer(sessions.app, name="sessions")
 typer_app.add_typer(statements.app, name="statements")

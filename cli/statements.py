@@ -7,6 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.client import Api
+from cli.run import result
 from cli.say import say_list, say_plain
 
 app = typer.Typer(help="Statements that are held at the gate.", no_args_is_help=True, rich_markup_mode=None)
@@ -27,6 +28,9 @@ def list_() -> None:
 def show(key: _Key) -> None:
     """The whole statement, what it touches, and what became of it."""
     _show(Api.mine().get(f"/api/v1/statements/{key}"))
+
+
+app.command("result")(result)
 
 
 @app.command()

@@ -6,6 +6,7 @@
     approve R-…    deny R-… because …         help [verb]
     break-glass prod-db because INC-142 …     extend [G-…|prod-db] 30m
     nudge [R-…]    claim R-…                  review R-… justified
+    run prod-db "DELETE …" because …          (approve, deny and cancel take a statement's V-… too)
 
 A line is understood or answered with a `Mistake` that carries the mended line. Parsing is total: no text
 raises. A verb plugs in by one line in `VERBS`.
@@ -40,6 +41,7 @@ from workflows.lines import (
     context_for,
 )
 from workflows.lines import Command as PlainCommand
+from workflows.run_lines import Run, is_run, read_run
 from workflows.spans import is_number, read_span
 from workflows.urgent_lines import (
     URGENT_VERBS,
@@ -52,6 +54,7 @@ from workflows.urgent_lines import (
 )
 from workflows.words import (
     MENTION,
+    REVIEW_ID,
     STORY_ID,
     Word,
     from_slack,
@@ -82,6 +85,7 @@ __all__ = [
     "Review",
     "Revoke",
     "RoleOffer",
+    "Run",
     "Status",
     "Target",
     "TargetKind",
@@ -95,7 +99,7 @@ __all__ = [
     "spell",
 ]
 
-Command = PlainCommand | Urgent
+Command = PlainCommand | Urgent | Run
 Reader = Callable[[Sequence[Word], Context], Command | Mistake]
 
 
@@ -137,6 +141,8 @@ def is_plain_name(name: str) -> bool:
 
 
 def _parse(line: str, context: Context) -> Command | Mistake:
+    if is_run(line):
+        return read_run(line, context)
     line = tidy(line)
     if len(line) > MAX_LINE:
         return Mistake(f"A line has at most {MAX_LINE} characters; yours has {len(line)}.")
@@ -225,7 +231,7 @@ def _revoke(words: Sequence[Word], context: Context) -> Command | Mistake:
 def _cancel(words: Sequence[Word], _: Context) -> Command | Mistake:
     if not words:
         return Cancel()
-    found = _story_id(words[0])
+    found = _matter_id(words[0])
     if found is None:
         return Mistake(f"“{words[0].text[:80]}” is no id; say cancel R-…, or cancel alone.", Cancel().line())
     return Cancel(found) if len(words) == 1 else Mistake("cancel takes one id.", Cancel(found).line())
@@ -239,14 +245,14 @@ def _why(words: Sequence[Word], _: Context) -> Command | Mistake:
 
 
 def _approve(words: Sequence[Word], _: Context) -> Command | Mistake:
-    found = _story_id(words[0]) if words else None
+    found = _matter_id(words[0]) if words else None
     if found is None:
         return Mistake("Approve what? Say approve R-…; status lists what waits for you.", Status().line())
     return Approve(found, _reason(words[1:]))
 
 
 def _deny(words: Sequence[Word], _: Context) -> Command | Mistake:
-    found = _story_id(words[0]) if words else None
+    found = _matter_id(words[0]) if words else None
     if found is None:
         return Mistake("Deny what? Say deny R-… because …; status lists what waits.", Status().line())
     return Deny(found, _reason(words[1:]))
@@ -255,6 +261,12 @@ def _deny(words: Sequence[Word], _: Context) -> Command | Mistake:
 def _story_id(word: Word) -> str | None:
     text = word.text
     return text.upper() if not word.quoted and STORY_ID.fullmatch(text) else None
+
+
+def _matter_id(word: Word) -> str | None:
+    """A request's, a grant's or a statement's id."""
+    found = None if word.quoted else REVIEW_ID.fullmatch(word.text)
+    return word.text.upper() if found else _story_id(word)
 
 
 def _reason(words: Sequence[Word]) -> str:
@@ -296,15 +308,20 @@ VERBS: dict[str, Verb] = {
         "Ask for access.",
         ("req", "ask"),
     ),
+    "run": Verb(
+        lambda words, context: read_run(f"run {words[0].rest}" if words else "run", context),
+        'run RESOURCE [as ROLE] "SQL" [because …]',
+        "Have one statement run, once those who must have agreed.",
+    ),
     "status": Verb(
         _status, "status", "What you have, what you asked, and what waits for you.", ("list", "my")
     ),
     "who": Verb(_who, "who RESOURCE", "Who has access now, and until when."),
     "release": Verb(_release, "release [G-… | RESOURCE]", "Give your access back early.", ("done",)),
     "revoke": Verb(_revoke, "revoke G-… | RESOURCE | @person [because …]", "End somebody's access now."),
-    "approve": Verb(_approve, "approve R-…", "Say yes to a request."),
-    "deny": Verb(_deny, "deny R-… because …", "Say no to a request."),
-    "cancel": Verb(_cancel, "cancel [R-…]", "Take your request back."),
+    "approve": Verb(_approve, "approve R-… | V-…", "Say yes to a request or a statement."),
+    "deny": Verb(_deny, "deny R-… | V-… because …", "Say no to a request or a statement."),
+    "cancel": Verb(_cancel, "cancel [R-… | V-…]", "Take your request or statement back."),
     "why": Verb(_why, "why R-…", "Why a request is as it is, rule by rule."),
     **{name: Verb(*verb) for name, verb in URGENT_VERBS.items()},
     "help": Verb(_help, "help [verb]", "This.", ("?", "--help", "-h")),

@@ -356,9 +356,9 @@ class Statement:
 class StatementReview:
     """A held or submitted statement that awaits a decision, under `rule` of the terms of `grant_id`.
 
-    One that was `submitted`, in chat or by command, has neither `grant_id` nor `session_id` until it runs. `transaction` tells
-    what it stands in, for the approver. `row_budget` is how many rows it may affect; more, and it is rolled
-    back.
+    One that was `submitted`, in chat or by command, has neither `grant_id` nor `session_id` until it runs.
+    `transaction` tells what it stands in, for the approver. `row_budget` is how many rows it may affect;
+    more, and it is rolled back.
     """
 
     id: str

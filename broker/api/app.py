@@ -7,11 +7,24 @@ from typing import Any
 from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
-from broker.api import gate, health, lines, login, problems, reading, requests, statements, tokens, urgent
+from broker.api import (
+    gate,
+    health,
+    lines,
+    login,
+    problems,
+    reading,
+    requests,
+    runs,
+    statements,
+    tokens,
+    urgent,
+)
 from broker.api.auth import only_known_query
 from broker.api.parts import Parts
 from broker.api.shield import BodyLimit, SecurityHeaders
 from broker.console import routes as console
+from broker.console import statements as statement_pages
 
 VERSION = "1"
 
@@ -40,9 +53,9 @@ def _bare() -> FastAPI:
         openapi_url="/api/v1/openapi.json",
         generate_unique_id_function=_name,
     )
-    for module in (lines, urgent, requests, statements, reading, tokens):
+    for module in (lines, urgent, requests, statements, runs, reading, tokens):
         app.include_router(module.router, dependencies=[Depends(only_known_query)])
-    for module in (login, health, gate, console):
+    for module in (login, health, gate, console, statement_pages):
         app.include_router(module.router)
     problems.install(app)
     app.add_exception_handler(console.LoginFirst, console.login_first)

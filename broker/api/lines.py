@@ -13,9 +13,11 @@ from broker.api.auth import Once, P, Person
 from broker.api.models import LineIn, LineOut, StoryOut
 from broker.api.parts import Parts
 from broker.api.problems import documented, refused
+from broker.reviews import Reviews
+from broker.runs import NO_READER
 from broker.service import Via
 from workflows import grammar
-from workflows.model import Principal, Refusal, RequestState, Story
+from workflows.model import Principal, Refusal, RequestState, StatementReview, Story
 
 router = APIRouter(prefix="/api/v1", tags=["lines"], responses=documented(400, 401, 403, 404, 409, 422))
 
@@ -67,19 +69,44 @@ class Lines:
         story = await self._service.submit(self._me.id, it.wish, via=self._via, dedupe=self._once)
         return self._about("request", story)
 
+    async def _run(self, it: grammar.Run) -> LineOut:
+        if self._parts.runs is None:
+            raise refused(NO_READER)
+        made = await self._parts.runs.submit(
+            self._me.id,
+            it.resource,
+            it.text,
+            via=self._via,
+            role=it.role,
+            reason=it.reason,
+            dedupe=self._once,
+        )
+        return self._about_statement("run", made)
+
     async def _approve(self, it: grammar.Approve) -> LineOut:
+        if it.id.startswith("V-"):
+            reviews = Reviews(self._service)
+            found = await reviews.approve(it.id, self._me.id, via=self._via, reason=it.reason)
+            return self._about_statement("approve", found)
         story = await self._service.approve_what_waits(
             it.id, self._me.id, via=self._via, reason=it.reason, dedupe=self._once
         )
         return self._about("approve", story)
 
     async def _deny(self, it: grammar.Deny) -> LineOut:
+        if it.id.startswith("V-"):
+            reviews = Reviews(self._service)
+            found = await reviews.deny(it.id, self._me.id, via=self._via, reason=it.reason)
+            return self._about_statement("deny", found)
         story = await self._service.deny_what_waits(
             it.id, self._me.id, via=self._via, reason=it.reason, dedupe=self._once
         )
         return self._about("deny", story)
 
     async def _cancel(self, it: grammar.Cancel) -> LineOut:
+        if it.id.startswith("V-"):
+            found = await Reviews(self._service).take_back(it.id, self._me.id, via=self._via)
+            return self._about_statement("cancel", found)
         key = it.id or await self._waiting("cancel")
         return self._about(
             "cancel", await self._service.cancel(key, self._me.id, via=self._via, dedupe=self._once)
@@ -233,6 +260,11 @@ class Lines:
         if isinstance(outcome, Refusal):
             raise refused(outcome)
         return self._answer(verb, self._line(outcome), [outcome])
+
+    def _about_statement(self, verb: str, found: StatementReview | Refusal) -> LineOut:
+        if isinstance(found, Refusal):
+            raise refused(found)
+        return self._answer(verb, f"{found.id} is {found.state.value}.", [])
 
     def _line(self, story: Story) -> str:
         return told.headline(story, self._parts.clock.now())

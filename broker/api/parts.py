@@ -11,6 +11,7 @@ from broker.identity.kept import Keep
 from broker.identity.oidc import OidcProvider
 from broker.identity.tokens import Tokens
 from broker.identity.web import WebSessions
+from broker.runs import Runs
 from broker.service import Service
 from workflows.gate import (
     Admission,
@@ -95,6 +96,7 @@ class Parts:
     door: GateDoor
     gate: GateAddress
     recordings: Recordings
+    runs: Runs | None = None
     provider: OidcProvider | None = None
     principal_claim: str = "email"
     gate_token: str = field(default="", repr=False)

@@ -42,6 +42,7 @@ _STATUS = {
     "no-such-resource": 404,
     "no-such-role": 404,
     "no-such-recording": 404,
+    "no-result": 404,
     "no-grant": 404,
     "own-request": 403,
     "not-an-approver": 403,

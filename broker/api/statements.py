@@ -9,7 +9,7 @@ from fastapi import APIRouter, Path
 from pydantic import BaseModel, BeforeValidator, Field
 
 from broker.api.auth import P, Person
-from broker.api.models import ApprovalOut, DecisionIn, QuorumOut, whole
+from broker.api.models import ApprovalOut, DecisionIn, EmptyIn, QuorumOut, whole
 from broker.api.problems import documented, refused
 from broker.reviews import Reviews
 from workflows.model import Refusal, StatementReview
@@ -55,6 +55,7 @@ class HeldOut(BaseModel):
     closed_by: str
     close_reason: str
     outcome: str
+    submitted: bool
 
     @classmethod
     def of(cls, it: StatementReview) -> HeldOut:
@@ -85,6 +86,7 @@ class HeldOut(BaseModel):
             closed_by=it.closed_by,
             close_reason=it.close_reason,
             outcome=it.outcome,
+            submitted=it.submitted,
         )
 
 
@@ -120,3 +122,9 @@ async def approve_statement(key: Key, said: YesIn, person: Person, parts: P) -> 
 async def deny_statement(key: Key, said: DecisionIn, person: Person, parts: P) -> HeldOut:
     """Say no."""
     return told(await Reviews(parts.service).deny(key, person.id, via="api", reason=said.reason))
+
+
+@router.post("/{key}/withdraw")
+async def withdraw_statement(key: Key, _said: EmptyIn, person: Person, parts: P) -> HeldOut:
+    """Take back what one submitted oneself; what is held in a session is cancelled there."""
+    return told(await Reviews(parts.service).take_back(key, person.id, via="api"))

@@ -66,7 +66,7 @@ async def test_the_card_shows_what_is_decided_on_and_a_press_lets_it_run_once(wo
     told = text_of(card)
     for words in ("wants to run this", TEXT, "public.orders", "exactly 3", "deletes-are-held", "0 of 1"):
         assert words in told
-    assert world.grace.buttons(card) == ["Approve, once", "Deny…"]
+    assert world.grace.buttons(card) == ["Approve, once", "At most … rows", "Deny…"]
     await world.grace.clicks(card, "review_approve")
     card = await world.grace.sees_change(card, "may run this once")
     assert world.grace.buttons(card) == []
