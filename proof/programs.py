@@ -53,7 +53,7 @@ def pgbench(library: Library | None, house: House, way: Way, folder: Path) -> Ou
         "\\set id random(1, 200000)\n\\startpipeline\nBEGIN;\n"
         "SELECT abalance FROM pgbench_accounts WHERE aid = :id;\n"
         "UPDATE pgbench_accounts SET abalance = abalance + 1 WHERE aid = :id;\nEND;\n\\endpipeline\n"
-        "SELECT count(*) AS n FROM pgbench_branches \\gset\n\\if :n > 0\nSELECT :n \\; SELECT 2;\n\\endif\n"
+        "SELECT count(*) AS n FROM pgbench_branches \\gset\n\\if :n > 0\nSELECT :n;\n\\endif\n"
     )
     scripts = {it: [f"-b{it}"] for it in ("tpcb-like", "simple-update", "select-only")}
     scripts["pipeline"] = ["-f", str(pipeline)]

@@ -1,4 +1,4 @@
-"""`/access run`: one statement, put before its quorum in Slack, run through the gate under a grant of its own."""
+"""`/access run`: one statement, put before its quorum in Slack, run at the gate under a grant of its own."""
 
 from __future__ import annotations
 
