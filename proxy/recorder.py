@@ -12,17 +12,22 @@ import os
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import NamedTuple, Protocol
 
 import msgspec
 
 from proxy import recording
+from proxy.journal import Journal, Piece, recover, sync_directory, write_all
 from proxy.recording import GENESIS, Footer, Header, Statement
 
 TEXT_LIMIT = 64 * 1024
 """Bytes of a statement that are kept; of a longer one the hash of the whole is kept beside its beginning."""
+
+JOURNAL_LIMIT = 32 << 20
+"""Bytes after which the files are synced and the journal begins anew."""
 
 _encode = msgspec.json.Encoder().encode
 _encode_into = msgspec.json.Encoder().encode_into
@@ -47,6 +52,7 @@ class Track:
         self._failed = failed
         self._pending = bytearray()
         self._numbered = 0
+        self._entries, self._seal = file.progress
         self._handed = 0
         self._footer = False
         self._ended: asyncio.Future[None] | None = None
@@ -78,12 +84,15 @@ class Track:
             self._recorder.note(self)
 
     def hand_over(self) -> Block:
-        """What has come since the last time."""
-        block = Block(self, self._file, self._pending, self._footer)
-        self._handed += len(self._pending)
+        """What has come since the last time, sealed."""
+        lines = self._pending
         self._pending = bytearray()
         self._queued = False
-        return block
+        self._seal, line = recording.seal(self._seal, lines)
+        self._entries += lines.count(b"\n")
+        lines += line
+        self._handed += len(lines)
+        return Block(self, self._file, bytes(lines), (self._entries, self._seal), self._footer)
 
     def fail(self, why: str) -> None:
         """Give up this recording and have its session cut, once."""
@@ -106,41 +115,53 @@ class Track:
 
 
 class Block(NamedTuple):
-    """What the event loop hands to the thread: whole lines of a track's. `last`: the footer is among them."""
+    """What the event loop hands to the thread: whole sealed lines of a track's, and how far the recording is
+    with them. `last`: the footer is among them.
+    """
 
     track: Track
     file: RecordingFile
-    lines: bytearray
+    data: bytes
+    progress: tuple[int, str]
     last: bool
 
 
 class RecordingFile:
-    """The file of a track; only the thread writes it."""
+    """The file of a track; only the thread writes it. What it took is in the journal until it is synced."""
 
-    def __init__(self, descriptor: int) -> None:
+    def __init__(self, session: str, descriptor: int) -> None:
+        self._session = session
         self._descriptor = descriptor
-        self._seal = GENESIS
-        self._entries = 0
-        self.progress = (0, GENESIS)
+        self._size = 0
+        self._unwritten = bytearray()
+        self._reached = (0, GENESIS)
+        self.progress = self._reached
+        """Entries in the file, and the seal behind the last one."""
         self.taken = 0
-        """Bytes of lines that were taken from the track."""
+        """Bytes that were taken from the track."""
         self.error = ""
 
-    def write(self, lines: bytes | bytearray) -> None:
-        """Write whole lines and their seal, to be synced. Raises OSError."""
-        self.taken += len(lines)
-        self._seal, line = recording.seal(self._seal, lines)
-        self._entries += lines.count(b"\n")
-        view = memoryview(lines + line)
-        while view:
-            view = view[os.write(self._descriptor, view) :]
+    def take(self, data: bytes, progress: tuple[int, str]) -> Piece:
+        """Keep `data` to be written, and say what the journal has to hold of it."""
+        piece = Piece(self._session, self._size + len(self._unwritten), data)
+        self._unwritten += data
+        self.taken += len(data)
+        self._reached = progress
+        return piece
 
-    def sync(self) -> None:
-        """Have what was written on disk. Raises OSError, also when the file is not there any more."""
-        os.fdatasync(self._descriptor)
+    def write(self) -> None:
+        """Write what was taken. Raises OSError, also when the file is not there any more."""
+        if self._unwritten:
+            write_all(self._descriptor, bytes(self._unwritten))
+            self._size += len(self._unwritten)
+            self._unwritten.clear()
         if os.fstat(self._descriptor).st_nlink == 0:
             raise FileNotFoundError("it was removed")
-        self.progress = (self._entries, self._seal)
+        self.progress = self._reached
+
+    def sync(self) -> None:
+        """Have what was written on disk. Raises OSError."""
+        os.fdatasync(self._descriptor)
 
     def close(self) -> None:
         if self._descriptor >= 0:
@@ -151,15 +172,23 @@ class RecordingFile:
 class Recorder:
     """The thread that writes every session's recording of this process.
 
-    `interval` and `patience` are seconds: how often it writes, and how long the disk may be silent while
-    something is pending. `backlog` is the bytes a session may be ahead of the disk.
+    Times are seconds: after `interval` what was appended is on disk, in the journal; after `filing` it is in
+    the session's own file; for `patience` the disk may be silent while something is pending. `backlog` is the
+    bytes a session may be ahead of the disk.
     """
 
     def __init__(
-        self, directory: Path, *, interval: float = 0.05, patience: float = 2.0, backlog: int = 64 << 20
+        self,
+        directory: Path,
+        *,
+        interval: float = 0.05,
+        filing: float = 1.0,
+        patience: float = 2.0,
+        backlog: int = 64 << 20,
     ) -> None:
         self._directory = directory
         self._interval = interval
+        self._filing = filing
         self._patience = patience
         self.backlog = backlog
         self._dirty: list[Track] = []
@@ -169,10 +198,17 @@ class Recorder:
         self._thread: threading.Thread | None = None
         self._beat = time.monotonic()
         self._busy = False
+        self._journal: Journal
+        # The thread's: files that the journal is ahead of, and those that it holds something of.
+        self._unwritten: dict[RecordingFile, Track] = {}
+        self._unsynced: dict[RecordingFile, Track] = {}
+        self._written = time.monotonic()
 
     def start(self) -> None:
-        """Begin writing. Raises OSError when the directory cannot be made."""
+        """Begin writing, after what a crash left behind was put right. Raises OSError when that cannot be."""
         self._directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+        recover(self._directory)
+        self._journal = Journal(self._directory)
         self._loop = asyncio.get_running_loop()
         self._thread = threading.Thread(target=self._run, name="recorder", daemon=True)
         self._thread.start()
@@ -229,11 +265,13 @@ class Recorder:
     def _create(self, header: Header, failed: Callable[[str], None]) -> Track:
         path = self.path(header.session)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
-        file = RecordingFile(descriptor)
+        file = RecordingFile(header.session, descriptor)
         try:
-            file.write(_encode(header) + b"\n")
+            head, line = recording.seal(GENESIS, first := _encode(header) + b"\n")
+            file.take(first + line, (1, head))
+            file.write()
             file.sync()
-            _sync_directory(self._directory)
+            sync_directory(self._directory)
         except OSError:
             file.close()
             raise
@@ -243,41 +281,84 @@ class Recorder:
     # --- in the thread from here on
 
     def _run(self) -> None:
-        while (blocks := self._blocks.get()) is not None:
+        while (blocks := self._next()) is not None:
             self._beat = time.monotonic()
             self._busy = True
-            # All are written before the first is synced: the file system then commits them together.
+            self._keep([block for block in blocks if not block.file.error])
+            if self._journal.size > JOURNAL_LIMIT:
+                self._begin_anew()
+            elif time.monotonic() - self._written > self._filing:
+                self._write_files()
             for block in blocks:
-                self._do(block, lambda block: block.file.write(block.lines))
-            for block in blocks:
-                self._do(block, lambda block: block.file.sync())
                 if block.last:
-                    block.file.close()
-                    self.call(block.track.ended)
+                    self._finish(block)
             self._busy = False
+        self._begin_anew()
+        with suppress(OSError):
+            self._journal.close()
 
-    def _do(self, block: Block, work: Callable[[Block], None]) -> None:
+    def _next(self) -> list[Block] | None:
+        """What there is to take in: nothing when only files have to be written, None at the end."""
+        try:
+            return self._blocks.get(timeout=self._filing if self._unwritten else None)
+        except Empty:
+            return []
+
+    def _keep(self, blocks: list[Block]) -> None:
+        """Have the blocks on disk, in the journal. One that cannot be ends its recording."""
+        if not blocks:
+            return
+        new = {block.file: block.track for block in blocks}
+        self._unwritten |= new
+        self._unsynced |= new
+        try:
+            self._journal.append([block.file.take(block.data, block.progress) for block in blocks])
+        except OSError as error:
+            for file, track in new.items():
+                self._failed(file, track, error)
+
+    def _write_files(self) -> None:
+        """Bring what is in the journal into the files it belongs to."""
+        self._written = time.monotonic()
+        for file, track in self._unwritten.items():
+            self._do(file, track, file.write)
+        self._unwritten.clear()
+
+    def _begin_anew(self) -> None:
+        """Sync the files, and empty the journal."""
+        self._write_files()
+        for file, track in self._unsynced.items():
+            self._do(file, track, file.sync)
+        self._unsynced.clear()
+        with suppress(OSError):  # it stays long, and is tried again
+            self._journal.clear()
+
+    def _finish(self, block: Block) -> None:
+        file, track = block.file, block.track
+        self._unwritten.pop(file, None)
+        self._unsynced.pop(file, None)
+        self._do(file, track, file.write)
+        self._do(file, track, file.sync)
+        file.close()
+        self.call(track.ended)
+
+    def _do(self, file: RecordingFile, track: Track, work: Callable[[], None]) -> None:
         self._beat = time.monotonic()
-        if block.file.error:
+        if file.error:
             return
         try:
-            work(block)
+            work()
         except OSError as error:
-            block.file.error = f"the recording cannot be written ({error.strerror or error})"
-            self.call(block.track.fail, block.file.error)
+            self._failed(file, track, error)
+
+    def _failed(self, file: RecordingFile, track: Track, error: OSError) -> None:
+        file.error = f"the recording cannot be written ({error.strerror or error})"
+        self.call(track.fail, file.error)
 
     def call(self, function: Callable[..., object], *arguments: object) -> None:
         """Run on the event loop, soon; from any thread."""
         if self._loop is not None and not self._loop.is_closed():
             self._loop.call_soon_threadsafe(function, *arguments)
-
-
-def _sync_directory(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def kept_text(text: bytes) -> tuple[str, str, int]:

@@ -12,6 +12,8 @@ BODY_LIMIT = 64 * 1024
 GATE_BODY_LIMIT = 8 * 1024 * 1024
 """A gate renews all its sessions in one question."""
 CHAT_BODY_LIMIT = 1024 * 1024
+RUN_BODY_LIMIT = 1024 * 1024
+"""The longest statement that may be submitted, with every character escaped."""
 
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'self'; "
@@ -93,4 +95,6 @@ async def _read(receive: Receive, limit: int) -> bytes | None:
 def _limit(path: str) -> int:
     if path.startswith("/gate/"):
         return GATE_BODY_LIMIT
+    if path == "/api/v1/runs":
+        return RUN_BODY_LIMIT
     return BODY_LIMIT if path.startswith(("/api/", "/auth/", "/enter/", "/device")) else CHAT_BODY_LIMIT

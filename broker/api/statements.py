@@ -15,7 +15,7 @@ from broker.reviews import Reviews
 from workflows.model import Refusal, StatementReview
 
 router = APIRouter(
-    prefix="/api/v1/statements", tags=["statements"], responses=documented(401, 403, 404, 409, 422)
+    prefix="/api/v1/statements", tags=["statements"], responses=documented(400, 401, 403, 404, 409, 422)
 )
 
 Key = Annotated[str, Path(pattern=r"^V-[0-9A-Z]{4,26}$", description="The id of a held statement (V-…).")]

@@ -22,7 +22,7 @@ HEADER = Header(
 
 @pytest.fixture
 async def recorder(tmp_path: Path) -> AsyncIterator[Recorder]:
-    it = Recorder(tmp_path / "recordings", interval=0.005, patience=0.3)
+    it = Recorder(tmp_path / "recordings", interval=0.005, filing=0.01, patience=0.3)
     it.start()
     yield it
     it.stop()
