@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from proxy.authority import ReviewDecided
 from proxy.postgres import codec, estimate
 from proxy.postgres.commits import Commits
+from proxy.postgres.flushed import FlushedAnswer
 from proxy.postgres.holding import Held, Measure, PlanFailed, Review, Words, span
 from proxy.postgres.parameters import shown
 from proxy.postgres.reading import Ruled
@@ -129,10 +130,12 @@ class Approvals:
     def drop(self) -> None:
         """What was held has become another thing to the reader: its run is spent, and it does not run."""
         held, self.held = self.held, None
-        if held is not None and held.over:
-            self._finished(held.review, "not run: the catalog changed meanwhile")
-        elif held is not None:
+        if held is None:
+            return
+        if not held.over:
             held.abandon("the catalog changed meanwhile")
+        elif held.run is not None:
+            self._finished(held.review, "not run: the catalog changed meanwhile")
 
     def _will_fail(self, verdict: Ruled) -> bool:
         """In a failed transaction one statement that does not end it is refused by the target itself."""
@@ -175,7 +178,7 @@ class Approvals:
 
     async def _measure_bound(self, words: Words, verdict: Ruled) -> tuple[int | None, bool]:
         """The planner's guess amid a client's pipeline. A plan that fails would fail for the client, too."""
-        answer = estimate.FlushedAnswer()
+        answer = FlushedAnswer(self._pipeline.status)
         await self.ask(estimate.explain_messages(words.text, words.types, words.values), answer)
         if answer.error:
             fields = codec.read_report(answer.error)
@@ -189,8 +192,6 @@ class Approvals:
         self._session.expect(answer, lambda _: _resolve(done))
         self._session.target.greeter.write(question)
         await asyncio.shield(done)
-        if isinstance(answer, estimate.FlushedAnswer):
-            answer.status = self._pipeline.status
         self._pipeline.status = answer.status
         return answer
 

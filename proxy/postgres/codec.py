@@ -151,9 +151,12 @@ def negotiate_version(asked: int, unknown: Sequence[str]) -> bytes:
 # --- errors and notices ----------------------------------------------------------------------------------
 
 
-def error(severity: str, code: str, text: str, *, detail: str = "", hint: str = "") -> bytes:
+def error(
+    severity: str, code: str, text: str, *, detail: str = "", hint: str = "", position: int = 0
+) -> bytes:
     """An ErrorResponse. `code` is the SQLSTATE; NUL bytes, which the wire cannot carry, are dropped."""
     fields = {b"S": severity, b"V": severity, b"C": code, b"M": text, b"D": detail, b"H": hint}
+    fields[b"P"] = str(position) if position else ""
     return report(b"E", {key: value.replace("\0", "").encode() for key, value in fields.items() if value})
 
 

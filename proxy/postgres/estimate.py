@@ -10,12 +10,11 @@ import json
 import struct
 from typing import Any
 
-from proxy.postgres import codec
+from proxy.postgres import codec, flushed
 from proxy.postgres.target import Answer
 
 _PATIENCE = 2000
 """Milliseconds that the target may take for a question of the gate's own."""
-_NAME = b"portcullis_estimate"
 _CHANGES = frozenset({"insert_stmt", "update_stmt", "delete_stmt", "merge_stmt"})
 _PLANNED = _CHANGES | {"select_stmt", "create_table_as_stmt"}
 _OPEN = ord("T")
@@ -58,38 +57,12 @@ def undo_query(status: int) -> bytes:
 def explain_messages(text: bytes, types: bytes, values: bytes) -> bytes:
     """The same question as Parse, Bind, Execute, Close and Flush, with the client's own values."""
     query = b"EXPLAIN (FORMAT JSON) " + text
-    return b"".join(
-        (
-            codec.message(b"P", _NAME + b"\0" + query + b"\0" + (types or b"\0\0")),
-            codec.message(b"B", _NAME + b"\0" + _NAME + b"\0" + _without_result_formats(values)),
-            codec.message(b"E", _NAME + b"\0" + b"\0\0\0\0"),
-            codec.message(b"C", b"P" + _NAME + b"\0"),
-            codec.message(b"C", b"S" + _NAME + b"\0"),
-            codec.message(b"H"),
-        )
-    )
+    return flushed.question(query, types or b"\0\0", _without_result_formats(values)) + flushed.END
 
 
 def _without_result_formats(values: bytes) -> bytes:
     it = codec.read_bind(b"\0\0" + values)
     return codec.bind(codec.Bind(b"", b"", it.formats, it.values, ()))[7:]
-
-
-class FlushedAnswer(Answer):
-    """The answer to `explain_messages`: over at the second CloseComplete, or at an error."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.error = b""
-        self._closed = 0
-
-    def take(self, kind: bytes, body: bytes) -> bool:
-        if kind == b"D" and not self._results:
-            self._results.append([])
-        if kind == b"E":
-            self.error = body
-        self._closed += kind == b"3"
-        return super().take(kind, body) or self._closed == 2 or kind == b"E"
 
 
 def planned_rows(answer: Answer) -> int | None:

@@ -18,6 +18,7 @@ from proxy.postgres.pipeline import BindStep, ExecuteStep, Execution, ParseStep,
 from proxy.postgres.poison import POISON_PARSE, POISON_QUERY
 from proxy.postgres.reading import NO_LIMITS, Ruled, scrub
 from proxy.sql.guard import Verdict
+from proxy.sql.guardrails import no_such_statement
 from proxy.sql.tree import words
 from workflows.model import StatementClass
 
@@ -290,14 +291,8 @@ def _runs_freely(verdict: Verdict) -> bool:
 
 
 def _no_such_statement(name: bytes) -> Verdict:
-    said = name.decode("utf-8", "replace")
-    return Verdict(
-        "refuse",
-        StatementClass.UNKNOWN,
-        reason=f'prepared statement "{said}" does not exist, as far as the gate knows',
-        hint="Prepare it again, by itself.",
-        sqlstate="26000",
-    )
+    said = no_such_statement(name.decode("utf-8", "replace"))
+    return Verdict("refuse", StatementClass.UNKNOWN, reason=said, sqlstate="26000")
 
 
 def _cannot_be_limited(verdict: Verdict, *, bound: bool = False) -> str:

@@ -10,6 +10,7 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 from proxy.authority import Upstream
+from proxy.postgres import flushed
 from proxy.postgres.target import Rows, Target
 from proxy.sql import catalog_queries
 from proxy.sql.catalog import Catalog
@@ -63,10 +64,37 @@ def stamp_query(in_transaction: bool) -> str:
     return before + STAMP + after
 
 
+_TEXTS = (STAMP, *_QUERIES)
+# The client's own settings are back when the gate's questions are through, or with the transaction.
+_SET = (
+    "SELECT pg_catalog.set_config('portcullis.path', pg_catalog.current_setting('search_path'), true), "
+    "pg_catalog.set_config('portcullis.time', pg_catalog.current_setting('statement_timeout'), true)",
+    "SELECT pg_catalog.set_config('search_path', '', true), "
+    "pg_catalog.set_config('statement_timeout', '0', true)",
+)
+_BACK = (
+    "SELECT pg_catalog.set_config('search_path', pg_catalog.current_setting('portcullis.path'), true), "
+    "pg_catalog.set_config('statement_timeout', pg_catalog.current_setting('portcullis.time'), true)",
+)
+
+
+def pipelined(*, full: bool) -> tuple[bytes, int]:
+    """The same question amid a client's pipeline: its messages, and of how many statements they are. The
+    rows that are asked for come behind len(_SET) others, and ahead of len(_BACK).
+    """
+    texts = (*_SET, *(_TEXTS if full else _TEXTS[:1]), *_BACK)
+    return b"".join(flushed.question(text.strip().encode()) for text in texts) + flushed.END, len(texts)
+
+
+def of_pipelined(results: list[Rows]) -> list[Rows]:
+    """The results of the questions themselves."""
+    return results[len(_SET) : -len(_BACK)]
+
+
 def full_query(in_transaction: bool) -> str:
     """The text that asks for the stamp and the whole catalog."""
     before, after = _INSIDE if in_transaction else _ALONE
-    return before + "; ".join(query.strip() for query in (STAMP, *_QUERIES)) + after
+    return before + "; ".join(query.strip() for query in _TEXTS) + after
 
 
 @dataclass(frozen=True, slots=True)

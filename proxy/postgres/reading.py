@@ -26,13 +26,10 @@ NO_FUNCTION_CALL = Verdict(
     sqlstate="42501",
 )
 
-CATALOG_MOVED = Verdict(
-    "refuse",
-    StatementClass.UNKNOWN,
-    reason="an earlier statement of this pipeline changes the catalog, which the gate has to read first",
-    hint="Send a Sync behind a statement that creates, alters or drops something.",
-    sqlstate="42501",
+CANCELLED = Verdict(
+    "refuse", StatementClass.UNKNOWN, reason="canceling statement due to user request", sqlstate="57014"
 )
+"""PostgreSQL's own words."""
 
 CHECK_EVERY = 5.0
 """Seconds after which a changed catalog is noticed, when it was changed by somebody else."""
@@ -140,8 +137,10 @@ class Reading:
         if named:  # EXECUTE does what its statement does
             verdict = replace(verdict, statement_class=worst_class(verdict, where))
         match judge(verdict, self._terms.guardrails, where):
-            case Refuse(_, message, hint):
-                return _ruled(verdict, action="refuse", reason=message, hint=hint, named=named)
+            case Refuse(_, message, hint, sqlstate):
+                return _ruled(
+                    verdict, action="refuse", reason=message, hint=hint, sqlstate=sqlstate, named=named
+                )
             case Hold() as hold:
                 return _ruled(verdict, action="hold", hold=hold, limits=hold.limits, named=named)
             case Allow(limits) if self._terms.hold_all is not None:
@@ -216,10 +215,7 @@ class Reading:
 
 
 def _ruled(verdict: Verdict, **changes: object) -> Ruled:
-    known = {field.name: getattr(verdict, field.name) for field in fields(verdict)}
-    if changes.get("action") == "refuse":
-        known["sqlstate"] = "42501"
-    return Ruled(**(known | changes))
+    return Ruled(**({field.name: getattr(verdict, field.name) for field in fields(verdict)} | changes))
 
 
 def scrub(fields: dict[bytes, bytes]) -> dict[bytes, bytes]:

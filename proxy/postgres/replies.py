@@ -246,7 +246,7 @@ class Replies:
         step.outcome = "refused"
         step.sqlstate = state.encode()
         step.message = verdict.reason.encode()
-        return codec.error("ERROR", state, verdict.reason, hint=verdict.hint)
+        return codec.error("ERROR", state, verdict.reason, hint=verdict.hint, position=verdict.position)
 
     def _scrubs(self, step: Step) -> bool:
         """Whether errors and notices of `step` may hold masked values. In doubt they may."""

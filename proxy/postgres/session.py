@@ -11,10 +11,20 @@ from proxy.postgres import codec
 from proxy.postgres.approvals import Approvals, Wait
 from proxy.postgres.auth import LoginError, fatal, known_encoding
 from proxy.postgres.client_end import ClientEnd
+from proxy.postgres.estimate import undo_query
+from proxy.postgres.flushed import FlushedAnswer
 from proxy.postgres.limits import EndStep
-from proxy.postgres.picture import Picture, full_query, read_picture, read_stamp, stamp_query
+from proxy.postgres.picture import (
+    Picture,
+    full_query,
+    of_pipelined,
+    pipelined,
+    read_picture,
+    read_stamp,
+    stamp_query,
+)
 from proxy.postgres.pipeline import Execution, ParseStep, Pipeline
-from proxy.postgres.reading import CATALOG_MOVED, CHECK_EVERY, Reading
+from proxy.postgres.reading import CANCELLED, CHECK_EVERY, Reading
 from proxy.postgres.target import Answer, Target, cancel
 from proxy.postgres.target_end import TargetEnd
 from proxy.postgres.wire import Greeter
@@ -27,6 +37,7 @@ if TYPE_CHECKING:
 _IDLE = ord("I")
 _OPEN = ord("T")
 _FAILED = ord("E")
+_CANCELED = b"57014"
 _FLUSH = 0.3
 """Seconds that a client's last message may take to leave before its connection is dropped."""
 
@@ -54,7 +65,9 @@ class Session(OpenSession):
         self._wants_refresh = False
         self._looked_inside = False
         self._fresh = False  # the catalog has just been read for the statement that waited
-        self._asked = ""
+        self.asking = ""
+        """What the target is asked about its catalog at the moment."""
+        self._cancelled = False
         self._on_end: list[Callable[[], object]] = []
 
     # --- beginning
@@ -87,6 +100,9 @@ class Session(OpenSession):
         reading = self.reading
         assert reading is not None
         fresh, self._fresh = self._fresh, False
+        if self._cancelled:
+            self._cancelled = False
+            return CANCELLED
         if not fresh and self.pipeline.status != _FAILED:  # in a failed transaction nothing runs anyway
             moved = self._catalog_moves or reading.changed
             # A question of the gate's own ahead of SET TRANSACTION would make the target refuse that.
@@ -95,7 +111,7 @@ class Session(OpenSession):
                 if self.pipeline.comes_to_rest:
                     raise Wait(self.refresh_when_idle)
                 if moved:
-                    return CATALOG_MOVED
+                    raise Wait(self._look_amid)
         verdict = reading.verdict(text)
         if verdict.stale and not fresh and self.pipeline.status != _FAILED and self.pipeline.comes_to_rest:
             raise Wait(self.refresh_when_idle)
@@ -126,14 +142,31 @@ class Session(OpenSession):
         if self.pipeline.status == _FAILED:  # nothing can be asked, and nothing will run
             self._read_on()
             return
-        self._catalog_moves = False
-        self._looked_inside = self.pipeline.status == _OPEN
-        self._ask(stamp_query(self._looked_inside))
+        self._look(amid=False)
 
-    def _ask(self, text: str) -> None:
-        self._asked = text
-        self.expect(Answer(), self._answered)
-        self.target.greeter.write(codec.query(text.encode()))
+    def _look_amid(self) -> None:
+        """The same in the middle of a pipeline, whose transaction goes on."""
+        if self.pipeline.rested:
+            self._look(amid=True)
+        else:
+            self.approvals.rest()
+
+    def _look(self, *, amid: bool) -> None:
+        self._catalog_moves = False
+        self._looked_inside = amid or self.pipeline.status == _OPEN
+        self._ask(full=False, amid=amid)
+
+    def _ask(self, *, full: bool, amid: bool) -> None:
+        self.asking = "all" if full else "stamp"
+        answer: Answer
+        if amid:
+            question, count = pipelined(full=full)
+            answer = FlushedAnswer(self.pipeline.status, count)
+        else:
+            answer = Answer()
+            question = codec.query((full_query if full else stamp_query)(self._looked_inside).encode())
+        self.expect(answer, self._answered)
+        self.target.greeter.write(question)
 
     def expect(self, answer: Answer, then: Callable[[Answer], object]) -> None:
         """The gate asks something itself, nothing else being under way; `then` gets the whole answer."""
@@ -145,21 +178,39 @@ class Session(OpenSession):
         assert self.reading is not None
         self.pipeline.status = answer.status
         pictures, upstream = self.gate.pictures, self.admission.upstream
-        full = full_query(self.pipeline.status == _OPEN)
+        asked, self.asking = self.asking, ""
+        amid = isinstance(answer, FlushedAnswer)
+        if answer.sqlstate == _CANCELED and not amid:
+            self._cancelled_late()
+            return
         try:
-            if self._asked == full:
-                picture: Picture | None = read_picture(answer.results())
+            results = of_pipelined(answer.results()) if amid else answer.results()
+            if asked == "all":
+                picture: Picture | None = read_picture(results)
                 assert picture is not None
                 pictures.keep(upstream, picture)
             else:
-                picture = pictures.known(upstream, read_stamp(answer.results()))
+                picture = pictures.known(upstream, read_stamp(results))
         except (LoginError, ValueError) as error:
             self.breach(f"the catalog could not be read ({error})")
             return
         if picture is None:
-            self._ask(full)
+            self._ask(full=True, amid=amid)
             return
         self.reading.take(picture, self.clock.monotonic())
+        self._read_on()
+
+    def _cancelled_late(self) -> None:
+        """A cancel hit the gate's own question: it counts for what waits, as it would at the target."""
+        self._cancelled = self._catalog_moves = True
+        self.expect(Answer(), self._undone)
+        self.target.greeter.write(undo_query(_OPEN if self._looked_inside else _IDLE))
+
+    def _undone(self, answer: Answer) -> None:
+        self.pipeline.status = answer.status
+        if answer.failure:
+            self.breach(f"the transaction could not be put back ({answer.failure})")
+            return
         self._read_on()
 
     def _read_on(self) -> None:
@@ -259,8 +310,8 @@ class Session(OpenSession):
         transport.abort()
         self.cancel_what_runs()
 
-    def cancel_what_runs(self) -> None:
-        self.gate.spawn(self._cancel_what_runs())
+    def cancel_what_runs(self) -> asyncio.Task[None]:
+        return self.gate.spawn(self._cancel_what_runs())
 
     async def _cancel_what_runs(self) -> None:
         for pause in (0.05, 0.2, 0.5, 1.0):
@@ -272,12 +323,16 @@ class Session(OpenSession):
                 return
         self.gate.log.error("the target took no cancel request", session=self.admission.session)
 
-    def cancel(self) -> None:
-        """The client asks to cancel what runs, or waits."""
+    def cancel(self) -> asyncio.Task[None] | None:
+        """The client asks to cancel what runs, or waits. Returns the passing on, where there is any."""
+        if self.asking:  # what runs is the gate's own question; what is cancelled waits for the answer
+            self._cancelled = True
+            return None
         held = self.approvals.held
         if held is not None:
             held.cancel()
             if not held.measuring:
-                return
-        if not self.over and self._target_end is not None:
-            self.cancel_what_runs()
+                return None
+        if self.over or self._target_end is None:
+            return None
+        return self.cancel_what_runs()

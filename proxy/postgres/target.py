@@ -30,6 +30,7 @@ class Answer:
         self._results: list[Rows] = []
         self.tags: list[bytes] = []
         self.failure = ""
+        self.sqlstate = b""
         self.status = ord("I")
 
     def take(self, kind: bytes, body: bytes) -> bool:
@@ -41,7 +42,9 @@ class Answer:
         elif kind == b"C":
             self.tags.append(body[:-1])
         elif kind == b"E":
-            self.failure = codec.read_report(body).get(b"M", b"unknown").decode("utf-8", "replace")
+            fields = codec.read_report(body)
+            self.failure = fields.get(b"M", b"unknown").decode("utf-8", "replace")
+            self.sqlstate = fields.get(b"C", b"")
         elif kind == b"Z":
             self.status = body[0]
             return True

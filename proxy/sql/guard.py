@@ -89,6 +89,7 @@ class Verdict:
     """What the gate does with a text. `action` is "allow" or "refuse"; the other texts go into the error.
 
     `scrub_errors`: errors and notices while it runs may carry values and go through errors.scrub.
+    `position` (in letters, from 1; else 0) is where in the text a syntax error is.
     `stale`: a name is unknown; refresh the catalog and ask again before refusing. `changes_catalog`: refresh
     after it ran. `literal_matters`: the verdict depends on a constant, so it may not be kept by a blanked
     key.
@@ -101,6 +102,7 @@ class Verdict:
     reason: str = ""
     hint: str = ""
     sqlstate: str = ""
+    position: int = 0
     stale: bool = False
     changes_catalog: bool = False
     literal_matters: bool = False
@@ -140,10 +142,16 @@ def read(text: bytes | str, masks: MaskSet, settings: Settings | None = None) ->
         return _unread(f"the gate failed to read the statement ({type(error).__name__})", "42501")
 
 
-def _unread(reason: str, sqlstate: str, hint: str = "") -> Verdict:
+def _unread(reason: str, sqlstate: str, hint: str = "", position: int = 0) -> Verdict:
     # A syntax error quotes the text it is near: not to be told to who sends other constants.
     return Verdict(
-        "refuse", StatementClass.UNKNOWN, reason=reason, sqlstate=sqlstate, hint=hint, literal_matters=True
+        "refuse",
+        StatementClass.UNKNOWN,
+        reason=reason,
+        sqlstate=sqlstate,
+        hint=hint,
+        position=position,
+        literal_matters=True,
     )
 
 
@@ -155,7 +163,7 @@ def _read(text: str, masks: MaskSet, settings: Settings) -> Verdict:
             if reading.sqlstate == "42601"
             else "Write it in a simpler form; what cannot be read may not run."
         )
-        return _unread(reading.unread, reading.sqlstate, hint)
+        return _unread(reading.unread, reading.sqlstate, hint, reading.position)
     statements, surfaces = [], []
     refused: Refused | None = None
     for parsed in reading.statements:

@@ -54,11 +54,15 @@ class Allow:
 
 @dataclass(frozen=True, slots=True)
 class Refuse:
-    """`rule` is the guardrail's name; `message` says what and why, `hint` what to do next."""
+    """`rule` is the guardrail's name; `message` says what and why, `hint` what to do next.
+
+    `sqlstate` is 26000 where a name stands for nothing, in the target's own words.
+    """
 
     rule: str
     message: str
     hint: str = "Ask for a role that may do this."
+    sqlstate: str = "42501"
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +117,7 @@ def judge(
             rail = next((rail for rail in guardrails if fits(rail, one, where)), None)
             if rail is None:
                 if one.statement_class is StatementClass.UNKNOWN:
-                    return _unknown(statement)
+                    return _unknown(statement, prepared)
                 continue
             if rail.action is Action.REFUSE:
                 return _refused(rail, one)
@@ -147,12 +151,21 @@ def _name(statement: StatementVerdict) -> str:
     return statement.statement_class.value
 
 
-def _unknown(statement: StatementVerdict) -> Refuse:
+def _unknown(statement: StatementVerdict, prepared: Mapping[tuple[str, str], StatementVerdict]) -> Refuse:
+    if statement.runs is not None and statement.runs not in prepared:
+        return Refuse(UNREAD_RULE, no_such_statement(statement.runs[1]), "", "26000")
     what = statement.kind.removesuffix("_stmt").replace("_", " ").upper()
     return Refuse(
         UNREAD_RULE,
         f"the gate does not know what {what} may do, and refuses what it does not know",
         "A guardrail that allows the class unknown would let it through.",
+    )
+
+
+def no_such_statement(name: str) -> str:
+    """The target's own words for a name that was never prepared."""
+    return (
+        f'prepared statement "{name}" does not exist' if name else "unnamed prepared statement does not exist"
     )
 
 

@@ -65,6 +65,16 @@ def _scan(text: str) -> Message:
         lib.pg_query_free_scan_result(result)
 
 
+def with_names_for_parameters(text: str) -> str:
+    """The text with each parameter (`$1`) as a plain name (`p1`). Raises pg_query.PgQueryError."""
+    raw, parts, at = text.encode(), [], 0
+    for token in _scan(text).tokens:
+        if token.token == _Token.PARAM:
+            parts += [raw[at : token.start], b"p", raw[token.start + 1 : token.end]]
+            at = token.end
+    return b"".join((*parts, raw[at:])).decode()
+
+
 def _check_chains(text: str) -> None:
     levels: list[list[int]] = [[0, 0]]  # per open bracket: tokens since the last reset, lasting words
     for token in _scan(text).tokens:

@@ -30,12 +30,13 @@ class Parsed:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """A text as read. `unread` says why it could not be (then there are no statements); `sqlstate` goes
-    with it."""
+    """A text as read. `unread` says why it could not be (then there are no statements); `sqlstate` and, for
+    a syntax error, `position` (in letters, from 1) go with it."""
 
     statements: tuple[Parsed, ...] = ()
     unread: str = ""
     sqlstate: str = ""
+    position: int = 0
 
 
 def parse(text: str) -> Reading:
@@ -43,7 +44,7 @@ def parse(text: str) -> Reading:
     try:
         result = libpg.parse(text)
     except pg_query.PgQueryError as error:
-        return Reading(unread=error.message, sqlstate="42601")
+        return Reading(unread=error.message, sqlstate="42601", position=error.cursorpos)
     except (libpg.TooDeep, DecodeError, RecursionError):
         return Reading(unread="the statement nests deeper than the gate reads", sqlstate="54001")
     statements = tuple(Parsed(kind(raw.stmt), inner(raw.stmt)) for raw in result.stmts)

@@ -10,10 +10,12 @@ from dataclasses import replace
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
+import asyncpg
 import psycopg
 import pytest
 
 from proxy.postgres import codec
+from proxy.postgres.session import Session
 from tests.proxy.conftest import HOLD_WRITES
 from tests.proxy.wire_client import RawClient, connect_asyncpg
 from workflows.model import EndReason, Quorum, Refusal, ReviewState, StatementClass
@@ -241,6 +243,69 @@ async def test_cancel_withdraws_the_question_and_answers_as_postgresql_does(hold
         ).close_reason == "the client cancelled it"
         assert await (await db.execute("select 1")).fetchone() == (1,)
     assert await written(holding) == 0
+
+
+async def test_asyncpg_cancels_a_held_statement_by_its_time_out(holding: House) -> None:
+    """Whether it was asked about by then or not: on a busy machine a second may be short."""
+    reviews = holding.authority.reviews
+    db = await connect_asyncpg(holding)
+    with pytest.raises(TimeoutError):
+        await db.execute(INSERT, timeout=1)
+    assert await db.fetchval("select 1") == 1
+    for review in tuple(reviews.all):
+        await reviews.state(review, ReviewState.WITHDRAWN)
+    task = asyncio.create_task(db.execute("delete from notes where id = $1", 1))
+    reviews.deny((await reviews.asked(len(reviews.all) + 1)).id)
+    with pytest.raises(asyncpg.InsufficientPrivilegeError):
+        await task
+    await db.close()
+    await holding.closed()
+    assert await written(holding) == 0
+    assert not reviews.outcomes
+
+
+async def test_a_cancel_while_the_gate_asks_the_target_hits_what_waits(holding: House) -> None:
+    """The gate's own questions about the catalog are no client's to cancel, and the session goes on."""
+    wire = await RawClient.enter(holding)
+    (session,) = holding.gate.registry.all()
+    assert isinstance(session, Session)
+    locker = psycopg.connect(holding.server.admin)
+    locker.execute("begin; lock table pg_catalog.pg_extension in access exclusive mode")
+    assert session.reading is not None
+    for late in (False, True):
+        session.reading.checked -= 60
+        wire.send(codec.query(INSERT.encode()))
+        async with asyncio.timeout(10):
+            while not session.asking:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        if late:
+            await session.cancel_what_runs()
+        else:
+            session.cancel()
+            locker.rollback()
+        kind, body = await wire.receive()
+        assert (kind, codec.read_report(body)[b"C"]) == (b"E", b"57014")
+        assert await wire.receive() == (b"Z", b"I")
+        locker.execute("lock table pg_catalog.pg_extension in access exclusive mode")
+    locker.close()
+    wire.send(codec.query(b"select 1"))
+    assert await wire.until_ready() == [b"T", b"D", b"C", b"Z"]
+    wire.close()
+    assert not holding.authority.reviews.all
+
+
+async def test_the_target_has_a_cancel_before_its_connection_closes(house: House) -> None:
+    """As at the server itself: whoever waits for the close sends nothing that the cancel could still hit."""
+    async with await house.connect() as db:
+        for number in range(20):
+            task = asyncio.create_task(db.execute("select pg_sleep(30)"))
+            async with asyncio.timeout(10):
+                while not house.gate.registry.all()[0].pipeline.steps:  # type: ignore[attr-defined]  # noqa: ASYNC110
+                    await asyncio.sleep(0)
+            await db.cancel_safe()
+            with pytest.raises(psycopg.errors.QueryCanceled):
+                await task
+            assert await (await db.execute("select %s::int", (number,))).fetchone() == (number,)
 
 
 @pytest.mark.parametrize("more", [0, 50_000, 2_000_000])

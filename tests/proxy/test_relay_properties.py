@@ -77,6 +77,7 @@ def relay() -> tuple[Session, ClientEnd, TargetEnd, list[Execution]]:
     )
     terms = Terms(masks=(Mask("public.users", "email"),))
     session.holds = False
+    session.asking, session._cancelled = "", False
     session.approvals = Approvals(session)
     now = session.clock.monotonic() + 1e6  # never due for a look at the catalog
     session.reading = Reading(Pictures(), Picture("stamp", CATALOG), terms, b"key", now)
