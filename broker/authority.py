@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 import structlog
@@ -183,11 +183,11 @@ class LocalAuthority:
         found = await self._who(tx, knock, now)
         if isinstance(found, Refusal):
             return found
-        person, held = found
+        person, proved = found
         # A password that was made to run one statement opens that statement's grant only, and once.
-        statement = held.payload
+        statement = proved.held.payload
         if statement:
-            await tokens.end(tx, knock.token, now)
+            await tokens.end(tx, proved.hash, now)
         answer = await self._enter(tx, knock, person, statement, now)
         if isinstance(answer, Refusal):
             body = {
@@ -198,20 +198,27 @@ class LocalAuthority:
             }
             note = audit.Note("entry.refused", person.id, body)
             await audit.append(tx, [note], at=now, actor=person.id, via="gate")
-        return answer
+            return answer
+        return replace(answer, signature=proved.signature)
 
     async def _who(
         self, tx: AsyncConnection, knock: Knock, now: datetime
-    ) -> tuple[Principal, tokens.Held] | Refusal:
-        held = await tokens.find(tx, TokenKind.ENTRY, knock.token, now)
+    ) -> tuple[Principal, tokens.Proved] | Refusal:
+        proved = await self._proved(tx, knock, now)
         person = self.service.principal(knock.principal)
-        if held is None or person is None or held.principal != person.id or not person.active:
+        if proved is None or person is None or proved.held.principal != person.id or not person.active:
             return Refusal(
                 "login-failed",
                 f"Login failed for “{knock.principal}”.",
                 "Use a fresh password of your own; it is good for 10 minutes: access token.",
             )
-        return person, held
+        return person, proved
+
+    async def _proved(self, tx: AsyncConnection, knock: Knock, now: datetime) -> tokens.Proved | None:
+        if knock.proof is not None:
+            return await tokens.prove(tx, knock.principal, knock.proof, now)
+        held = await tokens.find(tx, TokenKind.ENTRY, knock.token, now)
+        return None if held is None else tokens.Proved(held, tokens.hash_of(knock.token), b"")
 
     async def _enter(
         self, tx: AsyncConnection, knock: Knock, person: Principal, statement: str, now: datetime

@@ -53,7 +53,9 @@ def libpq(api: Api, resource: str, role: str = "") -> dict[str, str]:
     gate = api.get("/api/v1/gate")
     issued = api.post("/api/v1/tokens")
     ca = saved.write_file("gate-ca.pem", gate["ca"])
-    return {
+    # So that no server that asks for the token itself gets it (libpq 16 and later).
+    proved = {"PGREQUIREAUTH": "scram-sha-256"} if gate["login"] == "scram" else {}
+    return proved | {
         "PGHOST": gate["host"],
         "PGPORT": str(gate["port"]),
         "PGDATABASE": story["resource"],

@@ -45,6 +45,8 @@ async def work(order: WorkerOrder) -> None:
             name=f"{order.name}/{order.worker}",
             recordings=Path(order.recordings),
             tls=tls.server_context(Path(order.certificate), Path(order.key)),
+            end_point=tls.end_point(Path(order.certificate)),
+            login=order.login,
             host=order.host,
             port=order.port,
             reuse_port=True,

@@ -16,6 +16,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import Literal
 
 import structlog
 
@@ -42,6 +43,9 @@ class GateFiles:
 
     def context(self) -> ssl.SSLContext:
         return tls.server_context(self.certificate, self.key)
+
+    def end_point(self) -> bytes:
+        return tls.end_point(self.certificate)
 
 
 def gate_files(settings: ServeSettings, now: datetime) -> GateFiles:
@@ -80,6 +84,7 @@ class WorkerOrder:
     broker_url: str
     hub: str
     log_level: str
+    login: Literal["scram", "password"]
 
 
 class Workers:

@@ -92,7 +92,9 @@ class House:
             held = reserve(self.settings.gate_host, self.settings.gate_port)
             self._stack.callback(held.close)
         port = held.getsockname()[1] if held else self.settings.gate_port
-        self.gate = GateAddress(self.settings.gate_reached_at, port, files.ca.read_text())
+        self.gate = GateAddress(
+            self.settings.gate_reached_at, port, files.ca.read_text(), self.settings.gate_login
+        )
         run = Path(tempfile.mkdtemp(prefix="portcullis-"))  # short: a Unix socket's path has 107 bytes
         self._stack.callback(shutil.rmtree, run, ignore_errors=True)
         if self.only & {"broker", "bot"}:
@@ -218,6 +220,8 @@ class House:
             name=self.settings.gate_name,
             recordings=self.settings.recordings,
             tls=files.context(),
+            end_point=files.end_point(),
+            login=self.settings.gate_login,
             host=self.settings.gate_host,
             port=self.gate.port,
             reuse_port=True,  # the port is held by a socket of ours that never listens
@@ -256,6 +260,7 @@ class House:
             broker_url="" if here else it.broker_url,
             hub=str(run),
             log_level=it.log_level,
+            login=it.gate_login,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 from pathlib import Path
+from typing import Literal
 
 from pydantic import Field
 
@@ -31,6 +32,9 @@ class ServeSettings(Settings):
     gate_key: Path | None = None
     gate_ca: Path | None = None
     """PEM of the CA that clients verify the gate by."""
+    gate_login: Literal["scram", "password"] = "scram"
+    """How people prove their token at the gate: by SCRAM, which never sends it, or as a password inside TLS,
+    for clients that know no SCRAM-SHA-256 (PostgreSQL 9.6 and older)."""
     broker_url: str = ""
     """Where a gate that is served alone (`--only proxy`) finds its broker: https, or loopback."""
     recordings_dir: Path | None = None

@@ -115,6 +115,7 @@ async def _serve(options: argparse.Namespace) -> None:
         "proof",
         home / "recordings",
         tls.server_context(identity.certificate, identity.key),
+        login="password",  # whoever comes is let in as what they say: the target sees the password itself
         port=options.port,
         max_message=1 << 30,
     )

@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 import structlog
 
@@ -36,6 +36,8 @@ DOORS: dict[str, Callable[[Gate], Door]] = {}
 class GateSettings:
     """How a gate listens and keeps. Spans are seconds, sizes bytes.
 
+    `login` is scram, by which no token crosses the network, or password, which asks for it inside TLS. With
+    `end_point` (tls.end_point of the certificate in `tls`) a SCRAM login can be bound to this gate.
     `worker` (0 to 127) tells the worker processes behind one port apart; a cancel request that arrives at
     another worker than its session's is given to `cancel_elsewhere(pid, secret)`, which asks all others.
     """
@@ -43,6 +45,8 @@ class GateSettings:
     name: str
     recordings: Path
     tls: ssl.SSLContext = field(repr=False)
+    end_point: bytes = field(default=b"", repr=False)
+    login: Literal["scram", "password"] = "scram"
     host: str = "127.0.0.1"
     port: int = 0
     protocol: str = "postgres"

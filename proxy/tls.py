@@ -62,6 +62,18 @@ def self_made(directory: Path, names: Sequence[str], now: dt.datetime) -> Identi
     return identity
 
 
+def end_point(certificate: Path) -> bytes:
+    """What a login can be bound to: the hash of a server's certificate, the first of a PEM chain (RFC 5929,
+    section 4.1). Empty for a certificate whose signature has no one hash. Raises OSError, ValueError.
+    """
+    leaf = x509.load_pem_x509_certificate(certificate.read_bytes())
+    used = leaf.signature_hash_algorithm
+    if used is None:
+        return b""
+    weak = isinstance(used, (hashes.MD5, hashes.SHA1))
+    return leaf.fingerprint(hashes.SHA256() if weak else used)
+
+
 def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     """TLS 1.2 or later for the gate's listeners. Raises ssl.SSLError when key and certificate do not fit."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

@@ -9,13 +9,15 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from workflows.model import EndReason, Quorum, ReviewState, Statement, Terms
+from workflows.scram import Proof
 
 
 @dataclass(frozen=True, slots=True)
 class Knock:
-    """Somebody at the gate: the name and the token they gave, and what they want to reach.
+    """Somebody at the gate: the name they gave, what they want to reach, and the token or a proof of it.
 
-    `role` is empty when the client named none. `token` is the person's own short-lived login token.
+    `role` is empty when the client named none. `token` is the person's own short-lived login token; it is
+    empty where there is a `proof` that the client has it.
     """
 
     gate: str
@@ -25,6 +27,7 @@ class Knock:
     resource: str
     role: str
     client: str
+    proof: Proof | None = None
 
     def __repr__(self) -> str:
         return f"Knock({self.principal!r} at {self.resource!r} via {self.protocol}, from {self.client})"
@@ -55,7 +58,7 @@ class Admission:
 
     `remaining` is the seconds until the grant's expiry; `lease` the seconds this yes is good for unless
     renewed. `mask_key` is the resource's own key for pseudonyms: the same at every gate and after every
-    restart, so that equal values stay equal.
+    restart, so that equal values stay equal. `signature` answers the knock's proof.
     """
 
     session: str
@@ -68,6 +71,7 @@ class Admission:
     lease: float
     upstream: Upstream
     mask_key: bytes = field(repr=False)
+    signature: bytes = field(default=b"", repr=False)
 
 
 @dataclass(frozen=True, slots=True)

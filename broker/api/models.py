@@ -320,6 +320,9 @@ class GateOut(BaseModel):
     host: str
     port: int
     ca: str = Field(description="The certificate authority of the gate, PEM.")
+    login: Literal["scram", "password"] = Field(
+        description="How a token is proved at the gate: by SCRAM-SHA-256, or as a password inside TLS."
+    )
 
 
 class ExplanationOut(BaseModel):

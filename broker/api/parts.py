@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 from broker.clock import Chance, Clock
 from broker.identity.kept import Keep
@@ -72,11 +72,14 @@ class Recordings(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GateAddress:
-    """Where people reach the gate, and the CA (PEM) that proves it."""
+    """Where people reach the gate, the CA (PEM) that proves it, and how a token is proved there: by scram or
+    as a password.
+    """
 
     host: str
     port: int
     ca: str
+    login: Literal["scram", "password"] = "scram"
 
 
 @dataclass(frozen=True, slots=True)

@@ -122,7 +122,7 @@ async def recording(session_id: _Name, person: Person, parts: P) -> RecordingOut
 @router.get("/gate")
 async def gate(_person: Person, parts: P) -> GateOut:
     """Where the gate is, and the CA that proves it."""
-    return GateOut(host=parts.gate.host, port=parts.gate.port, ca=parts.gate.ca)
+    return GateOut(**asdict(parts.gate))
 
 
 @router.get("/explain", responses=documented(403, 404, 409))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from datetime import datetime, timedelta
 from typing import Annotated, Literal
 
@@ -141,7 +142,7 @@ async def break_glass_offline(said: CodeIn, parts: P, once: Once = None) -> Take
     return TakenOut(
         story=story,
         entry=EntryTokenOut(token=entry.token, user=story.requester, expires_at=entry.expires_at),
-        gate=GateOut(host=parts.gate.host, port=parts.gate.port, ca=parts.gate.ca),
+        gate=GateOut(**asdict(parts.gate)),
     )
 
 

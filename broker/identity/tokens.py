@@ -2,7 +2,7 @@
 
 Kinds: `login` opens CLI and API (12 hours, counted from its last use; 30 days at most), `entry` is the
 password at the gate (10 minutes to log in with, as often as one likes, by its principal only), `reveal` shows
-a page once.
+a page once. Of an `entry` its SCRAM verifier is kept, too: at the gate it is proved, not shown.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from broker import audit
 from broker.clock import Chance, Clock
 from broker.store.engine import Store
 from broker.store.tables import tokens as t
+from workflows import scram
 
 
 class TokenKind(StrEnum):
@@ -34,6 +35,9 @@ LIFETIMES = {
 }
 LONGEST = timedelta(days=30)
 """What no login outlives, however often it is used: a stolen one is not good for ever."""
+MOST = 1000
+"""How many good entry tokens of one principal a proof is tried against, the newest first."""
+_NOBODYS = scram.Verifier(bytes(32), bytes(32))
 PREFIXES = {TokenKind.LOGIN: "pcl_", TokenKind.ENTRY: "pce_", TokenKind.REVEAL: "pcr_"}
 """So that a scanner of leaked secrets, and our own log scrubber, know one when they see it."""
 
@@ -80,8 +84,13 @@ class Tokens:
         token = PREFIXES[kind] + self._chance.token(32)
         until = now + (lifetime or LIFETIMES[kind])
         values = {"kind": kind, "principal": principal, "label": label[:200], "payload": payload}
+        if kind is TokenKind.ENTRY:
+            known = scram.verifier(token, principal)
+            values |= {"stored_key": known.stored_key.hex(), "server_key": known.server_key.hex()}
         async with self._store.write() as tx:
-            await tx.execute(insert(t).values(hash=_hash(token), created_at=now, expires_at=until, **values))
+            await tx.execute(
+                insert(t).values(hash=hash_of(token), created_at=now, expires_at=until, **values)
+            )
             note = audit.Note("token.issued", principal, {"kind": kind, "label": label, "until": until})
             await audit.append(tx, [note], at=now, actor=principal, via=via)
         return Issued(token, until)
@@ -103,13 +112,13 @@ class Tokens:
         async with self._store.write() as tx:
             held = await find(tx, kind, token, now, lock=True)
             if held:
-                await tx.execute(update(t).where(t.c.hash == _hash(token)).values(ended_at=now, payload=""))
+                await tx.execute(update(t).where(t.c.hash == hash_of(token)).values(ended_at=now, payload=""))
         return held
 
     async def end(self, token: str, *, via: str) -> None:
         """Log out: the token is good for nothing from now on."""
         now = self._clock.now()
-        row = (t.c.hash == _hash(token)) & t.c.ended_at.is_(None)
+        row = (t.c.hash == hash_of(token)) & t.c.ended_at.is_(None)
         async with self._store.write() as tx:
             owner = (await tx.execute(select(t.c.principal, t.c.kind).where(row))).first()
             if owner is None:
@@ -138,7 +147,7 @@ class Tokens:
         if until - held.expires_at < timedelta(minutes=5):
             return  # one write in five minutes is enough
         young = t.c.created_at >= until - LONGEST
-        good = (t.c.hash == _hash(token)) & t.c.ended_at.is_(None) & young
+        good = (t.c.hash == hash_of(token)) & t.c.ended_at.is_(None) & young
         async with self._store.write() as tx:
             await tx.execute(update(t).where(good).values(expires_at=until))
 
@@ -148,15 +157,54 @@ async def find(
 ) -> Held | None:
     """The same check in the caller's transaction."""
     query = select(t.c.principal, t.c.expires_at, t.c.label, t.c.payload).where(
-        t.c.hash == _hash(token), t.c.kind == kind, t.c.ended_at.is_(None), t.c.expires_at > now
+        t.c.hash == hash_of(token), t.c.kind == kind, t.c.ended_at.is_(None), t.c.expires_at > now
     )
     row = (await tx.execute(query.with_for_update() if lock else query)).first()
     return Held(*row) if row else None
 
 
-async def end(tx: AsyncConnection, token: str, now: datetime) -> None:
-    """The token is good for nothing from now on, in the caller's transaction."""
-    await tx.execute(update(t).where(t.c.hash == _hash(token)).values(ended_at=now, payload=""))
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """The token that a proof is of, and what answers the proof."""
+
+    held: Held
+    hash: str
+    signature: bytes
+
+
+async def prove(tx: AsyncConnection, principal: str, proof: scram.Proof, now: datetime) -> Proved | None:
+    """Which of a principal's good entry tokens a proof is of, in the caller's transaction; None for none.
+
+    Whoever has no token costs the same work as who has one: that somebody exists is not to be timed.
+    """
+    query = (
+        select(
+            t.c.principal, t.c.expires_at, t.c.label, t.c.payload, t.c.hash, t.c.stored_key, t.c.server_key
+        )
+        .where(
+            t.c.kind == TokenKind.ENTRY,
+            t.c.principal == principal,
+            t.c.ended_at.is_(None),
+            t.c.expires_at > now,
+            t.c.stored_key != "",
+        )
+        .order_by(t.c.created_at.desc())
+        .limit(MOST)
+    )
+    rows = (await tx.execute(query)).all()
+    if not rows:
+        scram.signature(_NOBODYS, proof)
+    for row in rows:
+        known = scram.Verifier(bytes.fromhex(row.stored_key), bytes.fromhex(row.server_key))
+        signature = scram.signature(known, proof)
+        if signature is not None:
+            return Proved(Held(*row[:4]), row.hash, signature)
+    return None
+
+
+async def end(tx: AsyncConnection, hashed: str, now: datetime) -> None:
+    """The token with this hash is good for nothing from now on, in the caller's transaction."""
+    await tx.execute(update(t).where(t.c.hash == hashed).values(ended_at=now, payload=""))
 
 
 async def sweep(tx: AsyncConnection, before: datetime) -> int:
@@ -164,5 +212,6 @@ async def sweep(tx: AsyncConnection, before: datetime) -> int:
     return (await tx.execute(delete(t).where(t.c.expires_at < before))).rowcount
 
 
-def _hash(token: str) -> str:
+def hash_of(token: str) -> str:
+    """By what a token is found."""
     return hashlib.sha256(token.encode()).hexdigest()

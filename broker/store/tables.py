@@ -116,12 +116,15 @@ tokens = Table(
     Column("principal", String(200), nullable=False),
     Column("label", String(200), nullable=False),
     Column("payload", Text, nullable=False),
+    Column("stored_key", String(64), nullable=False, server_default=""),
+    Column("server_key", String(64), nullable=False, server_default=""),
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False),
     Column("ended_at", Instant),
     Index(None, "principal", "kind"),
 )
-"""SHA-256 of a token, never the token. `payload` is what a one-time page shows, sealed."""
+"""SHA-256 of a token, and of one for the gate its SCRAM verifier; never the token. `payload` is what a
+one-time page shows, sealed."""
 
 sessions = Table(
     "sessions",

@@ -1,8 +1,9 @@
 """Who comes in, and how the gate goes in at the target: logins on both sides, without I/O.
 
-Client side: TLS, then the person's short-lived token as a password (AuthenticationCleartextPassword; RFC-wise
-plain, on the wire always inside TLS). Target side: SCRAM-SHA-256 with channel binding where the server offers
-it (RFC 5802, RFC 5929 tls-server-end-point), MD5 and a clear password only inside verified TLS.
+Client side: TLS, then a proof of the person's short-lived token (see scram.py) or, where the gate's settings
+say so, the token itself as AuthenticationCleartextPassword. Target side: SCRAM-SHA-256 with channel binding
+where the server offers it (RFC 5802, RFC 5929 tls-server-end-point), MD5 and a clear password only inside
+verified TLS.
 """
 
 from __future__ import annotations
@@ -120,6 +121,8 @@ def session_parameters(asked: Mapping[str, str], *, read: bool = True) -> dict[s
             )
         if key == "standard_conforming_strings" and value.lower() not in ("on", "true", "yes", "1"):
             return Refusal("strings", "The gate reads statements with standard_conforming_strings on only.")
+    if read:  # a database may have another default, in which the gate could not read
+        wanted.setdefault("client_encoding", "UTF8")
     return wanted
 
 

@@ -10,7 +10,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from proxy.authority import Admission, Knock
-from proxy.postgres import codec, target
+from proxy.postgres import codec, scram, target
 from proxy.postgres.auth import (
     ASK_PASSWORD,
     WELCOME,
@@ -29,11 +29,13 @@ from proxy.recorder import RecordingError
 from proxy.recording import Header
 from proxy.sql.guardrails import Circumstances
 from workflows.model import Refusal
+from workflows.scram import Proof
 
 if TYPE_CHECKING:
     from proxy.gate import Gate
 
 _TOKEN_LIMIT = 16 * 1024
+_CANCEL_TIMEOUT = 5.0
 
 
 class Turned(Exception):
@@ -117,7 +119,7 @@ class PostgresDoor:
             elif code == codec.GSSENC_REQUEST and not secure:
                 greeter.write(b"N")
             elif code == codec.CANCEL_REQUEST:
-                self._cancel(packet)
+                await self._cancel(packet)
                 raise Turned
             else:
                 startup = codec.read_startup(packet)
@@ -131,19 +133,32 @@ class PostgresDoor:
                     )
                 return startup
 
-    def _cancel(self, packet: bytes) -> None:
-        """Pass a cancel on, for exactly the key that was given out; ignore any other."""
+    async def _cancel(self, packet: bytes) -> None:
+        """Pass a cancel on, for exactly the key that was given out; ignore any other.
+
+        The connection is closed when the target has the request, as the server closes it: a client takes
+        that for the sign that no cancel will hit what it sends next.
+        """
         request = codec.read_cancel(packet)
-        if not self.cancel(request.pid, request.secret) and self._gate.settings.cancel_elsewhere is not None:
+        session = self._session_of(request.pid, request.secret)
+        if session is not None:
+            if (passing := session.cancel()) is not None:
+                await asyncio.wait({passing}, timeout=_CANCEL_TIMEOUT)
+        elif self._gate.settings.cancel_elsewhere is not None:
             self._gate.settings.cancel_elsewhere(request.pid, request.secret)
 
     def cancel(self, pid: int, secret: bytes) -> bool:
         """Cancel what runs in the session with this key; False where this worker gave out no such key."""
+        session = self._session_of(pid, secret)
+        if session is not None:
+            session.cancel()
+        return session is not None
+
+    def _session_of(self, pid: int, secret: bytes) -> Session | None:
         for given, session in self._keys.get(pid, ()):
             if hmac.compare_digest(given, secret):
-                session.cancel()
-                return True
-        return False
+                return session
+        return None
 
     # --- who
 
@@ -155,23 +170,51 @@ class PostgresDoor:
         unknown = [name for name in startup.parameters if name.startswith("_pq_.")]
         if startup.version > codec.PROTOCOL_3_2 or unknown:
             greeter.write(codec.negotiate_version(startup.version, unknown))
-        greeter.write(ASK_PASSWORD)
-        kind, body = await greeter.message(_TOKEN_LIMIT)
-        if kind != b"p" or not body.endswith(b"\0"):
-            raise WireError("a password message was due")
+        by_scram = self._gate.settings.login == "scram"
+        proof = await self._proof(greeter, principal) if by_scram else None
         knock = Knock(
             gate=self._gate.settings.name,
             protocol="postgres",
             principal=principal,
-            token=body[:-1].decode("utf-8", "replace"),
+            token="" if by_scram else await self._token(greeter),
             resource=startup.parameters.get("database", user),
             role=role,
             client=greeter.peer,
+            proof=proof,
         )
         answer = await self._gate.admit(knock)
         if isinstance(answer, Refusal):
             raise Turned(refused(answer))
+        if proof is not None:
+            greeter.write(scram.accepted(answer.signature))
         return answer
+
+    async def _token(self, greeter: Greeter) -> str:
+        greeter.write(ASK_PASSWORD)
+        return _without_end(await self._said(greeter)).decode("utf-8", "replace")
+
+    async def _proof(self, greeter: Greeter, principal: str) -> Proof:
+        """What a client proves of its token, which stays with it."""
+        exchange = scram.Exchange(principal, self._gate.settings.end_point, secrets.token_urlsafe(18))
+        greeter.write(exchange.offer)
+        try:
+            greeter.write(exchange.first(await self._said(greeter)))
+            return exchange.final(await self._said(greeter))
+        except scram.Misled as misled:
+            self._gate.log.warning("somebody may stand between", client=greeter.peer, why=str(misled))
+            raise Turned(
+                fatal(
+                    "28000",
+                    f"The login was stopped: {misled}.",
+                    "Somebody may stand between you and the gate: use sslmode=verify-full and its CA.",
+                )
+            ) from misled
+
+    async def _said(self, greeter: Greeter) -> bytes:
+        kind, body = await greeter.message(_TOKEN_LIMIT)
+        if kind != b"p":
+            raise WireError("a password message was due")
+        return body
 
     # --- in
 
@@ -251,6 +294,12 @@ class PostgresDoor:
         self._keys[pid].remove(key)
         if not self._keys[pid]:
             del self._keys[pid]
+
+
+def _without_end(body: bytes) -> bytes:
+    if not body.endswith(b"\0"):
+        raise WireError("a password message was due")
+    return body[:-1]
 
 
 _READY = codec.message(b"Z", b"I")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import hmac
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
 from broker.audit import all_entries
@@ -19,9 +21,11 @@ from broker.credentials.seal import Seal
 from broker.identity.directory import Person, StaticDirectory
 from broker.identity.tokens import TokenKind, Tokens
 from broker.service import Service
-from broker.store import credentials, sessions
+from broker.store import credentials, sessions, tables
 from broker.store.credentials import SealedLogin
 from broker.store.engine import Store
+from tests.broker.proving import MESSAGES, answer_to, proof_of
+from workflows import scram
 from workflows.access import Wish
 from workflows.gate import Admission, Closing, GrantEnded, GrantMinted, Knock, Progress
 from workflows.model import EndReason, Grant, Principal, Refusal, Story
@@ -329,3 +333,86 @@ async def test_a_database_that_is_away_is_a_connection_error_to_the_gate(
         with pytest.raises(ConnectionError) as caught:
             await call()
         assert "password" not in str(caught.value)
+
+
+# --- by a proof of the token, which stays with its owner
+
+
+def proving(token: str, principal: str = "ada", **more: Any) -> Knock:
+    return replace(knock("", principal=principal, **more), proof=proof_of(token, principal))
+
+
+async def test_a_proof_opens_what_its_token_would(authority: LocalAuthority, tokens: Tokens) -> None:
+    grant = await grant_to(authority)
+    older, newer = await entry(tokens), await entry(tokens)
+    for token in (older, newer, older):
+        said = proving(token)
+        answer = await authority.admit(said)
+        assert isinstance(answer, Admission)
+        assert answer.grant == grant.id
+        assert said.proof is not None
+        assert answer.signature == answer_to(said.proof, token, "ada")
+
+
+async def test_a_proof_of_nothing_good_is_refused_in_the_same_words(
+    authority: LocalAuthority, tokens: Tokens, current: Changing, clock: Any
+) -> None:
+    await grant_to(authority)
+    mine, bobs, old = await entry(tokens), await entry(tokens, "bob"), await entry(tokens)
+    login = (await tokens.issue(TokenKind.LOGIN, "ada", via="cli")).token
+    await tokens.end(old, via="api")
+    right = proof_of(mine, "ada")
+    wrong = [
+        proving("guess"),
+        proving(bobs),
+        replace(proving(bobs), proof=proof_of(bobs, "bob")),
+        proving(login),
+        proving(old),
+        replace(proving(mine), proof=replace(right, messages=right.messages + ",x")),
+        replace(proving(mine), proof=replace(right, value=right.value[:31])),
+        replace(proving(mine), proof=replace(right, value=b"")),
+    ]
+    answers = [await authority.admit(it) for it in wrong]
+    clock.advance(minutes=10)
+    answers.append(await authority.admit(proving(mine)))
+    fresh = await entry(tokens)
+    current.person("ada", active=False)
+    answers.append(await authority.admit(proving(fresh)))
+    assert {str(answer) for answer in answers} == {str(answers[0])}
+    assert all(isinstance(answer, Refusal) and answer.code == "login-failed" for answer in answers)
+
+
+async def test_that_somebody_exists_costs_no_more_work(
+    authority: LocalAuthority, tokens: Tokens, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await entry(tokens)
+    checked: list[scram.Proof] = []
+    really = scram.signature
+
+    def counting(known: scram.Verifier, proof: scram.Proof) -> bytes | None:
+        checked.append(proof)
+        return really(known, proof)
+
+    monkeypatch.setattr(scram, "signature", counting)
+    for somebody in ("ada", "nobody"):
+        answer = await authority.admit(proving("guess", somebody))
+        assert isinstance(answer, Refusal)
+    assert [proof == proof_of("guess", "ada") for proof in checked] == [True, False]
+
+
+async def test_the_database_holds_nothing_to_log_in_with(
+    authority: LocalAuthority, tokens: Tokens, store: Store
+) -> None:
+    """Whoever reads it has verifiers, and what follows from them opens nothing."""
+    await grant_to(authority)
+    token = await entry(tokens)
+    async with store.read() as tx:
+        (row,) = (await tx.execute(select(tables.tokens))).all()
+    assert token not in str(row)
+    known = scram.Verifier(bytes.fromhex(row.stored_key), bytes.fromhex(row.server_key))
+    mask = hmac.digest(known.stored_key, MESSAGES.encode(), "sha256")
+    for key in (known.stored_key, known.server_key, bytes(32)):
+        value = bytes(a ^ b for a, b in zip(key, mask, strict=True))
+        answer = await authority.admit(replace(proving(token), proof=scram.Proof(MESSAGES, value)))
+        assert isinstance(answer, Refusal)
+    assert isinstance(await authority.admit(proving(row.hash)), Refusal)

@@ -32,7 +32,7 @@ from broker.settings import Settings
 from cli.runs import GateClient, GateReader
 from cli.sample.workspace import workspace_of
 from proxy.gate import Gate, GateSettings
-from proxy.tls import self_made, server_context
+from proxy.tls import end_point, self_made, server_context
 
 ROOT = Path(__file__).parents[2]
 APPROVALS = "#dba-approvals"
@@ -151,6 +151,7 @@ async def open_house(
                 name="gate-1",
                 recordings=folder / "recordings",
                 tls=server_context(identity.certificate, identity.key),
+                end_point=end_point(identity.certificate),
                 renew_every=1.0,
             ),
         )

@@ -46,6 +46,7 @@ async def main(where: str, port: str, ca: str, directory: str) -> None:
         name="gate-1",
         recordings=Path(directory) / "recordings",
         tls=tls.server_context(identity.certificate, identity.key),
+        end_point=tls.end_point(identity.certificate),
     )
     gate = Gate(authority, settings)
     await gate.start()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import itertools
 import os
 import shutil
@@ -36,6 +37,7 @@ from proxy.authority import (
 from proxy.gate import Gate, GateSettings
 from proxy.recording import Recording, read
 from tests.proxy.memory_reviews import MemoryReviews
+from workflows import scram
 from workflows.model import Action, EndReason, Guardrail, Mask, Quorum, Refusal, StatementClass, Terms
 
 _BINARIES = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
@@ -122,6 +124,9 @@ def server() -> Iterator[Server]:
         shutil.rmtree(root, ignore_errors=True)
 
 
+verifier_of = functools.cache(scram.verifier)
+
+
 @dataclass
 class FakeGrant:
     principal: str
@@ -185,7 +190,8 @@ class MemoryAuthority:
     async def admit(self, knock: Knock) -> Admission | Refusal:
         self._here()
         self.knocks.append(knock)
-        if self.tokens.get(knock.token) != knock.principal:
+        signature = self._proved(knock)
+        if signature is None:
             return Refusal("wrong-token", "The token is not valid.", "Run: access login")
         for name, it in self.grants.items():
             if it.principal == knock.principal and it.resource == knock.resource:  # noqa: SIM102
@@ -204,8 +210,20 @@ class MemoryAuthority:
                         self.lease,
                         it.upstream,
                         b"k" * 32,
+                        signature,
                     )
         return Refusal("no-grant", "You have no live grant.", f"/access request {knock.resource} 1h")
+
+    def _proved(self, knock: Knock) -> bytes | None:
+        """What answers a proof (nothing, a token in clear); None where neither is right."""
+        for token in [token for token, owner in self.tokens.items() if owner == knock.principal]:
+            if knock.proof is None and knock.token == token:
+                return b""
+            if knock.proof is not None:
+                signature = scram.signature(verifier_of(token, knock.principal), knock.proof)
+                if signature is not None:
+                    return signature
+        return None
 
     async def renew(self, gate: str, progress: Sequence[Progress]) -> Mapping[str, float]:
         self._here()
@@ -326,6 +344,7 @@ async def open_house(server: Server, gate_identity: tls.Identity, tmp_path: Path
             name="gate-1",
             recordings=tmp_path / f"recordings{len(gates)}",
             tls=tls.server_context(gate_identity.certificate, gate_identity.key),
+            end_point=tls.end_point(gate_identity.certificate),
             renew_every=0.2,
         )
         settings = replace(settings, **changes)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ import pytest
 
 from proxy.postgres import codec
 from tests.proxy.conftest import House, OpenHouse, Server
-from tests.proxy.wire_client import RawClient
+from tests.proxy.wire_client import RawClient, last_word, message
 from workflows.model import Action, Guardrail, StatementClass
 
 EVERYTHING = Guardrail("all", Action.ALLOW)
@@ -47,11 +47,12 @@ async def greeted(house: House, version: int) -> list[tuple[bytes, bytes]]:
     assert await reader.readexactly(1) == b"S"
     await writer.start_tls(context, server_hostname="127.0.0.1")
     writer.write(codec.startup({"user": "ada", "database": "prod-db"}, version))
-    writer.write(codec.message(b"p", b"ada-token-1\0"))
     heard: list[tuple[bytes, bytes]] = []
+    if version > codec.PROTOCOL_3_2:
+        heard.append(await message(reader))
+    writer.write(await last_word(reader, writer))
     while not heard or heard[-1][0] != b"Z":
-        head = await reader.readexactly(5)
-        heard.append((head[:1], await reader.readexactly(struct.unpack("!I", head[1:])[0] - 4)))
+        heard.append(await message(reader))
     writer.close()
     return heard
 

@@ -11,6 +11,7 @@ import psycopg
 import pytest
 
 from proxy.postgres import codec
+from tests.proxy.wire_client import last_word, message
 
 if TYPE_CHECKING:
     from tests.proxy.conftest import House, OpenHouse, Server
@@ -160,9 +161,9 @@ async def test_direct_tls_by_alpn_is_understood(house: House) -> None:
     context.set_alpn_protocols(["postgresql"])
     reader, writer = await asyncio.open_connection("127.0.0.1", house.gate.port, ssl=context)
     writer.write(codec.startup({"user": "ada", "database": "prod-db"}))
-    assert (await reader.readexactly(9))[:1] == b"R"
-    writer.write(codec.message(b"p", b"ada-token-1\0"))
-    assert (await reader.readexactly(9)) == codec.message(b"R", b"\0\0\0\0")
+    writer.write(await last_word(reader, writer))
+    assert (await message(reader))[1][:4] == b"\0\0\0\x0c"
+    assert await message(reader) == (b"R", b"\0\0\0\0")
     writer.close()
 
 

@@ -8,6 +8,7 @@ import struct
 from typing import TYPE_CHECKING
 
 from proxy.postgres import codec
+from tests.proxy.wire_client import last_word
 
 if TYPE_CHECKING:
     import pytest
@@ -27,7 +28,6 @@ async def greeted(house: House) -> tuple[asyncio.StreamReader, asyncio.StreamWri
     assert await reader.readexactly(1) == b"S"
     await writer.start_tls(context, server_hostname="127.0.0.1")
     writer.write(codec.startup({"user": "ada", "database": "prod-db"}))
-    assert (await reader.readexactly(9))[:1] == b"R"
     return reader, writer
 
 
@@ -43,7 +43,7 @@ async def test_a_client_that_talks_on_while_the_broker_thinks_is_not_listened_to
 
     monkeypatch.setattr(house.authority, "admit", admit)
     reader, writer = await greeted(house)
-    writer.write(codec.message(b"p", b"a token\0"))
+    writer.write(await last_word(reader, writer))
     await thinking.wait()
     sent = 0
     try:
@@ -63,7 +63,7 @@ async def test_what_a_client_pipelines_behind_its_password_is_not_lost(house: Ho
     """A driver may send its first statement at once, and a long one."""
     reader, writer = await greeted(house)
     text = b"select length('" + b"x" * 300_000 + b"')"
-    writer.write(codec.message(b"p", b"ada-token-1\0") + codec.query(text))
+    writer.write(await last_word(reader, writer) + codec.query(text))
     said = bytearray()
     async with asyncio.timeout(10):
         while b"SELECT 1" not in said:
@@ -79,7 +79,8 @@ async def test_half_open_greetings_are_bounded_and_end_by_themselves(open_house:
     assert await closed(reader), "one too many is closed at once"
     for waits, _ in idle:
         assert await closed(waits), "who says nothing is closed in time"
-    _reader, writer = await greeted(house)
+    reader, writer = await greeted(house)
+    assert await last_word(reader, writer)
     writer.transport.abort()
 
 

@@ -8,11 +8,31 @@ import struct
 from typing import TYPE_CHECKING, Any
 
 import asyncpg
+from scramp import ScramClient
 
 from proxy.postgres import codec
 
 if TYPE_CHECKING:
     from tests.proxy.conftest import House
+
+
+async def last_word(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, token: str = "ada-token-1"
+) -> bytes:
+    """Prove the token by SCRAM-SHA-256, up to the client's last message, which is returned and not sent."""
+    kind, offer = await message(reader)
+    assert (kind, offer[:4]) == (b"R", b"\0\0\0\x0a")
+    client = ScramClient(["SCRAM-SHA-256"], "ada", token)
+    first = client.get_client_first().encode()
+    writer.write(codec.message(b"p", b"SCRAM-SHA-256\0" + struct.pack("!I", len(first)) + first))
+    client.set_server_first((await message(reader))[1][4:].decode())
+    return codec.message(b"p", client.get_client_final().encode())
+
+
+async def message(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """The next message: its type and body."""
+    head = await reader.readexactly(5)
+    return head[:1], await reader.readexactly(struct.unpack("!I", head[1:])[0] - 4)
 
 
 class RawClient:
@@ -32,8 +52,7 @@ class RawClient:
         it = cls(reader, writer)
         it.send(codec.startup({"user": "ada", "database": "prod-db", **parameters}, 196709))
         assert await it.receive() == (b"v", struct.pack("!II", codec.PROTOCOL_3_2, 0))
-        assert (await it.receive())[0] == b"R"
-        it.send(codec.message(b"p", b"ada-token-1\0"))
+        it.send(await last_word(reader, writer))
         while (await it.receive())[0] != b"Z":
             pass
         return it
