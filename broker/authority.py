@@ -22,6 +22,7 @@ from broker.bus import GRANTS
 from broker.config import Config
 from broker.credentials.seal import Seal, SealError
 from broker.identity import tokens
+from broker.identity.certificates import ClientCertificates
 from broker.identity.tokens import TokenKind
 from broker.reviews import Reviews
 from broker.service import Service
@@ -65,6 +66,11 @@ class LocalAuthority:
 
     def __post_init__(self) -> None:
         self.reviews = Reviews(self.service, self.public_url)
+        self.certificates = ClientCertificates(self.seal)
+
+    async def client_ca(self) -> str:
+        """The CA whose client certificates are read here."""
+        return self.certificates.ca
 
     async def admit(self, knock: Knock) -> Admission | Refusal:
         """Check the token, the principal and a live grant now, and open a session under it."""
@@ -188,7 +194,7 @@ class LocalAuthority:
         statement = proved.held.payload
         if statement:
             await tokens.end(tx, proved.hash, now)
-        answer = await self._enter(tx, knock, person, statement, now)
+        answer = await self._enter(tx, knock, person, proved, now)
         if isinstance(answer, Refusal):
             body = {
                 "code": answer.code,
@@ -215,16 +221,20 @@ class LocalAuthority:
         return person, proved
 
     async def _proved(self, tx: AsyncConnection, knock: Knock, now: datetime) -> tokens.Proved | None:
+        if knock.certificate:
+            bearer = self.certificates.read(knock.certificate, now)
+            whose = tokens.Held(bearer.principal, now) if bearer else None
+            return tokens.Proved(whose, "", b"", bearer.grant) if bearer and whose else None
         if knock.proof is not None:
             return await tokens.prove(tx, knock.principal, knock.proof, now)
         held = await tokens.find(tx, TokenKind.ENTRY, knock.token, now)
         return None if held is None else tokens.Proved(held, tokens.hash_of(knock.token), b"")
 
     async def _enter(
-        self, tx: AsyncConnection, knock: Knock, person: Principal, statement: str, now: datetime
+        self, tx: AsyncConnection, knock: Knock, person: Principal, proved: tokens.Proved, now: datetime
     ) -> Admission | Refusal:
         config = self.service.config
-        story = await self._live(tx, config, knock, person, statement, now)
+        story = await self._live(tx, config, knock, person, proved, now)
         if isinstance(story, Refusal):
             return story
         grant = story.grant
@@ -272,11 +282,12 @@ class LocalAuthority:
         config: Config,
         knock: Knock,
         person: Principal,
-        statement: str,
+        proved: tokens.Proved,
         now: datetime,
     ) -> Story | Refusal:
         """The one story whose grant lets this person in, locked against a revocation at the same time. A
-        grant that serves one `statement` is for that statement's own password, and for no other.
+        grant that serves one statement is for that statement's own password, and for no other; a certificate
+        is for its own grant.
         """
         resource = config.policy.find(knock.resource)
         none = Refusal(
@@ -287,7 +298,9 @@ class LocalAuthority:
         if resource is None or resource.kind != _KIND_BEHIND.get(knock.protocol, knock.protocol):
             return none
         found = await stories.live(tx, now, resource=resource.name, principal=person.id, role=knock.role)
-        live = [story for story in found if story.request.statement == statement]
+        live = [story for story in found if story.request.statement == proved.held.payload]
+        if proved.grant:
+            live = [story for story in live if story.grant and story.grant.id == proved.grant]
         roles = sorted({story.request.role for story in live})
         if len(roles) > 1:
             way_out = f"Say which: {person.id}/{roles[0]} as the user name."

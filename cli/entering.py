@@ -29,7 +29,7 @@ def psql(
     if program is None:
         raise Trouble("psql is not installed here.", "Debian: apt install postgresql-client")
     environment = {name: value for name, value in os.environ.items() if name not in _OURS_TO_SET}
-    environment |= libpq(Api.mine(), resource, role)
+    environment |= by_certificate(Api.mine(), resource, role)
     os.execve(program, ["psql", *(arguments or [])], environment)  # noqa: S606  # psql takes our place
 
 
@@ -52,15 +52,43 @@ def libpq(api: Api, resource: str, role: str = "") -> dict[str, str]:
     story = _held(api, resource, role)
     gate = api.get("/api/v1/gate")
     issued = api.post("/api/v1/tokens")
-    ca = saved.write_file("gate-ca.pem", gate["ca"])
     # So that no server that asks for the token itself gets it (libpq 16 and later).
     proved = {"PGREQUIREAUTH": "scram-sha-256"} if gate["login"] == "scram" else {}
-    return proved | {
+    return _to(gate, story, issued["user"]) | proved | {"PGPASSWORD": issued["token"]}
+
+
+def by_certificate(api: Api, resource: str, role: str = "") -> dict[str, str]:
+    """The same with a certificate for the grant instead of a password, where the gate asks for one."""
+    from cryptography.hazmat.primitives.asymmetric import ec
+    from cryptography.hazmat.primitives.serialization import (
+        Encoding,
+        NoEncryption,
+        PrivateFormat,
+        PublicFormat,
+    )
+
+    gate = api.get("/api/v1/gate")
+    if not gate["certificates"]:
+        return libpq(api, resource, role)
+    story = _held(api, resource, role)
+    key = ec.generate_private_key(ec.SECP256R1())
+    public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    issued = api.post("/api/v1/certificates", {"grant": story["grant"]["id"], "public_key": public})
+    private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()).decode()
+    return _to(gate, story, issued["user"]) | {
+        "PGSSLCERT": str(saved.write_file("gate-client.pem", issued["certificate"])),
+        "PGSSLKEY": str(saved.write_file("gate-client.key", private)),
+    }
+
+
+def _to(gate: Any, story: Any, user: str) -> dict[str, str]:
+    """Where, as whom, and by what the gate is known."""
+    ca = saved.write_file("gate-ca.pem", gate["ca"])
+    return {
         "PGHOST": gate["host"],
         "PGPORT": str(gate["port"]),
         "PGDATABASE": story["resource"],
-        "PGUSER": f"{issued['user']}/{story['role']}",
-        "PGPASSWORD": issued["token"],
+        "PGUSER": f"{user}/{story['role']}",
         "PGSSLMODE": "verify-full",
         "PGSSLROOTCERT": str(ca),
         "PGAPPNAME": "access psql",

@@ -47,6 +47,7 @@ async def work(order: WorkerOrder) -> None:
             tls=tls.server_context(Path(order.certificate), Path(order.key)),
             end_point=tls.end_point(Path(order.certificate)),
             login=order.login,
+            certificates=order.certificates,
             host=order.host,
             port=order.port,
             reuse_port=True,

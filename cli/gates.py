@@ -85,6 +85,7 @@ class WorkerOrder:
     hub: str
     log_level: str
     login: Literal["scram", "password"]
+    certificates: bool
 
 
 class Workers:

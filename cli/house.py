@@ -92,9 +92,8 @@ class House:
             held = reserve(self.settings.gate_host, self.settings.gate_port)
             self._stack.callback(held.close)
         port = held.getsockname()[1] if held else self.settings.gate_port
-        self.gate = GateAddress(
-            self.settings.gate_reached_at, port, files.ca.read_text(), self.settings.gate_login
-        )
+        it, ca = self.settings, files.ca.read_text()
+        self.gate = GateAddress(it.gate_reached_at, port, ca, it.gate_login, it.gate_certificates)
         run = Path(tempfile.mkdtemp(prefix="portcullis-"))  # short: a Unix socket's path has 107 bytes
         self._stack.callback(shutil.rmtree, run, ignore_errors=True)
         if self.only & {"broker", "bot"}:
@@ -171,6 +170,7 @@ class House:
             public_url=self.public_url,
             door=broker.authority,
             gate=self.gate,
+            certificates=broker.authority.certificates,
             recordings=Shelf(self.settings.recordings),
             runs=broker.runs,
             provider=self._provider(broker),
@@ -222,6 +222,7 @@ class House:
             tls=files.context(),
             end_point=files.end_point(),
             login=self.settings.gate_login,
+            certificates=self.settings.gate_certificates,
             host=self.settings.gate_host,
             port=self.gate.port,
             reuse_port=True,  # the port is held by a socket of ours that never listens
@@ -261,6 +262,7 @@ class House:
             hub=str(run),
             log_level=it.log_level,
             login=it.gate_login,
+            certificates=it.gate_certificates,
         )
 
 

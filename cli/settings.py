@@ -35,6 +35,9 @@ class ServeSettings(Settings):
     gate_login: Literal["scram", "password"] = "scram"
     """How people prove their token at the gate: by SCRAM, which never sends it, or as a password inside TLS,
     for clients that know no SCRAM-SHA-256 (PostgreSQL 9.6 and older)."""
+    gate_certificates: bool = False
+    """Whether the gate asks clients for a certificate, too: `access psql` then brings one, for its grant
+    alone. A client that brings another CA's is turned away, as at a PostgreSQL with `ssl_ca_file`."""
     broker_url: str = ""
     """Where a gate that is served alone (`--only proxy`) finds its broker: https, or loopback."""
     recordings_dir: Path | None = None

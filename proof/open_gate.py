@@ -57,6 +57,9 @@ class EverybodyComesIn:
         self._terms = terms
         self._numbers = itertools.count(1)
 
+    async def client_ca(self) -> str:
+        raise ConnectionError("nobody comes by certificate here")
+
     async def admit(self, knock: Knock) -> Admission | Refusal:
         if knock.principal == self._superuser and not hmac.compare_digest(knock.token, self._password):
             return Refusal("wrong-token", "The token is not valid.", "Ask for a new one.")

@@ -46,6 +46,10 @@ __all__ = [
 class Authority(Protocol):
     """The broker as the gate sees it. Every call may raise ConnectionError; the gate then fails closed."""
 
+    async def client_ca(self) -> str:
+        """The CA (PEM) whose client certificates the broker reads."""
+        ...
+
     async def admit(self, knock: Knock) -> Admission | Refusal:
         """Check the token, the principal and a live grant now, and open a session under it."""
         ...

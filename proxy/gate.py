@@ -18,6 +18,7 @@ from proxy.postgres.picture import Pictures
 from proxy.recorder import Recorder
 from proxy.recording import Footer
 from proxy.sessions import Clock, CutReason, OpenSession, Registry, SystemClock
+from proxy.tls import ask_for_certificates
 from workflows.model import Refusal
 
 
@@ -37,7 +38,8 @@ class GateSettings:
     """How a gate listens and keeps. Spans are seconds, sizes bytes.
 
     `login` is scram, by which no token crosses the network, or password, which asks for it inside TLS. With
-    `end_point` (tls.end_point of the certificate in `tls`) a SCRAM login can be bound to this gate.
+    `end_point` (tls.end_point of the certificate in `tls`) a SCRAM login can be bound to this gate. With
+    `certificates` clients are asked for one of the broker's, too, as soon as the broker has told its CA.
     `worker` (0 to 127) tells the worker processes behind one port apart; a cancel request that arrives at
     another worker than its session's is given to `cancel_elsewhere(pid, secret)`, which asks all others.
     """
@@ -47,6 +49,7 @@ class GateSettings:
     tls: ssl.SSLContext = field(repr=False)
     end_point: bytes = field(default=b"", repr=False)
     login: Literal["scram", "password"] = "scram"
+    certificates: bool = False
     host: str = "127.0.0.1"
     port: int = 0
     protocol: str = "postgres"
@@ -128,7 +131,10 @@ class Gate:
             backlog=1024,
         )
         self.port = self._server.sockets[0].getsockname()[1]
-        self._loops = [asyncio.create_task(loop()) for loop in (self._renew, self._follow, self._watch)]
+        loops = [self._renew, self._follow, self._watch]
+        if self.settings.certificates:
+            loops.append(self._trust)
+        self._loops = [asyncio.create_task(loop()) for loop in loops]
         self.log.info("gate open", host=self.settings.host, port=self.port)
 
     async def stop(self) -> None:
@@ -293,6 +299,18 @@ class Gate:
             await asyncio.sleep(pause)
             pause = min(pause * 2, 2.0)
             self._ask_now.set()  # what ended meanwhile is missing from the next renewal
+
+    async def _trust(self) -> None:
+        """Have clients asked for certificates of the broker's CA; until it is known they come with tokens."""
+        pause = 0.1
+        while True:
+            try:
+                async with asyncio.timeout(self.settings.answer_timeout):
+                    ask_for_certificates(self.settings.tls, await self.authority.client_ca())
+                    return
+            except (ConnectionError, TimeoutError):
+                await asyncio.sleep(pause)
+                pause = min(pause * 2, 5.0)
 
     def _grant_ended(self, notice: GrantEnded) -> None:
         count = self.registry.end_grant(notice.grant, notice.reason, notice.detail)

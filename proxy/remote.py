@@ -75,6 +75,9 @@ class RemoteAuthority:
     async def aclose(self) -> None:
         await self._http.aclose()
 
+    async def client_ca(self) -> str:
+        return (await self._ask("/gate/client-ca", None, wire.decode_client_ca_answer)).ca
+
     async def admit(self, knock: Knock) -> Admission | Refusal:
         answer = await self._ask("/gate/admit", knock, wire.decode_admit_answer)
         if answer.refusal is not None:
@@ -132,11 +135,14 @@ class RemoteAuthority:
         except (httpx2.HTTPError, httpx2.StreamError, msgspec.MsgspecError, OSError) as error:
             raise ConnectionError(f"The broker's notices broke off ({type(error).__name__}).") from None
 
-    async def _ask(self, path: str, question: object, decode: Callable[[bytes], T]) -> T:
+    async def _ask(self, path: str, question: object | None, decode: Callable[[bytes], T]) -> T:
         try:
             # httpx counts its time-out per read; a broker that dribbles must not hold the gate for longer.
             async with asyncio.timeout(self._http.timeout.read):
-                answer = await self._http.post(path, content=wire.encode(question))
+                if question is None:
+                    answer = await self._http.get(path)
+                else:
+                    answer = await self._http.post(path, content=wire.encode(question))
             _expect_yes(answer)
             return decode(answer.content)
         except ConnectionError:

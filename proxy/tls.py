@@ -83,6 +83,14 @@ def server_context(certificate: Path, key: Path) -> ssl.SSLContext:
     return context
 
 
+def ask_for_certificates(context: ssl.SSLContext, ca: str) -> None:
+    """Have clients asked for a certificate of this CA (PEM). Who has none goes on without; another's is
+    refused, as at a server with a CA. Raises ssl.SSLError.
+    """
+    context.load_verify_locations(cadata=ca)
+    context.verify_mode = ssl.CERT_OPTIONAL
+
+
 @lru_cache(maxsize=64)  # every entry needs one, and reading certificates takes its time
 def target_context(mode: str, ca: str) -> ssl.SSLContext | None:
     """TLS towards a target: None for disable, unverified for require, verified by name for verify-full."""

@@ -17,7 +17,8 @@ class Knock:
     """Somebody at the gate: the name they gave, what they want to reach, and the token or a proof of it.
 
     `role` is empty when the client named none. `token` is the person's own short-lived login token; it is
-    empty where there is a `proof` that the client has it.
+    empty where there is a `proof` that the client has it, or a client `certificate` (DER), whose private key
+    the client has shown to have.
     """
 
     gate: str
@@ -28,6 +29,7 @@ class Knock:
     role: str
     client: str
     proof: Proof | None = None
+    certificate: bytes = b""
 
     def __repr__(self) -> str:
         return f"Knock({self.principal!r} at {self.resource!r} via {self.protocol}, from {self.client})"

@@ -29,6 +29,10 @@ HEARTBEAT = 1.0
 """Seconds after which a silent stream of notices says that it is still there."""
 
 
+class ClientCaAnswer(msgspec.Struct, frozen=True):
+    ca: str
+
+
 class AdmitAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """One of the two is there."""
 
@@ -139,6 +143,7 @@ def renew_answer(remaining: Mapping[str, float]) -> RenewAnswer:
     return RenewAnswer(dict(remaining))
 
 
+decode_client_ca_answer = msgspec.json.Decoder(ClientCaAnswer).decode
 decode_knock = msgspec.json.Decoder(Knock).decode
 decode_admit_answer = msgspec.json.Decoder(AdmitAnswer).decode
 decode_renew_question = msgspec.json.Decoder(RenewQuestion).decode

@@ -37,6 +37,11 @@ def _known_gate(request: Request, parts: Annotated[Parts, Depends(parts_of)]) ->
 router = APIRouter(prefix="/gate", include_in_schema=False, dependencies=[Depends(_known_gate)])
 
 
+@router.get("/client-ca")
+async def client_ca(parts: P) -> Response:
+    return _json(wire.ClientCaAnswer(await parts.door.client_ca()))
+
+
 @router.post("/admit")
 async def admit(request: Request, parts: P) -> Response:
     outcome = await parts.door.admit(_read(await request.body(), wire.decode_knock))

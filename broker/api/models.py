@@ -316,6 +316,21 @@ class EntryTokenOut(BaseModel):
     expires_at: datetime
 
 
+class CertificateIn(In):
+    grant: Name = Field(description="The grant that it opens under, by its id.")
+    public_key: Annotated[str, StringConstraints(max_length=1000)] = Field(
+        description="A key on the curve P-256, PEM. The private key stays with its owner."
+    )
+
+
+class CertificateOut(BaseModel):
+    """A client certificate for the gate, PEM. It lets its person log in until `expires_at`."""
+
+    certificate: str
+    user: str
+    expires_at: datetime
+
+
 class GateOut(BaseModel):
     host: str
     port: int
@@ -323,6 +338,7 @@ class GateOut(BaseModel):
     login: Literal["scram", "password"] = Field(
         description="How a token is proved at the gate: by SCRAM-SHA-256, or as a password inside TLS."
     )
+    certificates: bool = Field(description="Whether it asks for client certificates.")
 
 
 class ExplanationOut(BaseModel):

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from broker.clock import Chance, Clock
+from broker.identity.certificates import ClientCertificates
 from broker.identity.kept import Keep
 from broker.identity.oidc import OidcProvider
 from broker.identity.tokens import Tokens
@@ -29,6 +30,7 @@ from workflows.model import Refusal
 class GateDoor(Protocol):
     """What a gate in another process may ask; broker/authority.py answers. See proxy/authority.py."""
 
+    async def client_ca(self) -> str: ...
     async def admit(self, knock: Knock) -> Admission | Refusal: ...
     async def renew(self, gate: str, progress: Sequence[Progress]) -> Mapping[str, float]: ...
     async def hold(self, gate: str, grant: str) -> None: ...
@@ -72,14 +74,15 @@ class Recordings(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class GateAddress:
-    """Where people reach the gate, the CA (PEM) that proves it, and how a token is proved there: by scram or
-    as a password.
+    """Where people reach the gate, the CA (PEM) that proves it, how a token is proved there (by scram or as a
+    password), and whether clients are asked for certificates.
     """
 
     host: str
     port: int
     ca: str
     login: Literal["scram", "password"] = "scram"
+    certificates: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,6 +101,7 @@ class Parts:
     public_url: str
     door: GateDoor
     gate: GateAddress
+    certificates: ClientCertificates
     recordings: Recordings
     runs: Runs | None = None
     provider: OidcProvider | None = None

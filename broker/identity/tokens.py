@@ -165,11 +165,12 @@ async def find(
 
 @dataclass(frozen=True, slots=True)
 class Proved:
-    """The token that a proof is of, and what answers the proof."""
+    """The token that a proof is of, and what answers the proof. `grant` is the one that it opens, if one."""
 
     held: Held
     hash: str
     signature: bytes
+    grant: str = ""
 
 
 async def prove(tx: AsyncConnection, principal: str, proof: scram.Proof, now: datetime) -> Proved | None:

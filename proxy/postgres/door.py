@@ -170,17 +170,23 @@ class PostgresDoor:
         unknown = [name for name in startup.parameters if name.startswith("_pq_.")]
         if startup.version > codec.PROTOCOL_3_2 or unknown:
             greeter.write(codec.negotiate_version(startup.version, unknown))
+        certificate = greeter.tls.getpeercert(binary_form=True) if greeter.tls is not None else None
         by_scram = self._gate.settings.login == "scram"
-        proof = await self._proof(greeter, principal) if by_scram else None
+        proof, token = None, ""
+        if not certificate and by_scram:
+            proof = await self._proof(greeter, principal)
+        elif not certificate:
+            token = await self._token(greeter)
         knock = Knock(
             gate=self._gate.settings.name,
             protocol="postgres",
             principal=principal,
-            token="" if by_scram else await self._token(greeter),
+            token=token,
             resource=startup.parameters.get("database", user),
             role=role,
             client=greeter.peer,
             proof=proof,
+            certificate=certificate or b"",
         )
         answer = await self._gate.admit(knock)
         if isinstance(answer, Refusal):

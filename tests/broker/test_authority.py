@@ -10,6 +10,9 @@ from datetime import timedelta
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 
@@ -18,6 +21,7 @@ from broker.authority import LocalAuthority
 from broker.bus.in_process import InProcessBus
 from broker.config import Config, PostgresTarget, SecretRef
 from broker.credentials.seal import Seal
+from broker.identity.certificates import Bearer
 from broker.identity.directory import Person, StaticDirectory
 from broker.identity.tokens import TokenKind, Tokens
 from broker.service import Service
@@ -416,3 +420,44 @@ async def test_the_database_holds_nothing_to_log_in_with(
         answer = await authority.admit(replace(proving(token), proof=scram.Proof(MESSAGES, value)))
         assert isinstance(answer, Refusal)
     assert isinstance(await authority.admit(proving(row.hash)), Refusal)
+
+
+# --- by a certificate
+
+
+def bearing(authority: LocalAuthority, grant: str, principal: str = "ada", **more: Any) -> Knock:
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    public = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    now = authority.service.clock.now()
+    made = authority.certificates.sign(Bearer(principal, grant), public, now, now + timedelta(minutes=10))
+    certificate = x509.load_pem_x509_certificate(made.encode()).public_bytes(Encoding.DER)
+    return replace(knock("", principal=principal, **more), certificate=certificate)
+
+
+async def test_a_certificate_opens_its_own_grant_and_no_other(
+    authority: LocalAuthority, tokens: Tokens, current: Changing, clock: Any
+) -> None:
+    grant = await grant_to(authority)
+    mine = bearing(authority, grant.id)
+    answer = await authority.admit(mine)
+    assert isinstance(answer, Admission)
+    assert answer.grant == grant.id
+    refused = {
+        "no-grant": [bearing(authority, "G-other"), replace(mine, resource="other-db")],
+        "login-failed": [
+            replace(mine, principal="zoe"),
+            replace(mine, certificate=mine.certificate[:-1]),
+            bearing(authority, grant.id, "nobody"),
+        ],
+    }
+    for code, knocks in refused.items():
+        for it in knocks:
+            other = await authority.admit(it)
+            assert isinstance(other, Refusal)
+            assert other.code == code
+    clock.advance(minutes=10)
+    late = await authority.admit(mine)
+    assert isinstance(late, Refusal)
+    fresh = bearing(authority, grant.id)
+    current.person("ada", active=False)
+    assert isinstance(await authority.admit(fresh), Refusal)

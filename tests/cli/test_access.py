@@ -20,6 +20,7 @@ from typing import Any
 
 import httpx2
 import pytest
+from cryptography import x509
 
 from cli.dev_idp import start_dev_idp
 from cli.verbs import line_of
@@ -149,7 +150,7 @@ def running(postgres: Any, tmp_path_factory: pytest.TempPathFactory, idp: Any) -
     """One house for the tests that only use it, with Ada, Grace and Sam logged in."""
     directory, database = tmp_path_factory.mktemp("house"), postgres.new_database(template="shop")
     write_policy(directory, database)
-    house = serve(directory, idp)
+    house = serve(directory, idp, PORTCULLIS_GATE_CERTIFICATES="true")
     for person in ("ada", "grace", "sam"):
         house.access(person, "login")
     yield house
@@ -171,10 +172,18 @@ def served(running: Served) -> Iterator[Served]:
                 http.post(f"/api/v1/requests/{story['id']}/{verb}", json={})
 
 
+def _names(certificate: bytes) -> str:
+    it = x509.load_pem_x509_certificate(certificate)
+    return str(it.extensions.get_extension_for_class(x509.SubjectAlternativeName).value)
+
+
 def test_the_story_at_the_terminal(served: Served) -> None:
     assert "You hold no grant" in served.access("ada", "whoami")
     key = served.open()
+    home = served.directory / "home" / "ada"
     out = served.access("ada", "psql", "shop", "--", "-At", "-c", "select count(*) > 0 from users")
+    assert (home / "gate-client.key").stat().st_mode & 0o777 == 0o600
+    assert "portcullis://ada/" in _names((home / "gate-client.pem").read_bytes())
     assert out.strip() == "t"
     assert "ada" in served.access("grace", "who", "prod-db")
     listed = served.access("ada", "sessions", "list")

@@ -20,6 +20,8 @@ import psycopg
 import pytest
 import uvloop
 
+from broker.credentials.seal import Seal
+from broker.identity.certificates import ClientCertificates
 from proxy import tls
 from proxy.authority import (
     Admission,
@@ -150,6 +152,7 @@ class MemoryAuthority:
         self.knocks: list[Knock] = []
         self.lease = 10.0
         self.away = False
+        self.certificates = ClientCertificates(Seal([b"s" * 32]))
         self._serial = itertools.count(1)
         self._followers: list[asyncio.Queue[Notice | None]] = []
         self.reviews = MemoryReviews(clock, self._tell, lambda session: self.sessions.get(session, ""))
@@ -187,6 +190,10 @@ class MemoryAuthority:
 
     # --- Authority
 
+    async def client_ca(self) -> str:
+        self._here()
+        return self.certificates.ca
+
     async def admit(self, knock: Knock) -> Admission | Refusal:
         self._here()
         self.knocks.append(knock)
@@ -215,7 +222,10 @@ class MemoryAuthority:
         return Refusal("no-grant", "You have no live grant.", f"/access request {knock.resource} 1h")
 
     def _proved(self, knock: Knock) -> bytes | None:
-        """What answers a proof (nothing, a token in clear); None where neither is right."""
+        """What answers a proof (nothing, a token or a certificate); None where none is right."""
+        if knock.certificate:
+            bearer = self.certificates.read(knock.certificate, datetime.now(UTC))
+            return b"" if bearer is not None and bearer.principal == knock.principal else None
         for token in [token for token, owner in self.tokens.items() if owner == knock.principal]:
             if knock.proof is None and knock.token == token:
                 return b""

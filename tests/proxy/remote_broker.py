@@ -34,6 +34,7 @@ async def main(database: str, policy: str, seal_key: str, where: str) -> None:
     store, clock, chance = Store(database), SystemClock(), SystemChance()
     service = Service(store, ConfigHolder(Path(policy)), clock, chance, InProcessBus())
     keep = Keep(store, clock, chance)
+    authority = LocalAuthority(service, Seal([base64.b64decode(seal_key)]))
     parts = Parts(
         service=service,
         tokens=Tokens(store, clock, chance),
@@ -42,8 +43,9 @@ async def main(database: str, policy: str, seal_key: str, where: str) -> None:
         clock=clock,
         chance=chance,
         public_url="http://127.0.0.1",
-        door=LocalAuthority(service, Seal([base64.b64decode(seal_key)])),
+        door=authority,
         gate=GateAddress("127.0.0.1", 0, ""),
+        certificates=authority.certificates,
         recordings=cast(Any, None),
         gate_token=GATE_TOKEN,
     )

@@ -11,14 +11,19 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from broker.bus.in_process import InProcessBus
 from broker.clock import SystemChance, SystemClock
 from broker.credentials.seal import Seal
+from broker.identity.certificates import Bearer, ClientCertificates
 from broker.identity.tokens import TokenKind, Tokens
 from broker.policy_file.holder import ConfigHolder
 from broker.service import Service
@@ -27,6 +32,7 @@ from broker.store.credentials import SealedLogin
 from broker.store.engine import Store
 from proxy.authority import Admission, Closing, GrantEnded, GrantMinted, Knock, Progress
 from proxy.remote import RemoteAuthority
+from tests.broker.proving import answer_to, proof_of
 from workflows.access import Wish
 from workflows.model import EndReason, Refusal, Story
 
@@ -328,3 +334,24 @@ async def test_a_notice_that_breaks_off_is_not_taken(babbler: Callable[[bytes], 
     whole = b'{"minted":{"grant":"G-1","remaining":60}}'
     async with await babbler(b"{}\n" + whole + b"\n" + whole) as authority:
         assert [notice async for notice in authority.notices("g1")] == [GrantMinted("G-1", 60.0)]
+
+
+async def test_a_proof_and_a_certificate_travel_like_a_token(far: Far, house: House) -> None:
+    story = await house.grant()
+    assert story.grant is not None
+    knock = await house.knock()
+    proof = proof_of(knock.token, "ada")
+    by_proof = await far.authority.admit(replace(knock, token="", proof=proof))
+    assert isinstance(by_proof, Admission)
+    assert by_proof.signature == answer_to(proof, knock.token, "ada")
+    certificates = ClientCertificates(Seal([house.seal_key]))
+    told = x509.load_pem_x509_certificate((await far.authority.client_ca()).encode())
+    assert told.public_key() == x509.load_pem_x509_certificate(certificates.ca.encode()).public_key()
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    public = key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
+    now = house.service.clock.now()
+    made = certificates.sign(Bearer("ada", story.grant.id), public, now, now + timedelta(minutes=1))
+    der = x509.load_pem_x509_certificate(made.encode()).public_bytes(Encoding.DER)
+    by_certificate = await far.authority.admit(replace(knock, token="", certificate=der))
+    assert isinstance(by_certificate, Admission)
+    assert by_certificate.grant == story.grant.id

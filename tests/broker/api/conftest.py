@@ -13,6 +13,8 @@ from fastapi import FastAPI
 
 from broker.api.app import create_api
 from broker.api.parts import GateAddress, Parts, RecordedStatement, RecordingView
+from broker.credentials.seal import Seal
+from broker.identity.certificates import ClientCertificates
 from broker.identity.kept import Keep
 from broker.identity.tokens import TokenKind, Tokens
 from broker.identity.web import WebSessions
@@ -66,6 +68,9 @@ class Door:
     notices_to_come: list[Notice] = field(default_factory=list)
     heard: list[Any] = field(default_factory=list)
     lost: bool = False
+
+    async def client_ca(self) -> str:
+        return "-----BEGIN CERTIFICATE-----\n"
 
     async def admit(self, knock: Knock) -> Admission | Refusal:
         self.heard.append(knock)
@@ -148,6 +153,7 @@ def parts(service: Service, store: Store, clock: Any, chance: Any, door: Door, s
         public_url="http://broker.test",
         door=door,
         gate=GateAddress("gate.test", 6543, "-----BEGIN CERTIFICATE-----\n"),
+        certificates=ClientCertificates(Seal([b"k" * 32])),
         recordings=shelf,
         gate_token="the gate's token",
         ready={"store": reach},

@@ -19,6 +19,8 @@ from broker.api.app import create_api, openapi
 from broker.api.parts import GateAddress, Parts
 from broker.bus.in_process import InProcessBus
 from broker.clock import SystemChance, SystemClock
+from broker.credentials.seal import Seal
+from broker.identity.certificates import ClientCertificates
 from broker.identity.kept import Keep
 from broker.identity.oidc import OidcProvider
 from broker.identity.tokens import TokenKind, Tokens
@@ -66,6 +68,7 @@ async def _parts(directory: Path, config: Any) -> Parts:
         public_url="http://127.0.0.1",
         door=cast(Any, None),
         gate=GateAddress("127.0.0.1", 6543, "-----BEGIN CERTIFICATE-----\n"),
+        certificates=ClientCertificates(Seal([b"k" * 32])),
         recordings=Empty(),
         # Never asked here: only the browser's part of a login goes to the provider.
         provider=OidcProvider("http://127.0.0.1:9", "c", "s", clock=clock, chance=chance),
