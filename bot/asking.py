@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 from slack_bolt.context.ack.async_ack import AsyncAck
 
 from bot import forms
-from bot.commands import context_of
+from bot.commands import NOT_LINKED, context_of, person_meant, submit
 from bot.desk import Body, Desk, Moment, log, team_of, user_of
 from bot.markup import about, plain
 from bot.slack import TROUBLE, error_of
 from broker.service import Service
 from broker.statistics import usual_wait
 from workflows import access
-from workflows.grammar import MAX_REASON, Context, Mistake, Request, from_slack, parse
+from workflows.grammar import Context, Mistake, Request, Target, TargetKind, parse
 from workflows.model import Principal, Refusal
-from workflows.policy import Route, spell
-from workflows.words import without_mentions
+from workflows.policy import Route, for_others, route_for, spell
 
 _RECENT = 20
 """So many of one's last requests decide what is offered first."""
@@ -50,29 +50,41 @@ async def _for(moment: Moment, line: str) -> forms.View:
     return await _view(moment.service, moment.person, context, draft)
 
 
-async def open_with(desk: Desk, body: Body) -> None:
-    """The shortcut on a message: the form, with the message as the reason."""
-    text = from_slack(str((body.get("message") or {}).get("text") or ""))
-    reason = " ".join(without_mentions(text).split())[:MAX_REASON]
-    await open_form(desk, body, Request("", reason=reason).line() if reason else "")
-
-
 async def _view(service: Service, person: Principal, context: Context, draft: Request) -> forms.View:
-    preview = await _preview(service, person, draft)
-    return forms.ask_form(context.offers, draft, _titles(service), preview)
+    draft, holder = _for_whom(service, person, draft)
+    preview = await _preview(service, person, holder, draft)
+    asks = draft.resource in {resource.name for resource in for_others(service.policy, person)}
+    return forms.ask_form(context.offers, draft, _titles(service), preview, for_others=asks)
+
+
+def _for_whom(service: Service, person: Principal, draft: Request) -> tuple[Request, Principal | None]:
+    """The draft with whom it is for as Slack's select wants it, and that person; None where nobody known."""
+    target = draft.beneficiary
+    if target is None:
+        return draft, person
+    if target.kind is not TargetKind.SLACK_USER:
+        named = service.person_named(target.value)
+        user = None if isinstance(named, Refusal) else service.slack_user(named.id)
+        target = Target(TargetKind.SLACK_USER, user) if user else None
+        holder = None if isinstance(named, Refusal) else named
+        return replace(draft, beneficiary=target), holder
+    everyone = service.config.directory.everyone().values()
+    return draft, next((p for p in everyone if service.slack_user(p.id) == target.value), None)
 
 
 def _titles(service: Service) -> dict[str, str]:
     return {name: resource.title for name, resource in service.policy.resources.items()}
 
 
-async def _preview(service: Service, person: Principal, draft: Request) -> str:
+async def _preview(service: Service, person: Principal, holder: Principal | None, draft: Request) -> str:
     """Who would decide this, how long that usually takes, and within which bounds."""
     if not draft.resource:
         return ""
-    route = service.route(person.id, draft.resource, draft.role)
+    if holder is None:
+        return f"⚠️ {NOT_LINKED.why}"
+    route = route_for(service.policy, person, holder, draft.resource, draft.role)
     if not isinstance(route, Route):
-        return ""
+        return f"⚠️ {plain(route.why, 300)}" if draft.beneficiary else ""
     rule, groups = route.rule, service.policy.groups
     seats = [
         f"{q.needed} of {plain(groups[q.group].title or q.group, 80) if q.group in groups else q.group}"
@@ -132,7 +144,7 @@ async def submitted(desk: Desk, body: Body, ack: AsyncAck) -> None:
     moment = await desk.receive(body)
     if moment is None or wish is None:
         return
-    result = await desk.service.submit(moment.actor, wish.wish, via="slack", dedupe=moment.key)
+    result = await submit(moment, wish)
     if isinstance(result, Refusal):
         await moment.refuse(result, audited=True)
 
@@ -144,19 +156,24 @@ def _checked(
     draft = forms.draft_of(filled)
     if not draft.resource:
         return draft, {filled.block("resource"): "Choose one."}
-    span = draft.duration
+    span, starts_at = draft.duration, None
     if typed := filled["typed"].strip():
         context = context_of(Moment(desk, body, person, ""))
         answer = parse(f"request {draft.resource} {typed} because x", context)
         said = answer.why if isinstance(answer, Mistake) else ""
-        if not isinstance(answer, Request) or answer.duration is None:
-            return draft, {filled.block("typed"): said or "Say 45m, 1h30, until 18:00 or eod."}
-        span = answer.duration
-    wish = Request(draft.resource, draft.role, span, " ".join(draft.reason.split()))
-    route = desk.service.route(person.id, wish.resource, wish.role)
+        if not isinstance(answer, Request) or (answer.duration is None and answer.starts_at is None):
+            return draft, {filled.block("typed"): said or "Say 45m, until 18:00 or 2h from 9:00."}
+        span, starts_at = answer.duration or span, answer.starts_at
+    wish = replace(draft, duration=span, starts_at=starts_at, reason=" ".join(draft.reason.split()))
+    moment = Moment(desk, body, person, "")
+    holder = person_meant(moment, wish.beneficiary) if wish.beneficiary else person
+    if isinstance(holder, Refusal):
+        return wish, {filled.block("whom", "resource"): str(holder)}
+    route = route_for(desk.service.policy, person, holder, wish.resource, wish.role)
     if isinstance(route, Refusal):
-        return wish, {filled.block("role", "resource"): str(route)}
-    refusal = access.submit(route, person, wish.wish, "R-0", "G-0", desk.service.clock.now())
+        field = "whom" if wish.beneficiary else "role"
+        return wish, {filled.block(field, "resource"): str(route)}
+    refusal = access.submit(route, person, wish.wish(holder.id), "R-0", "G-0", desk.service.clock.now())
     if isinstance(refusal, Refusal):
         where = {"no-reason": ("reason",), "too-long": ("typed", "span"), "too-short": ("typed", "span")}
         return wish, {filled.block(*where.get(refusal.code, ("resource",))): str(refusal)}

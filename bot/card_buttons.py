@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 
 from bot.markup import Block, Blocks, button
 from bot.shown import Faces, pointer
-from workflows.lines import Request
+from workflows.lines import Request, Target, TargetKind
 from workflows.model import AccessRequest, Extension, Story
 from workflows.policy import spell
 
@@ -40,6 +41,9 @@ def ending_it(story: Story) -> Block:
     if story.request.emergency is None:
         return button("revoke", "Revoke…", pointer(story), style="danger")
     question = ("Kill it?", "The gate drops at once and open sessions are cut.", "Kill it now")
+    if story.request.emergency.drill:
+        question = ("End the drill?", "As in earnest: the gate drops what it holds.", "End it")
+        return button("kill", "Kill it (drill)", pointer(story), confirm=question)
     return button("kill", "Kill it now", pointer(story), style="danger", confirm=question)
 
 
@@ -47,9 +51,15 @@ def reviewing(story: Story) -> Block:
     return button("review", "Review…", pointer(story), style="primary")
 
 
-def waiting(story: Story, faces: Faces) -> Blocks:
-    """What the requester can do while nobody has decided."""
+def waiting(story: Story, faces: Faces, reader: str) -> Blocks:
+    """What the requester can do while nobody has decided; and whom it is for, who may refuse it."""
     value = pointer(story)
+    if reader != story.request.requester:
+        refusing = ("Refuse it?", "The request ends and nobody can approve it.", "Refuse it")
+        return [
+            button("answer", "Add a comment…", value),
+            button("cancel", "I do not want it", value, confirm=refusing),
+        ]
     question = ("Take it back?", "The request ends and nobody can approve it.", "Take it back")
     found = [
         button("nudge", "Nudge", value),
@@ -87,12 +97,17 @@ def release(story: Story) -> Block:
     return button("release", "Release", pointer(story), confirm=question)
 
 
-def again(request: AccessRequest) -> Block:
-    line = Request(request.resource, request.role, request.duration, " ".join(request.reason.split())).line()
+def again(request: AccessRequest, reader: str, faces: Faces) -> Block:
+    """The same once more, for whom it was: for the reader, or for somebody else."""
+    whom = request.holder if reader != request.holder else ""
+    user = faces.slack.get(whom)
+    target = Target(TargetKind.SLACK_USER, user) if user else Target(TargetKind.PERSON, whom)
+    asked = Request(request.resource, request.role, request.duration, " ".join(request.reason.split()))
+    line = replace(asked, beneficiary=target if whom else None).line()
     return button("mended", "Ask again", line[:2000])
 
 
 def _asked(story: Story) -> bool:
     """Whether the last word in the comments is another's."""
     comments = story.request.comments
-    return bool(comments) and comments[-1].by != story.request.requester
+    return bool(comments) and comments[-1].by not in story.request.parties

@@ -71,16 +71,20 @@ def _approvers_end(story: Story) -> Blocks:
 
 
 def requester_card(story: Story, faces: Faces, place: str) -> Card:
-    """The card in the requester's direct messages: the way in, and the way out."""
+    """The card in the requester's direct messages: the way in, and the way out. Where it is for somebody else
+    the place `for` is theirs, with the way in; whoever asked only follows it.
+    """
     request, grant = story.request, story.grant
-    blocks = _head(story, faces, own=True)
+    reader = request.holder if place == FOR else request.requester
+    holds = reader == request.holder
+    blocks = _head(story, faces, reader)
     if request.state is RequestState.PENDING:
         blocks.append(section(_quorum(request, faces)))
         blocks += _short(faces)
         lapse = f"Lapses {date(request.lapses_at)} if nobody decides"
         blocks.append(_foot(story, f"{_looking(request, faces)}{lapse}"))
-        blocks.append(actions(f"mine:{request.id}", *buttons.waiting(story, faces)))
-    elif grant is not None and grant.state is GrantState.ACTIVE:
+        blocks.append(actions(f"mine:{request.id}", *buttons.waiting(story, faces, reader)))
+    elif grant is not None and grant.state is GrantState.ACTIVE and holds and not _is_drill(request):
         blocks.append(section(f"*How to enter*\n```access psql {plain(request.resource, 100)}```"))
         if (extension := extension_waiting(story)) is not None:
             blocks.append(section(_wants_more(extension, story, faces, own=True)))
@@ -89,8 +93,9 @@ def requester_card(story: Story, faces: Faces, place: str) -> Card:
     else:
         blocks += _what_was_done(grant, faces) if grant else []
         blocks.append(_foot(story, _decided(request, faces) if grant else "Nothing was opened"))
-        if not (grant and grant.state is GrantState.MINTING) and request.emergency is None:
-            blocks.append(actions(f"again:{request.id}", buttons.again(request)))
+        over = grant is None or grant.state is GrantState.ENDED
+        if over and request.emergency is None and (holds or request.beneficiary):
+            blocks.append(actions(f"again:{request.id}", buttons.again(request, reader, faces)))
     return Card(_fallback(story, faces), blocks, metadata(story, place))
 
 
@@ -103,7 +108,7 @@ def ending_card(story: Story, faces: Faces, place: str) -> Card:
         text = f"⚪ Your access to {what} has ended."
         blocks = [section(text)]
         if request.emergency is None:
-            blocks.append(actions(f"again:{request.id}", buttons.again(request)))
+            blocks.append(actions(f"again:{request.id}", buttons.again(request, request.holder, faces)))
     elif not request.warned:
         text = f"⏱️ Your access to {what} now ends {date(grant.expiry)}."
         blocks = [section(text)]
@@ -118,6 +123,10 @@ def ending_card(story: Story, faces: Faces, place: str) -> Card:
     return Card(text, blocks, metadata(story, place))
 
 
+FOR = "for"
+"""The place of the card in the direct messages of whom access was asked for by somebody else."""
+
+
 def extension_waiting(story: Story) -> Extension | None:
     """The wish for more time that waits, while the grant is live."""
     last = story.request.extensions[-1] if story.request.extensions else None
@@ -128,10 +137,10 @@ def extension_waiting(story: Story) -> Extension | None:
 # ------------------------------------------------------------------ the lines
 
 
-def _head(story: Story, faces: Faces, *, own: bool = False) -> Blocks:
+def _head(story: Story, faces: Faces, reader: str = "") -> Blocks:
     """What is so, why it came to be so where somebody said why, and what was asked for which reason."""
     request, grant = story.request, story.grant
-    line = headline(story, faces, own=own)
+    line = headline(story, faces, reader)
     first = alert(line, _level(story)) if request.emergency else section(line)
     blocks: Blocks = [{"type": "divider"}, first]
     closing = grant.end_note if grant is not None else request.close_reason
@@ -147,20 +156,29 @@ def _head(story: Story, faces: Faces, *, own: bool = False) -> Blocks:
 
 def _level(story: Story) -> str:
     """An emergency is red until it is over, and yellow until it was reviewed."""
+    if story.request.emergency is not None and story.request.emergency.drill:
+        return "info"
     if story.grant is None or story.grant.state is not GrantState.ENDED:
         return "error"
     return "warning" if owes_review(story) else "default"
 
 
-def headline(story: Story, faces: Faces, *, own: bool = False) -> str:
-    """The one line that says what is so."""
+def headline(story: Story, faces: Faces, reader: str = "") -> str:
+    """The one line that says what is so, to `reader` (a principal), or to those who decide."""
     request, grant = story.request, story.grant
-    who = "You" if own else faces.person(request.requester)
     what = code(request.resource)
+    asked = reader == request.requester
+    asker = "You" if asked else faces.person(request.requester)
+    whom = "you" if reader == request.holder else faces.person(request.holder)
+    wanted = f"{what} for {whom}" if request.beneficiary else what
     if request.state is RequestState.PENDING:
-        return f"⏳ *{who} {'ask' if own else 'asks'} for {what}*"
+        return f"⏳ *{asker} {'ask' if asked else 'asks'} for {wanted}*"
     if grant is None:
-        return f"*{closing_line(request, faces)}*\n{who} asked for {what}."
+        return f"*{closing_line(request, faces)}*\n{asker} asked for {wanted}."
+    own = reader == request.holder
+    who = "You" if own else faces.person(request.holder)
+    if request.emergency and request.emergency.drill:
+        return _drill_line(story, faces, who)
     alarm = f"🚨 *Emergency {plain(request.emergency.incident, 60)}* · " if request.emergency else ""
     if grant.state is GrantState.MINTING:
         if begins_later(story):
@@ -173,10 +191,38 @@ def headline(story: Story, faces: Faces, *, own: bool = False) -> str:
     return f"{ended}\n{who} had {what}." if grant.held_by else ended
 
 
+def _drill_line(story: Story, faces: Faces, who: str) -> str:
+    """A drill never says that anybody has anything."""
+    grant, what = story.grant, code(story.request.resource)
+    assert grant is not None
+    head = "🧪 *DRILL – nothing is open, nobody has to act* · "
+    if grant.state is GrantState.ENDED:
+        held = (
+            "the gate held it and let it fall" if grant.held_by else "⚠️ the gate never said that it held it"
+        )
+        early = f", ended by {faces.person(grant.ended_by)}" if grant.ended_by else ""
+        return f"{head}{who} rehearsed breaking the glass of {what}: {held}{early}"
+    return f"{head}{who} {'rehearse' if who == 'You' else 'rehearses'} breaking the glass of {what}"
+
+
+def _about_drill(story: Story, faces: Faces) -> str:
+    emergency = story.request.emergency
+    assert emergency is not None
+    lines = [f"In earnest it would be taken as {plain(emergency.eligible_by, 200)}."]
+    if emergency.skipped:
+        named = ", ".join(faces.person(name) for name in emergency.skipped[:10])
+        lines.append(f"Told of it, as in earnest: {named}.")
+    lines += [f"• {plain(finding, 300)}" for finding in emergency.findings[:10]]
+    lines += [f"⚠️ {plain(concern, 300)}" for concern in emergency.concerns[:5]]
+    return "\n".join(lines)
+
+
 def _about_emergency(story: Story, faces: Faces) -> str:
     """By what right, who was passed over, and what is owed."""
     emergency = story.request.emergency
     assert emergency is not None
+    if emergency.drill:
+        return _about_drill(story, faces)
     lines = [f"*Nobody approved this.* Taken as {plain(emergency.eligible_by, 200)}."]
     if emergency.skipped:
         named = ", ".join(faces.person(name) for name in emergency.skipped[:10])
@@ -198,10 +244,18 @@ def closing_line(request: AccessRequest, faces: Faces) -> str:
     by = faces.person(request.closed_by) if request.closed_by else ""
     lines = {
         RequestState.DENIED: f"⛔ Denied by {by}",
-        RequestState.CANCELLED: f"↩️ Taken back by {by}",
+        RequestState.CANCELLED: f"↩️ {_taken_back(request)} by {by}",
         RequestState.LAPSED: "⌛ Lapsed: nobody decided in time",
     }
     return lines.get(request.state, "")
+
+
+def _is_drill(request: AccessRequest) -> bool:
+    return request.emergency is not None and request.emergency.drill
+
+
+def _taken_back(request: AccessRequest) -> str:
+    return "Refused" if request.closed_by == request.beneficiary else "Taken back"
 
 
 def end_line(grant: Grant, faces: Faces) -> str:
@@ -220,6 +274,8 @@ def end_line(grant: Grant, faces: Faces) -> str:
 def _what(request: AccessRequest, faces: Faces) -> Block:
     waits = ", from the approval on" if request.state is RequestState.PENDING else ""
     title = f"{plain(faces.resource, 100)} ({code(request.resource)})" if faces.resource else ""
+    if request.state is RequestState.PENDING and request.starts_at is not None:
+        waits = f", from {date(request.starts_at)}"
     return fields(
         ("Access", f"{title or code(request.resource)} as {code(request.role)}"),
         ("How long", f"{spell(request.duration)}{waits}"),
@@ -253,7 +309,7 @@ def _looking(request: AccessRequest, faces: Faces) -> str:
 
 
 def _wants_more(extension: Extension, story: Story, faces: Faces, *, own: bool = False) -> str:
-    who = "You ask" if own else f"{faces.person(story.request.requester)} asks"
+    who = "You ask" if own else f"{faces.person(story.request.holder)} asks"
     yes = [faces.person(approval.approver) for approval in extension.approvals if approval.yes]
     said = f" — {', '.join(yes)} ✅" if yes else ""
     why = f"\n>{plain(extension.reason)}" if extension.reason.strip() else ""
@@ -268,7 +324,7 @@ def _decided(request: AccessRequest, faces: Faces) -> str:
 
 
 def _what_was_done(grant: Grant, faces: Faces) -> Blocks:
-    over = grant.state is GrantState.ENDED and grant.held_by
+    over = grant.state is GrantState.ENDED and grant.held_by and grant.terms.max_sessions
     return [section(_done(faces.done))] if over and faces.done is not None else []
 
 
@@ -292,11 +348,16 @@ def _fallback(story: Story, faces: Faces) -> str:
     """The same in one plain sentence; notifications show this."""
     request, grant = story.request, story.grant
     who, what = faces.name(request.requester), plain(request.resource, 100)
+    whom = f" for {faces.name(request.beneficiary)}" if request.beneficiary else ""
     if request.state is RequestState.PENDING:
         reason = plain(request.reason, 140)
-        return f"{who} asks for {what} as {plain(request.role, 60)} for {spell(request.duration)}: {reason}"
+        role = plain(request.role, 60)
+        return f"{who} asks{whom} for {what} as {role} for {spell(request.duration)}: {reason}"
     if grant is None:
-        return f"{request.id}: {request.state.value} – {who} asked for {what}"
+        return f"{request.id}: {request.state.value} – {who} asked{whom} for {what}"
+    who = faces.name(request.holder)
+    if _is_drill(request):
+        return f"🧪 DRILL {request.id}: {who} rehearses breaking the glass of {what}; nothing is open"
     alarm = "🚨 EMERGENCY " if request.emergency else ""
     if grant.state is GrantState.MINTING:
         if begins_later(story):

@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from bot import texts
+from bot import allowances, texts
 from bot.desk import Moment, refusal_text, team_of
 from bot.faces import faces_of
 from bot.markup import Blocks, code, plain
@@ -16,12 +16,14 @@ from broker.service import Service
 from broker.store import stories
 from workflows import break_glass
 from workflows.grammar import (
+    AllowLine,
     Approve,
     Cancel,
     Claim,
     Command,
     Context,
     Deny,
+    Drill,
     Extend,
     Help,
     Mistake,
@@ -42,6 +44,7 @@ from workflows.grammar import (
 from workflows.model import GrantState, Principal, Refusal, RequestState, StatementReview, Story
 from workflows.policy import Emergency, Rule, decided_by
 
+NOT_LINKED = Refusal("no-such-person", "Their Slack account is not linked to anybody known here.")
 WHICH = "Say which"
 """How the refusal begins where a command without a target fits several."""
 
@@ -77,10 +80,28 @@ Answer = tuple[str, Blocks]
 
 
 async def _request(moment: Moment, command: Request) -> Answer:
-    result = await moment.service.submit(moment.actor, command.wish, via="slack", dedupe=moment.key)
+    result = await submit(moment, command)
     if isinstance(result, Refusal):
         return texts.mistake(Mistake(str(result), None, command))
     return texts.asked(result, await faces_of(moment.service, result, "")), []
+
+
+async def submit(moment: Moment, command: Request) -> Story | Refusal:
+    """Ask what was typed or filled in."""
+    whom = ""
+    if command.beneficiary is not None:
+        person = person_meant(moment, command.beneficiary)
+        if isinstance(person, Refusal):
+            return person
+        whom = person.id
+    return await moment.service.submit(moment.actor, command.wish(whom), via="slack", dedupe=moment.key)
+
+
+def person_meant(moment: Moment, target: Target) -> Principal | Refusal:
+    """Whom a mention, or a typed `@name`, means."""
+    if target.kind is TargetKind.SLACK_USER:
+        return moment.service.principal_of_slack(team_of(moment.body), target.value) or NOT_LINKED
+    return moment.service.person_named(target.value)
 
 
 async def _status(moment: Moment, _: Status) -> Answer:
@@ -92,6 +113,8 @@ async def status_blocks(moment: Moment) -> Blocks:
     own = await moment.service.stories_of(moment.actor)
     blocks = texts.listed("Yours", texts.mine(own), "Nothing. Ask with `/access`.")
     waiting = await moment.service.waiting_for(moment.actor)
+    allowed = await allowances.rows(moment)
+    blocks += texts.listed("Yeses in advance", allowed, "") if allowed else []
     if waiting:
         names = {p.id: p.name for p in moment.service.config.directory.everyone().values()}
         blocks += texts.listed("Waiting for you", texts.waiting(waiting, names), "")
@@ -103,10 +126,7 @@ async def _who(moment: Moment, command: Who) -> Answer:
     if isinstance(found, Refusal):
         return refusal_text(found), []
     names = {p.id: p.name for p in moment.service.config.directory.everyone().values()}
-    rows = [
-        (texts.line_of(s, plain(names.get(s.request.requester, s.request.requester), 80)), None)
-        for s in found
-    ]
+    rows = [(texts.line_of(s, plain(names.get(s.request.holder, s.request.holder), 80)), None) for s in found]
     title = f"Who has {code(command.resource)} now"
     return title, texts.listed(title, rows, "Nobody.")
 
@@ -216,6 +236,11 @@ async def _claim(moment: Moment, command: Claim) -> Answer:
     return _moved(result, "claim")
 
 
+async def _drill(moment: Moment, command: Drill) -> Answer:
+    result = await moment.service.drill(moment.actor, command.resource, via="slack", dedupe=moment.key)
+    return _moved(result, "drill")
+
+
 async def _review(moment: Moment, command: Review) -> Answer:
     result = await moment.service.review_break_glass(
         command.id, moment.actor, command.verdict, via="slack", note=command.note, dedupe=moment.key
@@ -225,6 +250,9 @@ async def _review(moment: Moment, command: Review) -> Answer:
 
 async def _revoke(moment: Moment, command: Revoke) -> Answer:
     """End every live grant that the target means and that this person may end; a line for each."""
+    if command.target.kind is TargetKind.ID and command.target.value.startswith("A-"):
+        ended = await moment.service.end_allowance(command.target.value, moment.actor, via="slack")
+        return allowances.said(ended, "end")
     keys = await _meant(moment, command.target)
     if isinstance(keys, Refusal):
         return refusal_text(keys), []
@@ -237,6 +265,27 @@ async def _revoke(moment: Moment, command: Revoke) -> Answer:
         )
         lines.append(_moved(result, "revoke")[0])
     return "\n".join(lines), []
+
+
+async def _allow(moment: Moment, command: AllowLine) -> Answer:
+    if command.target is None:
+        return "Yeses in advance", texts.listed("Yeses in advance", await allowances.rows(moment), "None.")
+    whom = person_meant(moment, command.target)
+    if isinstance(whom, Refusal):
+        return refusal_text(whom), []
+    result = await moment.service.allow(
+        moment.actor,
+        whom.id,
+        command.resource,
+        via="slack",
+        role=command.role,
+        longest=command.longest,
+        within=command.within,
+        reason=command.reason,
+        repeated=command.repeated,
+        dedupe=moment.key,
+    )
+    return allowances.said(result, "allow")
 
 
 async def _meant(moment: Moment, target: Target) -> list[str] | Refusal:
@@ -266,7 +315,7 @@ async def _why(moment: Moment, command: Why) -> Answer:
     rule = next((r for r in service.policy.rules if r.name == story.request.rule), None)
     decided = decided_by(rule) if isinstance(rule, Rule) else "no longer in the policy"
     admin = service.is_admin(moment.actor)
-    told = service.explain(story.request.requester, story.request.resource) if admin else ()
+    told = service.explain(story.request.holder, story.request.resource) if admin else ()
     return texts.why(story, decided, told), []
 
 
@@ -301,6 +350,8 @@ _RUN: dict[type[Command], Callable[[Moment, Any], Awaitable[Answer]]] = {
     Nudge: _nudge,
     Claim: _claim,
     Review: _review,
+    Drill: _drill,
+    AllowLine: _allow,
     Status: _status,
     Who: _who,
     Why: _why,

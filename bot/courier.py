@@ -10,20 +10,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from weakref import WeakValueDictionary
 
 import structlog
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
 from bot import digest
-from bot.cards import approver_card, ending_card, requester_card
+from bot.allowances import AllowanceCourier
+from bot.cards import FOR, approver_card, ending_card, requester_card
 from bot.faces import faces_of
 from bot.ledger import Ledger, Place, said_kind
 from bot.markup import section
 from bot.notes import Note, notes
 from bot.notice_courier import NoticeCourier
+from bot.notices import paged
 from bot.places import Places
 from bot.review_courier import ReviewCourier
 from bot.seats import seats, watchers
@@ -31,7 +35,7 @@ from bot.shown import Card, Faces, metadata
 from bot.slack import NO_DM, NO_ENTRY, TROUBLE, Pace, error_of
 from broker import metrics, outbox
 from broker.bus import OUTBOX
-from broker.outbox import CARD, NOTIFY, REVIEW, WATCH, Outbox, Work, backoff
+from broker.outbox import ALLOWANCE, CARD, NOTIFY, REVIEW, WATCH, Outbox, Work, backoff
 from broker.reviews import Reviews
 from broker.runs import Runs
 from broker.service import Service
@@ -75,11 +79,13 @@ class Courier:
         self._reviews = ReviewCourier(
             Reviews(service), self._places, ledger, public_url, self._dm_about, runs
         )
-        self._notices = NoticeCourier(service, self._places, ledger, public_url, self._dm, self._seats)
+        self._allowances = AllowanceCourier(service, self._places, self._dm_about, self._refuse_shared)
+        self._notices = NoticeCourier(service, self._places, ledger, public_url, self._seats)
         self._public_url = public_url
         self._workers = workers
         self._sweep_seconds = sweep_seconds
         self._wake = asyncio.Event()
+        self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self._dms: dict[str, str] = {}
         self._shared: dict[str, tuple[bool, float]] = {}
 
@@ -100,13 +106,24 @@ class Courier:
         return count
 
     async def one(self) -> bool:
-        """Claim one row and do it; False where there is none."""
-        work = await self._box.claim(CARD, REVIEW, NOTIFY, WATCH, lease=_LEASE)
+        """Claim one row and do it; False where there is none. The claim is kept while it takes, and two
+        workers of ours take turns where a claim ran out all the same (the clock was set, say): of two who
+        show one story at once the slower would put an older state over a newer one, or post twice.
+        """
+        work = await self._box.claim(CARD, REVIEW, NOTIFY, WATCH, ALLOWANCE, lease=_LEASE)
         if work is None:
             return False
+        turn = self._turns.setdefault(work.key, asyncio.Lock())
+        async with self._box.holding(work, _LEASE), turn:
+            await self._do(work)
+        return True
+
+    async def _do(self, work: Work) -> None:
         try:
             if work.kind == REVIEW:
                 await self._reviews.deliver(work.key)
+            elif work.kind == ALLOWANCE:
+                await self._allowances.deliver(work.key)
             elif work.kind == NOTIFY:
                 await self._notices.deliver(work.payload)
             elif work.kind == WATCH:
@@ -124,10 +141,9 @@ class Courier:
             await self._failed(work, "internal error")
         else:
             metrics.outbox_done.labels(work.kind).inc()
-            if not await self._box.finish(work) and work.kind in (CARD, REVIEW):
+            if not await self._box.finish(work) and work.kind in (CARD, REVIEW, ALLOWANCE):
                 # Our claim had run out: another may have shown something newer before we wrote over it.
                 await self._again(work.key, kind=work.kind)
-        return True
 
     async def _failed(self, work: Work, problem: str) -> None:
         metrics.outbox_failed.labels(work.kind).inc()
@@ -170,7 +186,10 @@ class Courier:
             stale.add(request_id)
         for request_id in stale:
             await self._again(request_id)
-        return len(stale)
+        statements = await self._ledger.behind_of_statements()
+        for review_id in statements:
+            await self._again(review_id, kind=REVIEW)
+        return len(stale) + len(statements)
 
     async def _stands(self, place: Place) -> bool:
         try:
@@ -204,7 +223,9 @@ class Courier:
             return
         faces = await faces_of(self._service, story, self._public_url)
         known = await self._ledger.of(request_id)
-        steps: list[Callable[[], Awaitable[None]]] = [partial(self._to_owner, story, faces, force)]
+        steps: list[Callable[[], Awaitable[None]]] = [
+            partial(self._to_owner, story, faces, kind, force) for kind in _owners(story)
+        ]
         if story.request.state not in _SILENT or any(kind.startswith("card:") for kind in known):
             steps += [
                 partial(self._to_group, story, faces, end, group, force) for end, group in self._seats(story)
@@ -231,13 +252,22 @@ class Courier:
 
     async def _to_person(self, story: Story, faces: Faces, kind: str, force: bool) -> None:
         if kind.startswith("ending:"):
-            user = self._service.slack_user(story.request.requester) or ""
+            user = self._service.slack_user(story.request.holder) or ""
             card = ending_card(story, faces, kind)
         else:
             user = kind.rpartition(":")[2]
-            card = approver_card(story, faces, story.request.quorum[0].group, kind)
-        if user:
-            await self._dm(story, user, kind, card, force)
+            card = approver_card(story, faces, self._seat_of(story, user), kind)
+            if kind.startswith("card:page:") and story.request.state is RequestState.PENDING:
+                card = replace(card, text=paged(story, faces))
+        if not user or not await self._dm(story, user, kind, card, force):
+            await self._ledger.forget(story.request.id, kind)
+
+    def _seat_of(self, story: Story, user: str) -> str:
+        """The group for which this Slack user decides: the first of the quorum that they can fill."""
+        people = self._service.config.directory.everyone().values()
+        person = next((p for p in people if self._service.slack_user(p.id) == user), None)
+        groups = [q.group for q in story.request.quorum if person is not None and q.open_to(person)]
+        return groups[0] if groups else story.request.quorum[0].group
 
     async def _to_group(self, story: Story, faces: Faces, end: str, group: str, force: bool) -> None:
         """The card in the group's channel and its thread; in its members' direct messages where there is
@@ -326,12 +356,14 @@ class Courier:
         )
         await self._places.reply(story.request.id, [f"alert:{group}"[:40]], own, text, story.version)
 
-    async def _to_owner(self, story: Story, faces: Faces, force: bool) -> None:
-        user = self._service.slack_user(story.request.requester)
-        if user is None or not await self._dm(story, user, "own", requester_card(story, faces, "own"), force):
+    async def _to_owner(self, story: Story, faces: Faces, kind: str, force: bool) -> None:
+        """The card of whoever asked (`own`), or of whom it is for (`for`), and its thread."""
+        owner = story.request.holder if kind == FOR else story.request.requester
+        user = self._service.slack_user(owner)
+        if user is None or not await self._dm(story, user, kind, requester_card(story, faces, kind), force):
             return
-        place = (await self._ledger.of(story.request.id))["own"]
-        await self._thread(story, faces, "note:own", place, own=True)
+        place = (await self._ledger.of(story.request.id))[kind]
+        await self._thread(story, faces, f"note:{kind}", place, owner=owner)
 
     async def _dm(self, story: Story, user: str, kind: str, card: Card, force: bool) -> bool:
         return await self._dm_about(story.request.id, story.version, user, kind, card, force)
@@ -355,17 +387,17 @@ class Courier:
         return True
 
     async def _thread(
-        self, story: Story, faces: Faces, prefix: str, place: Place, *, own: bool = False
+        self, story: Story, faces: Faces, prefix: str, place: Place, *, owner: str = ""
     ) -> None:
         """Post what the thread lacks, as one reply: after a long absence that is one message, in order. A
         comment that was written in this very thread is there already.
         """
         known = await self._ledger.of(story.request.id)
-        owner = story.request.requester
         wanted = [
             note
             for note in notes(story, faces)
-            if (not own or (note.owner and note.by != owner)) and not _written_here(note, story, known, place)
+            if (not owner or (note.owner and note.by != owner))
+            and not _written_here(note, story, known, place)
         ]
         lacking = [n for n in wanted if not known.get(f"{prefix}:{n.key}", Place("")).ts]
         unsure = [note for note in lacking if f"{prefix}:{note.key}" in known]
@@ -386,6 +418,10 @@ class Courier:
         if shared:
             refusal = {"ok": False, "error": "is_ext_shared"}
             raise SlackApiError("a shared channel", refusal)  # type: ignore[no-untyped-call]
+
+
+def _owners(story: Story) -> list[str]:
+    return ["own", FOR] if story.request.beneficiary else ["own"]
 
 
 def _written_here(note: Note, story: Story, known: Mapping[str, Place], place: Place) -> bool:

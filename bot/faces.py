@@ -73,7 +73,7 @@ def short_seats(config: Config, story: Story) -> tuple[Quorum, ...]:
 def _people(story: Story) -> set[str]:
     """Everybody who is named on a card or in its thread."""
     request, grant = story.request, story.grant
-    people = {request.requester, request.closed_by, request.claimed_by}
+    people = {*request.parties, request.closed_by, request.claimed_by}
     people |= {approval.approver for approval in request.approvals}
     people |= {comment.by for comment in request.comments}
     people |= {a.approver for wish in request.extensions for a in wish.approvals}
@@ -85,14 +85,14 @@ def _people(story: Story) -> set[str]:
 
 
 def _may_break(config: Config, story: Story) -> bool:
-    person = config.directory.principal(story.request.requester)
+    person = config.directory.principal(story.request.holder)
     rules = break_glass.emergencies(config.policy, person, story.request.resource) if person else ()
     return bool(rules)
 
 
 def _room(config: Config, story: Story) -> timedelta:
     """How much longer the grant may yet become, under the rule of today."""
-    grant, person = story.grant, config.directory.principal(story.request.requester)
+    grant, person = story.grant, config.directory.principal(story.request.holder)
     if grant is None or grant.state is GrantState.ENDED or person is None:
         return timedelta()
     way = route(config.policy, person, grant.resource, grant.role)

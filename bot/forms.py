@@ -12,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 from bot.markup import MAX_REASON, Block, Blocks, context, section, words
-from workflows.lines import Offer, Request, RoleOffer
+from workflows.lines import Offer, Request, RoleOffer, Target, TargetKind
 from workflows.policy import spell
 
 ASK, DENY, REVOKE, NOTICE = "ask", "deny", "revoke", "notice"
@@ -33,8 +33,17 @@ def notice(title: str, text: str) -> View:
     return modal(NOTICE, title, [section(text)])
 
 
-def ask_form(offers: Sequence[Offer], draft: Request, titles: Mapping[str, str], preview: str) -> View:
-    """The form for a request with `draft` filled in. `titles` are what resources are called."""
+def ask_form(
+    offers: Sequence[Offer],
+    draft: Request,
+    titles: Mapping[str, str],
+    preview: str,
+    *,
+    for_others: bool = False,
+) -> View:
+    """The form for a request with `draft` filled in. `titles` are what resources are called; `for_others`
+    asks whom it is for.
+    """
     if not offers:
         return notice("Request access", "No rule opens anything to you. Ask whoever keeps the policy.")
     offer = next((o for o in offers if o.name == draft.resource), None)
@@ -44,6 +53,8 @@ def ask_form(offers: Sequence[Offer], draft: Request, titles: Mapping[str, str],
         role = offer.role(draft.role) or offer.roles[0]
         required = role.reason_required
         blocks += [_role_input(offer, role), *_span_inputs(offer, role, draft.duration)]
+    if for_others:
+        blocks.append(_whom_input(draft.beneficiary))
     blocks.append(reason_input(draft.reason, required))
     if preview:
         blocks.append(context(preview))
@@ -102,7 +113,8 @@ def read(view: Mapping[str, Any]) -> Filled:
     for block_id, fields in ((view.get("state") or {}).get("values") or {}).items():
         for action_id, field in fields.items():
             option = field.get("selected_option") or {}
-            values[action_id] = str(field.get("value") or option.get("value") or "")
+            chosen = field.get("value") or option.get("value") or field.get("selected_user")
+            values[action_id] = str(chosen or "")
             blocks[action_id] = block_id
     return Filled(values, blocks)
 
@@ -115,6 +127,7 @@ def draft_of(filled: Filled) -> Request:
         filled["role"],
         timedelta(seconds=int(span)) if span.isdigit() else None,
         filled["reason"],
+        beneficiary=Target(TargetKind.SLACK_USER, filled["whom"]) if filled["whom"] else None,
     )
 
 
@@ -148,6 +161,17 @@ def _role_input(offer: Offer, role: RoleOffer) -> Block:
     return field_block(f"role:{offer.name}"[:255], "As", element, dispatch=True)
 
 
+def _whom_input(chosen: Target | None) -> Block:
+    element: Block = {
+        "type": "users_select",
+        "action_id": "whom",
+        "placeholder": words("Myself"),
+    }
+    if chosen is not None and chosen.kind is TargetKind.SLACK_USER:
+        element["initial_user"] = chosen.value
+    return field_block("whom", "For somebody else", element, optional=True, dispatch=True)
+
+
 def _span_inputs(offer: Offer, role: RoleOffer, wanted: timedelta | None) -> Blocks:
     """Usual spans to choose from, and a line to type any other into."""
     spans = {span for span in _SPANS if span <= role.longest} | {role.usual, role.longest}
@@ -162,11 +186,11 @@ def _span_inputs(offer: Offer, role: RoleOffer, wanted: timedelta | None) -> Blo
         "type": "plain_text_input",
         "action_id": "typed",
         "max_length": 40,
-        "placeholder": words("45m, 1h30, until 18:00, eod"),
+        "placeholder": words("45m, until 18:00, 2h from tomorrow 9:00"),
     }
     return [
         field_block(f"span:{offer.name}:{role.name}"[:255], "How long", element),
-        field_block("typed", "Or type how long", typed, optional=True),
+        field_block("typed", "Or type how long, and from when", typed, optional=True),
     ]
 
 

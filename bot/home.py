@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from bot.commands import rules_of, status_blocks
+import asyncio
+from datetime import timedelta
+
+from bot.commands import context_of, rules_of, status_blocks
 from bot.desk import Moment, log
 from bot.markup import Block, Blocks, actions, button, code, context, date, plain, section
 from bot.shown import pointer
 from bot.slack import TROUBLE, error_of
 from broker.oncall import OnCallUnavailable
-from broker.store import stories
 from workflows.glass_review import owes_review
-from workflows.model import Story
-from workflows.policy import Emergency, spell
+from workflows.lines import Request
+from workflows.model import GrantState, Story
+from workflows.policy import Emergency, StepKind, spell
 
-DRILL = "DRILL-"
-"""An emergency whose incident begins so is a rehearsal; it is reviewed like any other."""
+_MOST = 8
+STALE_DRILL = timedelta(days=90)
+"""What was rehearsed longer ago is to be rehearsed again."""
 
 
 async def publish_home(moment: Moment) -> None:
@@ -24,13 +28,51 @@ async def publish_home(moment: Moment) -> None:
     row = [ask, button("glass", "Break the glass…", style="danger")] if rules else [ask]
     head = [section("*Portcullis* opens doors when the right people say so."), actions("ask", *row)]
     blocks: Blocks = [*head, *await status_blocks(moment), *await _more_time(moment), *await _owed(moment)]
-    blocks += await _emergencies(moment, rules)
-    blocks.append(context("`/access help` tells the rest."))
+    blocks += [*await _emergencies(moment, rules), *_may_ask(moment), *await _duties(moment)]
+    person = f"You are linked as {plain(moment.person.name, 80)} ({code(moment.actor)})"
+    blocks.append(context(f"{person} · `/access help` tells the rest."))
     user = moment.slack_user
     try:
         await moment.desk.client.views_publish(user_id=user, view={"type": "home", "blocks": blocks[:100]})
     except TROUBLE as trouble:
         log.warning("home_not_published", problem=error_of(trouble))
+
+
+def _may_ask(moment: Moment) -> Blocks:
+    """What this person may ask for, each with the form for it."""
+    offers = context_of(moment).offers
+    rows = []
+    for offer in offers[:_MOST]:
+        resource = moment.service.policy.resources[offer.name]
+        title = f"{plain(resource.title, 100)} " if resource.title else ""
+        roles = ", ".join(code(role.name) for role in offer.roles[:5])
+        rows.append(section(f"{title}{code(offer.name)} as {roles}", _ask_for(offer.name)))
+    more = [context(f"and {len(offers) - _MOST} more")] if len(offers) > _MOST else []
+    return [section("*What you may ask for*"), *rows, *more] if rows else []
+
+
+def _ask_for(name: str) -> Block:
+    return button("form", "Ask…", Request(name).line())
+
+
+async def _duties(moment: Moment) -> Blocks:
+    """Who is on call now for what this person may see."""
+    service = moment.service
+    seen = {resource.name for resource in service.requestable(moment.actor)}
+    steps = [step for r in service.policy.rules if r.resources & seen for step in r.ladder.steps]
+    names = [step.target for step in steps if step.kind is StepKind.PAGE]
+    names += [n for rule in service.policy.emergencies if rule.resources & seen for n in rule.schedules]
+    lines = await asyncio.gather(*(_on_duty(moment, name) for name in list(dict.fromkeys(names))[:5]))
+    return [section("\n".join(["*On call now*", *lines]))] if lines else []
+
+
+async def _on_duty(moment: Moment, schedule: str) -> str:
+    try:
+        people = await moment.service.on_call_now(schedule)
+    except OnCallUnavailable:
+        return f"{code(schedule)}: it cannot be told"
+    named = ", ".join(plain(person.name, 60) for person in people[:3]) or "nobody"
+    return f"{code(schedule)}: {named}"
 
 
 async def _more_time(moment: Moment) -> Blocks:
@@ -69,7 +111,7 @@ async def _emergencies(moment: Moment, rules: list[tuple[str, Emergency]]) -> Bl
     if not rules:
         return []
     lines = [await _eligible(moment, name, rule) for name, rule in rules[:10]]
-    return [section("\n".join(["*In an emergency*", *lines])), context(await _last_drill(moment))]
+    return [section("\n".join(["*In an emergency*", *lines])), *await _drills(moment, rules)]
 
 
 async def _eligible(moment: Moment, name: str, rule: Emergency) -> str:
@@ -92,13 +134,26 @@ async def _on_call(moment: Moment, schedule: str) -> str:
     return f"while on call for {code(schedule)}, which is {named} now"
 
 
-async def _last_drill(moment: Moment) -> str:
-    async with moment.service.store.read() as tx:
-        found = await stories.emergencies_of(tx, moment.actor)
-    at = [
-        s.request.created_at
-        for s in found
-        if s.request.emergency and s.request.emergency.incident.startswith(DRILL)
-    ]
-    last = f"Last drill: {date(max(at))}." if at else "You have never rehearsed it."
-    return f"{last} Rehearse with `/access break-glass RESOURCE because {DRILL}1 rehearsal`."
+async def _drills(moment: Moment, rules: list[tuple[str, Emergency]]) -> Blocks:
+    """When this person last rehearsed each emergency of theirs, what came of it, and how to do it again."""
+    newest: dict[str, Story] = {}
+    for story in await moment.service.drills_of(moment.actor):
+        newest.setdefault(story.request.resource, story)
+    rows = []
+    for name, _ in rules[:10]:
+        again = button("drill", "Rehearse it", name)
+        rows.append(section(_drill_line(moment, name, newest.get(name)), again))
+    return [section("*Drills*"), *rows]
+
+
+def _drill_line(moment: Moment, name: str, story: Story | None) -> str:
+    if story is None or story.grant is None:
+        return f"{code(name)}: never rehearsed"
+    at, grant = story.request.created_at, story.grant
+    came = "the gate held it" if grant.held_by else "⚠️ the gate never held it"
+    came = "going on now" if grant.state is not GrantState.ENDED else came
+    old = " · ⚠️ long ago" if moment.service.clock.now() - at > STALE_DRILL else ""
+    found = (
+        [f"⚠️ {plain(c, 200)}" for c in story.request.emergency.concerns] if story.request.emergency else []
+    )
+    return "\n".join([f"{code(name)}: {date(at)}, {came}{old} · {story.request.id}", *found[:2]])

@@ -10,13 +10,18 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 
-from sqlalchemy import and_, delete, insert, or_, select
+from sqlalchemy import ColumnElement, and_, delete, false, or_, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.clock import Clock
 from broker.store import deliveries
 from broker.store.engine import Store
 from broker.store.tables import cards as t
-from broker.store.tables import stories
+from broker.store.tables import reviews, stories
+
+_is_card = or_(t.c.kind.like("card:%"), t.c.kind.like("ending:%"), t.c.kind.in_(["own", "for"]))
+_NOTHING = false()
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +52,29 @@ class Ledger:
     async def put(self, request_id: str, places: dict[str, Place]) -> None:
         """Write places down, over what was there of the same kinds."""
         async with self._store.write() as tx:
-            await tx.execute(delete(t).where(t.c.request_id == request_id, t.c.kind.in_(list(places))))
-            await tx.execute(insert(t), _rows(request_id, places))
+            await _upsert(tx, request_id, places)
+
+    async def wish(self, request_id: str, kind: str) -> None:
+        """A message of this kind is to be there from now on; whoever shows the story posts it."""
+        async with self._store.write() as tx:
+            await _upsert(tx, request_id, {kind: Place("")}, over=_NOTHING)
+
+    async def begin(self, request_id: str, kind: str, channel: str) -> Place:
+        """Write down that a message is about to be posted, and answer with what stands there: with a time
+        stamp where another has posted it in the meantime.
+        """
+        async with self._store.write() as tx:
+            over = or_(t.c.ts == "", t.c.channel != channel)
+            await _upsert(tx, request_id, {kind: Place(channel)}, over=over)
+            return (await _standing(tx, request_id, [kind]))[kind]
 
     async def settle(self, request_id: str, places: dict[str, Place]) -> dict[str, Place]:
         """Write down what was just posted, and answer with what stands now: where another has posted the
         same in the meantime, theirs stays.
         """
-        query = select(t.c.kind, t.c.channel, t.c.ts, t.c.version).where(t.c.request_id == request_id)
         async with self._store.write() as tx:
-            rows = await tx.execute(query.where(t.c.kind.in_(list(places)), t.c.ts != ""))
-            theirs = {row.kind: Place(row.channel, row.ts, row.version) for row in rows}
-            ours = {kind: place for kind, place in places.items() if kind not in theirs}
-            await tx.execute(delete(t).where(t.c.request_id == request_id, t.c.kind.in_(list(ours))))
-            if ours:
-                await tx.execute(insert(t), _rows(request_id, ours))
-        return ours | theirs
+            await _upsert(tx, request_id, places, over=t.c.ts == "")
+            return await _standing(tx, request_id, list(places))
 
     async def forget(self, request_id: str, *kinds: str) -> None:
         async with self._store.write() as tx:
@@ -76,9 +88,15 @@ class Ledger:
 
     async def behind(self, limit: int = 100) -> list[str]:
         """Requests with a card that shows another version than the database holds."""
-        is_card = or_(t.c.kind.like("card:%"), t.c.kind == "own")
-        stale = and_(t.c.request_id == stories.c.request_id, t.c.version != stories.c.version, is_card)
+        stale = and_(t.c.request_id == stories.c.request_id, t.c.version != stories.c.version, _is_card)
         query = select(t.c.request_id).join(stories, stale).distinct().limit(limit)
+        async with self._store.read() as tx:
+            return list((await tx.execute(query)).scalars())
+
+    async def behind_of_statements(self, limit: int = 100) -> list[str]:
+        """The same for the cards of statements."""
+        stale = and_(t.c.request_id == reviews.c.id, t.c.version != reviews.c.version, _is_card)
+        query = select(t.c.request_id).join(reviews, stale).distinct().limit(limit)
         async with self._store.read() as tx:
             return list((await tx.execute(query)).scalars())
 
@@ -99,8 +117,23 @@ class Ledger:
             return seen is None
 
 
-def _rows(request_id: str, places: dict[str, Place]) -> list[dict[str, object]]:
-    return [
-        {"request_id": request_id, "kind": kind, "channel": at.channel, "ts": at.ts, "version": at.version}
-        for kind, at in places.items()
-    ]
+async def _upsert(
+    tx: AsyncConnection, request_id: str, places: dict[str, Place], over: ColumnElement[bool] | None = None
+) -> None:
+    """Write rows down; one that is there already is overwritten, or only where `over` holds of it. Atomic
+    also between replicas: the database looks again at the row once it has it.
+    """
+    insert = sqlite.insert if tx.dialect.name == "sqlite" else postgresql.insert
+    for kind, at in sorted(places.items()):
+        values = {"channel": at.channel, "ts": at.ts, "version": at.version}
+        row = insert(t).values(request_id=request_id, kind=kind, **values)
+        await tx.execute(
+            row.on_conflict_do_update(index_elements=[t.c.request_id, t.c.kind], set_=values, where=over)
+        )
+
+
+async def _standing(tx: AsyncConnection, request_id: str, kinds: list[str]) -> dict[str, Place]:
+    query = select(t.c.kind, t.c.channel, t.c.ts, t.c.version).where(
+        t.c.request_id == request_id, t.c.kind.in_(kinds)
+    )
+    return {row.kind: Place(row.channel, row.ts, row.version) for row in await tx.execute(query)}

@@ -40,6 +40,9 @@ def _emergency(story: Story, faces: Faces) -> list[Note]:
     if emergency is None:
         return []
     who, incident = faces.person(request.requester), plain(emergency.incident, 60)
+    if emergency.drill:
+        people = count(len(emergency.skipped), "person", "people")
+        return [Note("broken", f"🧪 A drill by {who}. {people} who would decide were told. Nothing is open.")]
     told = f"🚨 {who} took access in emergency {incident}, {plain(emergency.eligible_by, 200)}."
     concerns = "".join(f"\n⚠️ {plain(concern, 300)}" for concern in emergency.concerns)
     skipped = count(len(emergency.skipped), "approver")
@@ -76,8 +79,10 @@ def _decision(story: Story, faces: Faces) -> list[Note]:
 def _open(story: Story, faces: Faces) -> list[Note]:
     request, grant = story.request, story.grant
     found = []
-    if grant is not None and grant.held_by:
-        text = f"🟢 The gate is open for {faces.person(request.requester)}."
+    if grant is not None and grant.held_by and _is_drill(story):
+        found.append(Note("active", "🧪 The gate holds the drill's grant, and lets nobody in.", True))
+    elif grant is not None and grant.held_by:
+        text = f"🟢 The gate is open for {faces.person(request.holder)}."
         found.append(Note("active", text, True))
     for index, extension in enumerate(request.extensions):
         found += _extension(index, extension, story, faces)
@@ -85,7 +90,7 @@ def _open(story: Story, faces: Faces) -> list[Note]:
 
 
 def _extension(index: int, extension: Extension, story: Story, faces: Faces) -> list[Note]:
-    who, span = faces.person(story.request.requester), spell(extension.span)
+    who, span = faces.person(story.request.holder), spell(extension.span)
     found = [Note(f"x{index}", f"⏱️ {who} wants {span} more.{because(extension.reason)}")]
     for nth, approval in enumerate(extension.approvals):
         word = "✅ %s said yes to more time." if approval.yes else "⛔ %s said no to more time."
@@ -115,11 +120,18 @@ def _closed(sitting: Sitting) -> str:
     return f"🔌 Session {plain(sitting.id, 40)} closed ({plain(sitting.how, 40)}): {did}{refused}."
 
 
+def _is_drill(story: Story) -> bool:
+    return story.request.emergency is not None and story.request.emergency.drill
+
+
 def _end(story: Story, faces: Faces) -> list[Note]:
     request, grant, emergency = story.request, story.grant, story.request.emergency
     found = []
     if grant is not None and grant.end_reason is not None:
-        told = grant.ended_by != request.requester
+        if _is_drill(story):
+            held = "held it" if grant.held_by else "never said that it held it"
+            return [Note("ended", f"🧪 The drill is over: the gate {held}. It is in the trail.", True)]
+        told = bool(request.beneficiary) or grant.ended_by != request.requester
         found.append(Note("ended", f"{end_line(grant, faces)}{because(grant.end_note)}", told))
     if emergency and emergency.verdict is not None:
         by = faces.person(emergency.reviewed_by)

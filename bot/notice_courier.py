@@ -6,18 +6,18 @@ What is told is decided from the database as it is when Slack can be reached, no
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import structlog
 
-from bot.cards import approver_card, ending_card
 from bot.faces import faces_of
 from bot.ledger import Ledger, Place
-from bot.notices import Saying, Where, called, paged, saying
+from bot.notices import PAGING, Saying, Where, called, saying
 from bot.places import Places
-from bot.shown import Card, Faces
+from bot.shown import Faces
 from broker import outbox
+from broker.bus import OUTBOX
 from broker.oncall import OnCallUnavailable
 from broker.service import Service
 from workflows.model import GrantState, Principal, RequestState, Story
@@ -26,8 +26,6 @@ from workflows.quorum import eligible
 
 log = structlog.get_logger(__name__)
 
-Dm = Callable[[Story, str, str, Card, bool], Awaitable[bool]]
-"""Shows a card in a person's direct messages; False where the person cannot be written to."""
 Seats = Callable[[Story], Sequence[tuple[str, str]]]
 """The cards of a story in channels: the end of each one's kind, and its group."""
 
@@ -36,13 +34,12 @@ class NoticeCourier:
     """Every call may be repeated."""
 
     def __init__(
-        self, service: Service, places: Places, ledger: Ledger, public_url: str, dm: Dm, seats: Seats
+        self, service: Service, places: Places, ledger: Ledger, public_url: str, seats: Seats
     ) -> None:
         self._service = service
         self._places = places
         self._ledger = ledger
         self._public_url = public_url
-        self._dm = dm
         self._seats = seats
 
     async def deliver(self, payload: str) -> None:
@@ -54,7 +51,7 @@ class NoticeCourier:
         what, left_at = str(notice["what"]), int(notice["version"])
         faces = await faces_of(self._service, story, self._public_url)
         if what == "ending":
-            await self._warn(story, faces, left_at)
+            await self._warn(story, left_at)
         if what == StepKind.PAGE:
             await self._page(story, faces, str(notice["target"]))
         said = saying(
@@ -63,17 +60,18 @@ class NoticeCourier:
             what,
             target=str(notice.get("target", "")),
             overdue=bool(notice.get("overdue")),
+            problem=str(notice.get("problem", "")),
         )
         if said is not None:
-            await self._say(story, faces, said, f"n{left_at}:{what}"[:24])
+            name = f"{what}:{notice.get('target', '')}" if what in PAGING else f"n{left_at}:{what}"
+            await self._say(story, faces, said, name[:24])
 
-    async def _warn(self, story: Story, faces: Faces, left_at: int) -> None:
+    async def _warn(self, story: Story, left_at: int) -> None:
         """The holder hears of the end, in a message of its own, with the buttons for it."""
-        user, grant = self._service.slack_user(story.request.requester), story.grant
+        user, grant = self._service.slack_user(story.request.holder), story.grant
         if user is None or grant is None or grant.state is GrantState.ENDED or not story.request.warned:
             return
-        kind = f"ending:{left_at}"
-        await self._dm(story, user, kind, ending_card(story, faces, kind), False)
+        await self._show(story, f"ending:{left_at}")
 
     async def _page(self, story: Story, faces: Faces, schedule: str) -> None:
         """Whoever is on call and may decide gets the card itself; where nobody is, the channel hears so."""
@@ -88,13 +86,19 @@ class NoticeCourier:
         for person in able:
             user = self._service.slack_user(person.id)
             if user is not None:
-                kind = f"card:page:{user}"
-                group = next(q.group for q in story.request.quorum if q.open_to(person))
-                card = approver_card(story, faces, group, kind)
-                await self._dm(story, user, kind, replace(card, text=paged(story, faces)), False)
+                await self._show(story, f"card:page:{user}")
         if not able:
             text = f"📟 Nobody who could decide is on call for {schedule[:80]}, or it cannot be told who is."
             await self._say(story, faces, Saying(Where.APPROVERS, text, calls=True, loud=True), "n:nopage")
+
+    async def _show(self, story: Story, kind: str) -> None:
+        """Have a card in direct messages shown in its turn among the story's own cards: shown from here it
+        could overtake a newer state, or be overtaken by it.
+        """
+        await self._ledger.wish(story.request.id, kind)
+        async with self._service.store.write() as tx:
+            await outbox.put(tx, outbox.CARD, story.request.id, self._service.clock.now())
+        await self._service.bus.publish(OUTBOX, story.request.id)
 
     async def _say(self, story: Story, faces: Faces, said: Saying, name: str) -> None:
         """One reply in each thread that it is meant for: of the channels' cards, and of the copies that a

@@ -36,7 +36,7 @@ class Saying:
 
 
 def saying(
-    story: Story, faces: Faces, what: str, *, target: str = "", overdue: bool = False
+    story: Story, faces: Faces, what: str, *, target: str = "", overdue: bool = False, problem: str = ""
 ) -> Saying | None:
     """What a notice says to the channels now; None where it says nothing (any more) there."""
     request = story.request
@@ -46,11 +46,19 @@ def saying(
         return _waiting(story, faces, what, target)
     if what == "extension-asked":
         return _more_time(story, faces)
+    if what in PAGING:
+        return Saying(Where.APPROVERS, PAGING[what].format(plain(target, 80), plain(problem, 200)))
     if what == "review-owed" and owes_review(story):
         return _review_owed(story, overdue)
     return None
 
 
+PAGING = {
+    "paged": "📟 Pager {0} was called.",
+    "page-failed": "⚠️ Pager {0} could not be called ({1}); it is tried again.",
+    "page-given-up": "⚠️ Pager {0} was not called ({1}), and it is tried no more. Call them by telephone.",
+}
+"""What is said about a pager: its name, and what was wrong."""
 _STEPS = frozenset({StepKind.GROUP, StepKind.MENTION, StepKind.PAGE, StepKind.WIDEN})
 
 
@@ -78,7 +86,7 @@ def _more_time(story: Story, faces: Faces) -> Saying | None:
     live = story.grant is not None and story.grant.state is not GrantState.ENDED
     if last is None or not live or last.state is not ExtensionState.PENDING or story.grant is None:
         return None
-    who = faces.person(story.request.requester)
+    who = faces.person(story.request.holder)
     text = f"⏱️ {who} asks for {spell(last.span)} more; it ends {date(story.grant.expiry)}."
     return Saying(Where.APPROVERS, f"{text}{because(last.reason)}", calls=True, loud=True)
 

@@ -6,6 +6,7 @@ linked to a principal by its id. Slack is asked each time, but for answers young
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from slack_sdk.web.async_client import AsyncWebClient
@@ -33,6 +34,7 @@ class People:
         self._service = service
         self._client = client
         self._seen: dict[str, tuple[float, dict[str, Any]]] = {}
+        self._asking: dict[str, asyncio.Lock] = {}
 
     async def identify(self, team: str, user: str) -> Principal | Refusal:
         """The principal behind a Slack user, or why this account cannot act."""
@@ -48,13 +50,15 @@ class People:
         return principal if principal.active else INACTIVE
 
     async def _account(self, user: str) -> dict[str, Any]:
-        now = self._service.clock.monotonic()
-        at, account = self._seen.get(user, (0.0, {}))
-        if not account or now - at >= FRESH_SECONDS:
-            reply = await self._client.users_info(user=user)
-            account = dict(reply["user"])
-            self._seen[user] = (now, account)
-        return account
+        """One question at a time about a user: many presses at once are one call."""
+        async with self._asking.setdefault(user, asyncio.Lock()):
+            now = self._service.clock.monotonic()
+            at, account = self._seen.get(user, (0.0, {}))
+            if not account or now - at >= FRESH_SECONDS:
+                reply = await self._client.users_info(user=user)
+                account = dict(reply["user"])
+                self._seen[user] = (now, account)
+            return account
 
     def forget(self, user: str) -> None:
         """Slack says that this account changed."""

@@ -39,6 +39,8 @@ class Places:
             place = await self._update(request_id, kind, place, card, version)
         if place is None:
             place = await self._post(request_id, kind, channel, card, version)
+            if place.version != version:  # another posted it meanwhile, and showed an older state
+                place = await self._update(request_id, kind, place, card, version) or place
         return place
 
     async def reply(
@@ -91,7 +93,9 @@ class Places:
         return any(message.get("ts") == place.ts for message in found["messages"])
 
     async def _post(self, request_id: str, kind: str, channel: str, card: Card, version: int) -> Place:
-        await self._ledger.put(request_id, {kind: Place(channel)})
+        standing = await self._ledger.begin(request_id, kind, channel)
+        if standing.ts:
+            return standing
         await self._pace.post(channel)
         try:
             post, quiet = self._client.chat_postMessage, {"unfurl_links": False, "unfurl_media": False}
@@ -120,8 +124,8 @@ class Places:
         and was first, ours is taken away again.
         """
         standing = await self._ledger.settle(request_id, places)
-        ours = {place for kind, place in places.items() if standing[kind].ts != place.ts}
-        for place in ours:
+        kept = {place.ts for place in standing.values()}
+        for place in {place for place in places.values() if place.ts not in kept}:
             await self._client.chat_delete(channel=place.channel, ts=place.ts)
         return standing
 

@@ -108,5 +108,5 @@ def because(reason: str) -> str:
     return f"\n>{plain(reason)}" if reason.strip() else ""
 
 
-def count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+def count(number: int, noun: str, many: str = "") -> str:
+    return f"{number:,} {noun if number == 1 else many or noun + 's'}"

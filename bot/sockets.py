@@ -20,6 +20,10 @@ log = structlog.get_logger(__name__)
 
 CONNECTIONS = 2
 SILENT_SECONDS = 60.0
+CONNECT_SECONDS = 10.0
+"""The SDK tries a spent ticket again and again, so that what has not come up by then is made anew."""
+CLOSE_SECONDS = 5.0
+"""Closing waits for the other side; one that is gone must not keep the bot from stopping."""
 
 
 class Sockets:
@@ -46,8 +50,7 @@ class Sockets:
     async def run(self) -> None:
         try:
             while True:
-                for index in range(CONNECTIONS):
-                    await self._keep(index)
+                await asyncio.gather(*(self._keep(index) for index in range(CONNECTIONS)))
                 self.connected = sum([await self._is_up(handler) for handler in self._handlers])
                 await asyncio.sleep(self._check_seconds)
         finally:
@@ -67,7 +70,7 @@ class Sockets:
         handler = AsyncSocketModeHandler(self._app, self._token, web_client=self._client)
         self._handlers[index] = handler
         try:
-            await asyncio.wait_for(handler.client.connect(), timeout=30)  # type: ignore[no-untyped-call]
+            await asyncio.wait_for(handler.client.connect(), timeout=CONNECT_SECONDS)  # type: ignore[no-untyped-call]
             self._well[index] = time.monotonic()
         except TROUBLE as trouble:
             log.warning("socket_not_connected", connection=index, problem=error_of(trouble))
@@ -83,5 +86,6 @@ class Sockets:
     async def _drop(self, index: int) -> None:
         handler, self._handlers[index] = self._handlers[index], None
         if handler is not None:
+            closing = handler.client.close()  # type: ignore[no-untyped-call]
             with suppress(*TROUBLE):
-                await handler.client.close()  # type: ignore[no-untyped-call]
+                await asyncio.wait_for(closing, timeout=CLOSE_SECONDS)

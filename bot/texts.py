@@ -41,6 +41,8 @@ def asked(story: Story, faces: Faces) -> str:
     """What came of a request that was just made."""
     request = story.request
     what = f"{code(request.resource)} as {code(request.role)} for {spell(request.duration)}"
+    what += f", for {faces.person(request.beneficiary)}" if request.beneficiary else ""
+    what += f", from {date(request.starts_at)}" if request.starts_at else ""
     if story.grant is not None:
         return f"🔧 {request.id}: no approval is needed for {what}. I write to you when the gate is open."
     groups = " and ".join(faces.group(quorum.group) for quorum in request.quorum)
@@ -61,12 +63,13 @@ def submitted(review: StatementReview) -> str:
 def moved(story: Story, verb: str) -> str:
     """The answer to a command that did what it says."""
     request = story.request
+    back = "refused" if request.closed_by == request.beneficiary else "taken back"
     lines = {
         "approve": f"✅ {request.id}: your yes is noted.",
         "deny": f"⛔ {request.id} is denied.",
-        "cancel": f"↩️ {request.id} is taken back.",
+        "cancel": f"↩️ {request.id} is {back}.",
         "release": f"⚪ {code(request.resource)} is given back.",
-        "revoke": f"🛑 {request.id}: {plain(request.requester, 80)} no longer has {code(request.resource)}.",
+        "revoke": f"🛑 {request.id}: {plain(request.holder, 80)} no longer has {code(request.resource)}.",
         "nudge": f"👋 {request.id}: the approvers are told once more.",
         "claim": f"👀 {request.id}: you are looking, so nobody else is called for a while.",
     }
@@ -77,6 +80,8 @@ def moved(story: Story, verb: str) -> str:
 
 def _moved_urgently(story: Story, verb: str) -> str:
     request, grant = story.request, story.grant
+    if verb == "drill":
+        return f"🧪 {request.id}: a drill on {code(request.resource)}. Everybody is told; nothing is open."
     if verb == "review" and request.emergency:
         return f"📋 {request.id} was found {request.emergency.verdict}."
     if verb == "extend" and grant and request.extensions[-1].state is ExtensionState.GRANTED:
@@ -95,13 +100,16 @@ def state_of(story: Story) -> str:
             return f"📅 approved, opens {date(grant.not_before)}"
         return f"🔧 {'emergency' if request.emergency else 'approved'}, the gate is being opened"
     if grant.state is GrantState.ACTIVE:
+        if request.emergency and request.emergency.drill:
+            return f"the gate holds it, until {date(grant.expiry)}; nobody is let in"
         return f"🟢 until {date(grant.expiry)}"
     return f"⚪ {grant.end_reason.value if grant.end_reason else 'ended'}"
 
 
 def line_of(story: Story, who: str = "") -> str:
     request = story.request
-    name = f"{who}: " if who else ""
+    drill = "🧪 drill · " if request.emergency and request.emergency.drill else ""
+    name = f"{who}: {drill}" if who else drill
     return f"{name}{code(request.resource)} as {code(request.role)} — {state_of(story)} · {request.id}"
 
 
@@ -138,6 +146,8 @@ def is_open(story: Story) -> bool:
 
 def _way_out(story: Story) -> Block | None:
     request, grant = story.request, story.grant
+    if request.emergency and request.emergency.drill:
+        return None
     if request.state is RequestState.PENDING:
         question = ("Take it back?", "The request ends and nobody can approve it.", "Take it back")
         return button("cancel", "Cancel", pointer(story), confirm=question)

@@ -7,11 +7,12 @@ from datetime import timedelta
 
 from slack_bolt.context.ack.async_ack import AsyncAck
 
-from bot import forms, urgent_forms
-from bot.actions import TAMPERED, channel_of, open_view, pressed, sent, what
+from bot import forms, texts, urgent_forms
+from bot.actions import TAMPERED, channel_of, open_view, pressed, sent, value_of, what
 from bot.commands import context_of, rules_of
 from bot.desk import Body, Desk, Moment, log, team_of, user_of
 from bot.faces import faces_of
+from bot.home import publish_home
 from bot.markup import plain
 from bot.shown import count
 from bot.slack import TROUBLE, error_of
@@ -115,8 +116,8 @@ async def turn_into(desk: Desk, body: Body) -> None:
         return
     moment, story = found
     refusal = None
-    if story.request.requester != moment.actor:
-        who = story.request.requester
+    if story.request.holder != moment.actor:
+        who = story.request.holder
         refusal = Refusal("not-yours", f"Only {who}, who asked, can make this an emergency.")
     elif story.request.state is not RequestState.PENDING:
         refusal = Refusal("already-decided", f"{story.request.id} is already {story.request.state}.")
@@ -125,6 +126,19 @@ async def turn_into(desk: Desk, body: Body) -> None:
         return
     draft = _of_request(story, Glass())
     await open_view(moment, _form(desk, moment.person, draft, channel_of(body)), story)
+
+
+async def drill(desk: Desk, body: Body) -> None:
+    """The button on the home tab."""
+    moment = await desk.receive(body)
+    if moment is None:
+        return
+    result = await desk.service.drill(moment.actor, value_of(body), via="slack", dedupe=moment.key)
+    if isinstance(result, Refusal):
+        await moment.refuse(result, audited=True)
+    else:
+        await moment.say(texts.moved(result, "drill"))
+    await publish_home(moment)
 
 
 async def glass_changed(desk: Desk, body: Body) -> None:
@@ -311,7 +325,7 @@ async def open_comment(desk: Desk, body: Body) -> None:
         who = Refusal("not-an-approver", "Only those who decide this and whoever asked can write about it.")
         await moment.refuse(who, story.request.id)
         return
-    question = moment.actor != story.request.requester
+    question = moment.actor not in story.request.parties
     view = urgent_forms.comment_form(story, channel_of(body), what(moment, story), question=question)
     await open_view(moment, view, story)
 

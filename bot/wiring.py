@@ -14,6 +14,7 @@ from slack_bolt.context.ack.async_ack import AsyncAck
 
 from bot import (
     actions,
+    allowances,
     asking,
     comments,
     forms,
@@ -101,7 +102,7 @@ def _why_given(callback: str) -> Handler:
 
 
 COMMANDS: dict[str, Handler] = {"/access": _access}
-SHORTCUTS: dict[str, Handler] = {"request_access": _shortcut, "run_as_request": asking.open_with}
+SHORTCUTS: dict[str, Handler] = {"request_access": _shortcut, "run_as_request": run_actions.open_with}
 ACTIONS: dict[str, Handler] = {
     "approve": _deciding("approve"),
     "cancel": _deciding("cancel"),
@@ -120,17 +121,20 @@ ACTIONS: dict[str, Handler] = {
     "answer": urgent_actions.open_comment,
     "emergency": urgent_actions.turn_into,
     "glass": _glass,
+    "drill": urgent_actions.drill,
     "glass_resource": urgent_actions.glass_changed,
     "review": urgent_actions.open_review,
     "review_approve": review_actions.approve,
     "review_deny": review_actions.ask_why,
     "review_budget": review_actions.ask_budget,
     "review_withdraw": review_actions.withdraw,
+    "allowance_end": allowances.end_pressed,
     "mended": _mended,
     "form": _form,
     "enter": _nothing,
     "resource": asking.changed,
     "role": asking.changed,
+    "whom": asking.changed,
     "span": _nothing,
 }
 REASONS: dict[str, Handler] = {

@@ -88,6 +88,20 @@ class ScheduleSource:
     people: tuple[str, ...] = ()
     turn: timedelta | None = None
     starts: datetime | None = None
+    pager: str = ""
+    """The pager that calls whoever is on call for it; empty: they are told in chat alone."""
+
+
+@dataclass(frozen=True, slots=True)
+class PagerTarget:
+    """A service that pages people; broker/paging has one adapter for each `via`. `url` is empty where the
+    service is at its usual place; `schedule` is whom it calls, where the key alone does not say.
+    """
+
+    via: str
+    key: SecretRef
+    url: str = ""
+    schedule: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,3 +121,4 @@ class Config:
     slack: SlackSettings = SlackSettings()
     timezone: str = "UTC"
     schedules: Mapping[str, ScheduleSource] = field(default_factory=dict)
+    pagers: Mapping[str, PagerTarget] = field(default_factory=dict)

@@ -7,7 +7,7 @@ that follows; commit; then wake whoever waits.
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
@@ -16,13 +16,15 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from broker import audit, metrics, outbox
 from broker.bus import DEADLINES, GRANTS, OUTBOX
 from broker.codec import kind_of
+from broker.paging import rows as paging
 from broker.reading import NO_STORY, UNKNOWN, Reading
 from broker.store import deliveries, stories
 from broker.wakes import next_wake, notices
 from workflows import access, policy
 from workflows.access import Decision, Event, GrantEnded, RequestApproved, RequestSubmitted
-from workflows.events import GlassBroken, GrantExtended
+from workflows.events import GlassBroken, GrantExtended, StepTaken
 from workflows.model import Principal, Refusal, Story
+from workflows.policy import StepKind
 
 GATE_FIRST = timedelta(seconds=0.5)
 """The gate is told at once and cuts with a word of explanation; the login at the target falls right after."""
@@ -127,6 +129,9 @@ class Door(Reading):
         else:
             await stories.save(tx, story, before.version, next_wake(self.policy, story, now))
         notes = [audit.Note(kind_of(event), story.request.id, event) for event in events]
+        notes += [
+            _drill_over(story) for event in events if isinstance(event, GrantEnded) and _is_drill(story)
+        ]
         await audit.append(tx, notes, at=now, actor=actor, via=via)
         await self._leave_work(tx, story, events, now)
         return story
@@ -146,9 +151,26 @@ class Door(Reading):
             elif isinstance(event, GrantEnded) and story.grant:
                 await outbox.withdraw(tx, outbox.MINT, story.grant.id, now)
                 await outbox.put(tx, outbox.DROP, story.grant.id, now, delay=GATE_FIRST)
+            for pager in self._pagers(story, event):
+                await paging.put(tx, story.request.id, pager, now)
             for notice in notices(story, event):
                 body = json.dumps({"request": story.request.id, "version": story.version} | notice)
                 await outbox.put(tx, outbox.NOTIFY, f"{story.request.id}:notify", now, body)
+
+        if not paging.is_wanted(story):
+            await paging.settle_all(tx, story.request.id, now)
+
+    def _pagers(self, story: Story, event: Event) -> tuple[str, ...]:
+        """Who is to be paged because of `event`."""
+        config = self.config
+        if isinstance(event, StepTaken) and event.what == StepKind.PAGE:
+            schedule = config.schedules.get(event.target)
+            return (schedule.pager,) if schedule and schedule.pager else ()
+        if isinstance(event, GlassBroken) and story.request.emergency:
+            name = story.request.emergency.rule
+            rule = next((rule for rule in config.policy.emergencies if rule.name == name), None)
+            return rule.pagers if rule else ()
+        return ()
 
     async def _refuse(
         self,
@@ -172,16 +194,35 @@ class Door(Reading):
             await self.bus.publish(GRANTS, story.grant.id)
 
 
-def still_allowed(current: policy.Policy, story: Story, requester: Principal | None) -> Refusal | None:
-    """Why the policy of today would not give this person what they asked for; None where it would."""
+def _is_drill(story: Story) -> bool:
+    return story.request.emergency is not None and story.request.emergency.drill
+
+
+def _drill_over(story: Story) -> audit.Note:
+    """What a drill came to, for the trail."""
+    emergency, grant = story.request.emergency, story.grant
+    assert emergency is not None
+    assert grant is not None
+    body = {
+        "resource": story.request.resource,
+        "gate_held": bool(grant.held_by),
+        "told": len(emergency.skipped),
+        "findings": [*emergency.findings, *emergency.concerns],
+    }
+    return audit.Note("drill.finished", story.request.id, body)
+
+
+def still_allowed(current: policy.Policy, story: Story, directory: Mapping[str, Principal]) -> Refusal | None:
+    """Why the policy of today would not give what was asked for; None where it would."""
     request = story.request
-    if requester is None:
+    requester, holder = directory.get(request.requester), directory.get(request.holder)
+    if requester is None or holder is None:
         return UNKNOWN
-    route = policy.route(current, requester, request.resource, request.role)
+    route = policy.route_for(current, requester, holder, request.resource, request.role)
     if isinstance(route, Refusal) or request.duration > route.rule.longest:
         return Refusal(
             "policy-changed",
-            f"The policy no longer gives {request.requester} {request.role} on {request.resource} "
+            f"The policy no longer gives {request.holder} {request.role} on {request.resource} "
             f"for {policy.spell(request.duration)}.",
             "Deny it, or have it asked again.",
         )

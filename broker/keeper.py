@@ -28,6 +28,7 @@ from broker.identity import tokens
 from broker.identity.tokens import Tokens
 from broker.oncall.roster import Roster
 from broker.outbox import Outbox
+from broker.paging.worker import PagingWorker
 from broker.policy_file.holder import ConfigHolder
 from broker.reviews import Reviews
 from broker.runs import Runs
@@ -69,6 +70,7 @@ class Broker:
     seal: Seal
     signer: Signer
     credentials: CredentialWorker
+    paging: PagingWorker
     scheduler: Scheduler = field(init=False)
     _tasks: list[asyncio.Task[None]] = field(default_factory=list)
     _closers: list[Callable[[], Awaitable[None]]] = field(default_factory=list)
@@ -112,6 +114,7 @@ class Broker:
         self._tasks = [
             asyncio.create_task(self.credentials.run(), name=f"credentials-{n}") for n in range(MINTERS)
         ]
+        self._tasks.append(asyncio.create_task(self.paging.run(), name="paging"))
         self._tasks.append(asyncio.create_task(self._sweep_orphans(), name="orphans"))
 
     async def _sweep(self) -> None:
@@ -175,6 +178,7 @@ async def create_broker(
         closers.append(roster.close)
         installation = await _installation(store, chance, sealer)
         broker = _wire(settings, config, store, bus, clock, chance, roster, sealer, signer, installation)
+        closers.append(broker.paging.close)
         broker._closers = closers
         await broker._start()
     except BaseException:
@@ -215,6 +219,7 @@ def _wire(
         seal=sealer,
         signer=signer,
         credentials=CredentialWorker(service, box, sealer, installation),
+        paging=PagingWorker(service, box, settings.public_url),
     )
     broker.scheduler = Scheduler(
         service,

@@ -28,6 +28,11 @@ NOTIFY = "notify"
 """Somebody is to be told; broker/wakes.py says whom and what. Its key is its own, so that a message that
 cannot be sent holds up no card."""
 
+ALLOWANCE = "allowance"
+"""The card of a yes in advance; its key is the allowance's id."""
+PAGE = "page"
+"""A pager is to be called, or its call settled; broker/paging/worker.py does it."""
+
 WATCH = "watch"
 """Look again what goes on in an emergency; the payload is its request."""
 

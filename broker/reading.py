@@ -21,6 +21,8 @@ NO_STORY = Refusal("no-such-request", "There is no such request or grant.", "See
 NO_SESSION = Refusal("no-such-session", "There is no such session that you may see.")
 UNKNOWN = Refusal("unknown-person", "You are not known here.", "Ask whoever keeps the policy to add you.")
 
+NOBODY = Refusal("no-such-person", "There is nobody of that name here.", "Say it as @name or by the handle.")
+
 
 class Reading:
     """The reading half of the service. Nothing here changes anything."""
@@ -47,6 +49,18 @@ class Reading:
 
     def principal(self, principal_id: str) -> Principal | None:
         return self.config.directory.principal(principal_id)
+
+    def person_named(self, name: str) -> Principal | Refusal:
+        """Whom a typed `@name` means: a principal's id, address, or the part of it before the @."""
+        if found := self.principal(name):
+            return found
+        key = name.casefold()
+        like = [
+            person
+            for person in self.config.directory.everyone().values()
+            if key in (person.email.casefold(), person.email.casefold().partition("@")[0])
+        ]
+        return like[0] if len(like) == 1 else NOBODY
 
     def principal_of_slack(self, team: str, user: str) -> Principal | None:
         return self.config.directory.of_slack(team, user)
@@ -91,14 +105,16 @@ class Reading:
         return story if story and self.may_see(story, actor) else NO_STORY
 
     def may_see(self, story: Story, actor: str) -> bool:
-        """The requester, whoever may decide it, and administrators."""
+        """The requester, whom it is for, whoever may decide it, and administrators."""
         person = self.principal(actor)
         if person is None or not person.active:
             return False
-        return person.id == story.request.requester or eligible(story.request, person) or self.is_admin(actor)
+        return person.id in story.request.parties or eligible(story.request, person) or self.is_admin(actor)
 
     async def stories_of(self, actor: str, limit: int = 50) -> list[Story]:
-        """What this person asked for, newest first; not the grants that serve one submitted statement."""
+        """What this person asked for or was asked for them, newest first; not the grants that serve one
+        submitted statement.
+        """
         async with self.store.read() as tx:
             found = await stories.of_requester(tx, actor, limit)
         return [story for story in found if not story.request.statement]

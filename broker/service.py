@@ -11,18 +11,18 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from broker.allowing import Allowing
 from broker.door import GATE_FIRST, Plan, Result, Via, just, still_allowed
-from broker.reading import UNKNOWN
+from broker.reading import NOBODY, UNKNOWN
 from broker.store import credentials, stories
-from broker.urgency import Urgency
 from workflows import access, policy
-from workflows.access import Command, RequestApproved, Wish
+from workflows.access import Command, RequestApproved, RequestSubmitted, Wish
 from workflows.model import Refusal, Story
 
 __all__ = ["GATE_FIRST", "Plan", "Result", "Service", "Via", "still_allowed"]
 
 
-class Service(Urgency):
+class Service(Allowing):
     """`actor` is the principal who acts, as the caller has authenticated them; "" is the system itself.
 
     `dedupe` names a delivery (a Slack trigger, an Idempotency-Key): the same again from the same actor gives
@@ -38,7 +38,10 @@ class Service(Urgency):
             person = self.principal(actor)
             if person is None:
                 return await self._refuse(tx, "submit", "", actor, via, UNKNOWN, now)
-            route = policy.route(self.policy, person, wish.resource, wish.role)
+            holder = self.principal(wish.beneficiary) if wish.beneficiary else person
+            if holder is None:
+                return await self._refuse(tx, "submit", "", actor, via, NOBODY, now)
+            route = policy.route_for(self.policy, person, holder, wish.resource, wish.role)
             if isinstance(route, Refusal):
                 return await self._refuse(tx, "submit", "", actor, via, route, now)
             request_id = await stories.free_id(tx, self.chance, "R")
@@ -46,6 +49,9 @@ class Service(Urgency):
             decision = access.submit(route, person, wish, request_id, grant_id, now)
             if isinstance(decision, Refusal):
                 return await self._refuse(tx, "submit", "", actor, via, decision, now)
+            if isinstance(decision[0], RequestSubmitted):
+                story = access.begin(decision[0])
+                decision = (*decision, *await self._advance(tx, story, grant_id, actor, via, now))
             return await self._write(tx, None, decision, actor, via, now)
 
         return await self._once(("submit",), actor, via, dedupe, work)
@@ -63,10 +69,7 @@ class Service(Urgency):
             grants = not isinstance(decision, Refusal) and any(
                 isinstance(e, RequestApproved) for e in decision
             )
-            refusal = (
-                still_allowed(self.policy, story, everyone.get(story.request.requester)) if grants else None
-            )
-            return refusal or command
+            return (still_allowed(self.policy, story, everyone) if grants else None) or command
 
         return await self._move("approve", request_id, plan, actor, via, dedupe)
 
@@ -77,7 +80,7 @@ class Service(Urgency):
         return await self._move("deny", request_id, just(command), actor, via, dedupe)
 
     async def cancel(self, request_id: str, actor: str, *, via: Via, dedupe: str | None = None) -> Result:
-        """The requester takes the request back."""
+        """The requester takes the request back, or whom it is for refuses it."""
         return await self._move("cancel", request_id, just(access.Cancel(actor)), actor, via, dedupe)
 
     async def approve_what_waits(

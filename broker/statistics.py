@@ -96,6 +96,7 @@ def figures(
     until: datetime,
 ) -> Week:
     """The same from what was read. Pure."""
+    stories = [s for s in stories if s.request.emergency is None or not s.request.emergency.drill]
     usual = [story for story in stories if story.request.emergency is None]
     states = [story.request.state for story in usual]
     waits = sorted(wait for story in usual if (wait := waited(story.request)) is not None)

@@ -26,6 +26,9 @@ from workflows.model import Principal, Refusal, Role, Story, Verdict
 from workflows.policy import Rule
 from workflows.quorum import eligible
 
+WHICH_DRILL = Refusal(
+    "which-drill", "There is not just one resource of which you may break the glass.", "Say: drill RESOURCE."
+)
 BAD_CODE = Refusal("bad-code", "This code is not good (any more).", "Use another one, or tell security.")
 
 
@@ -109,6 +112,63 @@ class Urgency(Door):
 
         return await self._once(("break-glass", request_id), actor, via, dedupe, work)
 
+    async def drill(
+        self, actor: str, resource: str, *, via: Via, code: str = "", dedupe: str | None = None
+    ) -> Result:
+        """Rehearse breaking the glass of a resource (empty: the only one). Everybody is told and paged as in
+        earnest, marked as a drill; the gate holds a grant that lets nobody in. A `code` is tried, not spent.
+        """
+        person = self.principal(actor)
+        if person is not None and not resource:
+            names = [n for n in self.policy.resources if break_glass.emergencies(self.policy, person, n)]
+            resource = names[0] if len(names) == 1 else ""
+        on_duty = await self._on_duty(person, resource)
+        findings = await self._found(person, code, on_duty)
+
+        async def work(tx: AsyncConnection, now: datetime) -> Result:
+            decision: access.Decision
+            if person is None:
+                decision = UNKNOWN
+            elif not resource:
+                decision = WHICH_DRILL
+            elif isinstance(findings, Refusal):
+                decision = findings
+            else:
+                command = await self._break_of(tx, person, Wish(resource), "", on_duty, findings=findings)
+                request_id = await stories.free_id(tx, self.chance, "R")
+                decision = break_glass.drill(self.policy, command, request_id, now)
+            if isinstance(decision, Refusal):
+                return await self._refuse(tx, "drill", "", actor, via, decision, now)
+            return await self._write(tx, None, decision, actor, via, now)
+
+        return await self._once(("drill", resource), actor, via, dedupe, work)
+
+    async def _found(self, person: Principal | None, code: str, on_duty: OnDuty) -> tuple[str, ...] | Refusal:
+        """What the way to a drill shows: which schedules answered, and whether there are sealed codes."""
+        if person is None:
+            return UNKNOWN
+        now = self.clock.now()
+        found = [f"The schedule {name} did not answer." for name in on_duty.away]
+        found += [
+            f"The schedule {name} answered."
+            for name in dict.fromkeys(duty.schedule for duty in on_duty.duties)
+        ]
+        codes = await offline_codes.listed(self.store, person.id)
+        ready = sum(one.ended_at is None and one.expires_at > now for one in codes)
+        found.append(f"{ready} sealed code{'' if ready == 1 else 's'} of {person.id} can be used.")
+        if code:
+            held = await offline_codes.check(self.store, code, now)
+            if held is None or not held.right or held.principal != person.id:
+                return BAD_CODE
+            found.append("The sealed code that was tried is good; it was not spent.")
+        return tuple(found)
+
+    async def drills_of(self, actor: str) -> list[Story]:
+        """The drills of this person, the newest first."""
+        async with self.store.read() as tx:
+            found = await stories.emergencies_of(tx, actor)
+        return [story for story in found if story.request.emergency and story.request.emergency.drill]
+
     async def _on_duty(self, person: Principal | None, resource: str) -> OnDuty:
         """Ask the schedules by which this person might qualify."""
         if person is None:
@@ -135,11 +195,31 @@ class Urgency(Door):
             return UNKNOWN
         if code is not None and not await offline_codes.lock(tx, code, now):
             return BAD_CODE
-        await stories.lock_person(tx, person.id)
+        command = await self._break_of(tx, person, wish, incident, on_duty, code=code is not None)
         before = await stories.lock(tx, request_id) if request_id else None
         if request_id and (before is None or not self.may_see(before, person.id)):
             return NO_STORY
-        command = Break(
+        if before is not None:
+            decision = break_glass.escalate(self.policy, before, command, now)
+        else:
+            new = await stories.free_id(tx, self.chance, "R")
+            decision = break_glass.break_glass(self.policy, command, new, now)
+        return decision if isinstance(decision, Refusal) else (before, decision)
+
+    async def _break_of(
+        self,
+        tx: AsyncConnection,
+        person: Principal,
+        wish: Wish,
+        incident: str,
+        on_duty: OnDuty,
+        *,
+        code: bool = False,
+        findings: tuple[str, ...] | None = None,
+    ) -> Break:
+        """What is decided on, with nobody else deciding on this person's emergencies until `tx` ends."""
+        await stories.lock_person(tx, person.id)
+        return Break(
             principal=person,
             wish=wish,
             incident=incident,
@@ -147,14 +227,9 @@ class Urgency(Door):
             history=await stories.emergencies_of(tx, person.id),
             directory=self.config.directory.everyone(),
             grant_id=await stories.free_id(tx, self.chance, "G"),
-            code=code is not None,
+            code=code,
+            findings=findings,
         )
-        if before is not None:
-            decision = break_glass.escalate(self.policy, before, command, now)
-        else:
-            new = await stories.free_id(tx, self.chance, "R")
-            decision = break_glass.break_glass(self.policy, command, new, now)
-        return decision if isinstance(decision, Refusal) else (before, decision)
 
     async def review_break_glass(
         self,
@@ -216,8 +291,7 @@ class Urgency(Door):
             after = story
             for event in decision:
                 after = access.evolve(after, event)
-            requester = everyone.get(story.request.requester)
-            return still_allowed(self.policy, after, requester) or command
+            return still_allowed(self.policy, after, everyone) or command
 
         return await self._move("approve", request_id, plan, actor, via, dedupe)
 
@@ -294,7 +368,7 @@ class Urgency(Door):
         refused by the rules of extensions.
         """
         request = story.request
-        person = self.principal(request.requester)
+        person = self.principal(request.holder)
         if person is None:
             return UNKNOWN
         way = policy.route(self.policy, person, request.resource, request.role)

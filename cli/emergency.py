@@ -43,6 +43,20 @@ def break_glass(
     _show(taken)
 
 
+def drill(
+    words: Words = None,
+    code: Annotated[bool, typer.Option("--code", help="Try a sealed code too; it is not spent.")] = False,
+) -> None:
+    """Rehearse an emergency: everybody is told, nothing is open: access drill prod-db"""
+    if not code:
+        run_line("drill", words or [])
+        return
+    body = {"resource": " ".join(words or []), "code": _ask_code()}
+    story = Api.mine().post("/api/v1/drills", body)
+    say_plain(f"DRILL {story['id']} on {story['resource']}: everybody is told, nothing is open.")
+    say_list("Found so far:", story["emergency"]["findings"], "")
+
+
 def reviews() -> None:
     """Emergencies that you may review, the most urgent first."""
     owed = Api.mine().get("/api/v1/reviews")

@@ -26,6 +26,7 @@ verbs.register(typer_app)
 typer_app.command("help", help=verbs.help_.__doc__)(verbs.help_)
 _LOOSE = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 typer_app.command("break-glass", context_settings=_LOOSE)(emergency.break_glass)
+typer_app.command(context_settings=_LOOSE)(emergency.drill)
 typer_app.command()(emergency.reviews)
 typer_app.add_typer(emergency.codes, name="codes")
 typer_app.command()(entering.psql)

@@ -23,6 +23,7 @@ VERBS = {
     "cancel": "Take your own request back: access cancel R-7K3F9Q",
     "release": "Give access back early: access release prod-db",
     "revoke": "End somebody's access: access revoke G-7K3F9Q because …",
+    "allow": "Say yes in advance: access allow @ada prod-db 2h within 5d because …",
     "extend": "More time on your access: access extend prod-db 30m",
     "nudge": "Ask the approvers once more: access nudge R-7K3F9Q",
     "claim": "Say that you are looking at a request: access claim R-7K3F9Q",

@@ -71,7 +71,7 @@ class Deny:
 
 @dataclass(frozen=True, slots=True)
 class Cancel:
-    """The requester takes the request back."""
+    """The requester takes the request back, or whom it is for refuses it."""
 
     by: str
 
@@ -191,7 +191,7 @@ Decision = tuple[Event, ...] | Refusal
 @dataclass(frozen=True, slots=True)
 class Wish:
     """What somebody asks for, after the grammar and before the policy. No `duration` means the usual one, no
-    `starts_at` at once.
+    `starts_at` at once. `beneficiary` is the principal whom it is for, where that is not whoever asks.
     """
 
     resource: str
@@ -199,6 +199,7 @@ class Wish:
     duration: timedelta | None = None
     reason: str = ""
     starts_at: datetime | None = None
+    beneficiary: str = ""
 
 
 def submit(
@@ -238,6 +239,7 @@ def submit(
         created_at=now,
         lapses_at=now + rule.lapse_after,
         starts_at=wish.starts_at,
+        beneficiary="" if wish.beneficiary == principal.id else wish.beneficiary,
     )
     submitted = RequestSubmitted(request)
     if rule.quorum:
@@ -339,7 +341,7 @@ def _deny(request: AccessRequest, command: Deny, now: datetime) -> Decision:
 
 
 def _cancel(request: AccessRequest, command: Cancel, now: datetime) -> Decision:
-    if command.by != request.requester:
+    if command.by not in request.parties:
         return Refusal(
             "not-yours",
             f"Only {request.requester}, who asked, can cancel {request.id}.",
@@ -359,13 +361,14 @@ def _may_decide(
         return refusal
     if refusal := _closed(request, now):
         return refusal
-    requester = directory.get(request.requester)
-    if requester is None or not requester.active:
-        return Refusal(
-            "requester-inactive",
-            f"{request.requester}, who asked, is no longer active.",
-            "Nothing is granted; the request lapses by itself.",
-        )
+    for name, what in ((request.requester, "who asked"), (request.holder, "whom it is for")):
+        person = directory.get(name)
+        if person is None or not person.active:
+            return Refusal(
+                "requester-inactive",
+                f"{name}, {what}, is no longer active.",
+                "Nothing is granted; the request lapses by itself.",
+            )
     return None
 
 
@@ -384,7 +387,7 @@ def _mint(request: AccessRequest, grant_id: str, now: datetime) -> Grant:
     return Grant(
         id=grant_id,
         request_id=request.id,
-        principal=request.requester,
+        principal=request.holder,
         resource=request.resource,
         role=request.role,
         terms=request.terms,

@@ -7,14 +7,15 @@ missing. A mistake is mended on the way, so that the answer carries one whole li
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from datetime import timedelta
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
 
 from rapidfuzz.distance import DamerauLevenshtein
 
-from workflows.lines import MAX_REASON, Context, Mistake, Offer, Request
+from workflows.access import FARTHEST_START
+from workflows.lines import MAX_REASON, Context, Mistake, Offer, Request, Target, TargetKind
 from workflows.policy import spell
-from workflows.spans import end_of_day, is_number, read_number_and_unit, read_span, read_until
+from workflows.spans import is_number, read_moment, read_number_and_unit, read_span, read_until
 from workflows.words import MENTION, TICKET, Word, is_slip_for, without_mentions
 
 _FILLERS = frozenset({"access", "to", "on", "the", "please", "me", "a", "an", "with", "give", "and", ","})
@@ -22,7 +23,8 @@ _BECAUSE = frozenset({"because", "bc", "reason", "reason:", "because:", "--reaso
 _UNTIL = frozenset({"until", "til", "till"})
 _AS = frozenset({"as", "role", "--role", "-role"})
 _FOR = frozenset({"for", "--for", "--duration", "-duration"})
-KEYWORDS = _FILLERS | _BECAUSE | _UNTIL | _AS | _FOR | {"eod", "cob"}
+_FROM = frozenset({"from", "at", "starting", "--from", "-from"})
+KEYWORDS = _FILLERS | _BECAUSE | _UNTIL | _AS | _FOR | _FROM | {"eod", "cob"}
 _NEAR = 0.6
 _SHORTEST = timedelta(minutes=1)
 
@@ -34,12 +36,25 @@ class _Parts:
     offers: list[Offer] = field(default_factory=list)
     roles: list[str] = field(default_factory=list)
     spans: list[timedelta] = field(default_factory=list)
+    untils: list[str] = field(default_factory=list)
+    """Times of day at which it ends: how long that is depends on when it begins."""
+    starts: list[datetime] = field(default_factory=list)
+    people: list[Target] = field(default_factory=list)
     tickets: list[str] = field(default_factory=list)
     quoted: list[str] = field(default_factory=list)
     because: str = ""
     loose: list[str] = field(default_factory=list)
     troubles: list[str] = field(default_factory=list)
     hopeless: bool = False
+
+
+def read_person(word: Word) -> Target | None:
+    """Whom `@ada`, or Slack's own way to write that, means; None where the word is no person."""
+    if mention := MENTION.fullmatch(word.text):
+        return Target(TargetKind.SLACK_USER, mention[1])
+    if word.text.startswith("@") and len(word.text) > 1:
+        return Target(TargetKind.PERSON, word.text[1:])
+    return None
 
 
 def nearest(word: str, names: Sequence[str], count: int = 3) -> list[str]:
@@ -55,12 +70,14 @@ def read_request(words: Sequence[Word], context: Context) -> Request | Mistake:
     offer = _one_resource(parts, context)
     role = _one_role(parts, offer)
     role = _take_loose(parts, offer, role)
-    duration = _one_span(parts)
+    starts_at = _one_start(parts)
+    duration = _one_span(parts, context, starts_at)
+    beneficiary = _one_person(parts)
     reason = without_mentions(" ".join([*parts.tickets, *parts.quoted, parts.because])).strip()
     reason = _bounded(parts, " ".join(reason.split()))
-    draft = Request(offer.name if offer else "", role, duration, reason)
+    draft = Request(offer.name if offer else "", role, duration, reason, starts_at, beneficiary)
     if offer is not None and not parts.hopeless:
-        draft = _within_rule(parts, offer, draft)
+        draft = _within_rule(parts, offer, draft, context)
     if not parts.troubles and offer is not None:
         return draft
     whole = offer is not None and not parts.hopeless
@@ -97,6 +114,8 @@ def _take(words: Sequence[Word], index: int, context: Context, parts: _Parts) ->
         return index + 2
     if key in _UNTIL and index + 1 < len(words):
         return _take_until(words, index, context, parts)
+    if key in _FROM and (taken := _take_start(words, index, context, parts)):
+        return index + taken
     if taken := _take_span(words, index, context, parts):
         return index + taken
     if key in _FOR and index + 1 < len(words):
@@ -125,7 +144,7 @@ def _take_span(words: Sequence[Word], index: int, context: Context, parts: _Part
     """How many words from `index` on name a span: 0, 1 or 2."""
     key = words[index].key
     if key in ("eod", "cob"):
-        parts.spans.append(end_of_day(context.now, context.zone))
+        parts.untils.append(key)
         return 1
     if index + 1 < len(words) and (span := read_number_and_unit(key, words[index + 1].key)) is not None:
         parts.spans.append(span)
@@ -153,8 +172,17 @@ def _take_until(words: Sequence[Word], index: int, context: Context, parts: _Par
     if span is None:
         parts.troubles.append(f"“until {time.text}” names no time of day; say until 18:00, until 6pm or eod.")
     else:
-        parts.spans.append(span)
+        parts.untils.append(key)
     return index + taken
+
+
+def _take_start(words: Sequence[Word], index: int, context: Context, parts: _Parts) -> int:
+    """How many words from `index` on say when it begins; 0 where these say something else."""
+    found = read_moment([word.key for word in words[index + 1 : index + 4]], context.now, context.zone)
+    if found is None:
+        return 0
+    parts.starts.append(found[0])
+    return found[1] + 1
 
 
 def _take_because(words: Sequence[Word], index: int, context: Context, parts: _Parts) -> int:
@@ -165,7 +193,11 @@ def _take_because(words: Sequence[Word], index: int, context: Context, parts: _P
         return index + 1
     if _is_ticket(word.text) and index + 1 < len(words):
         rest = _collect(words[index + 1 :], context) if _plain(words[index + 1 :]) else None
-        only_span = rest is not None and rest.spans and not (rest.offers or rest.roles or rest.loose)
+        only_span = (
+            rest is not None
+            and (rest.spans or rest.untils)
+            and not (rest.offers or rest.roles or rest.loose or rest.people)
+        )
         has_resource = rest is not None and rest.offers and not parts.offers and not rest.loose
         if rest is not None and not rest.troubles and not rest.tickets and (only_span or has_resource):
             parts.tickets.append(word.text)
@@ -180,10 +212,12 @@ def _plain(words: Sequence[Word]) -> bool:
 
 
 def _take_for(words: Sequence[Word], index: int, context: Context, parts: _Parts) -> int:
-    """`for 1h` is a duration, `for INC-142` a reason, `for the checkout` a reason up to the next part."""
+    """`for 1h` is a duration, `for @ada` whom it is for, `for INC-142` a reason, and `for the checkout` a
+    reason up to the next part.
+    """
     word = words[index]
-    if MENTION.fullmatch(word.text) or word.text.startswith("@"):
-        parts.troubles.append("You can ask only for yourself.")
+    if not word.quoted and (person := read_person(word)) is not None:
+        parts.people.append(person)
         return index + 1
     if word.quoted or _offer(word.key, context):
         return index
@@ -311,8 +345,24 @@ def _take_loose(parts: _Parts, offer: Offer | None, role: str) -> str:
     return role
 
 
-def _one_span(parts: _Parts) -> timedelta | None:
-    spans = list(dict.fromkeys(parts.spans))
+def _one_start(parts: _Parts) -> datetime | None:
+    starts = list(dict.fromkeys(parts.starts))
+    if len(starts) > 1:
+        parts.troubles.append("One beginning at a time.")
+    return starts[0] if starts else None
+
+
+def _one_person(parts: _Parts) -> Target | None:
+    people = list(dict.fromkeys(parts.people))
+    if len(people) > 1:
+        parts.troubles.append(f"For one person at a time: {' and '.join(map(str, people))}.")
+    return people[0] if people else None
+
+
+def _one_span(parts: _Parts, context: Context, starts_at: datetime | None) -> timedelta | None:
+    begins = starts_at or context.now
+    ends = [read_until(key, begins, context.zone) or _SHORTEST for key in parts.untils]
+    spans = list(dict.fromkeys([*parts.spans, *ends]))
     if len(spans) > 1:
         parts.troubles.append(f"One duration at a time: {' and '.join(map(spell, spans))}.")
     return min(spans) if spans else None
@@ -325,7 +375,7 @@ def _bounded(parts: _Parts, reason: str) -> str:
     return reason[:MAX_REASON].rstrip()
 
 
-def _within_rule(parts: _Parts, offer: Offer, draft: Request) -> Request:
+def _within_rule(parts: _Parts, offer: Offer, draft: Request, context: Context) -> Request:
     """Hold the draft against the rule that lets its writer ask; the broker does so again when it is asked."""
     role = offer.role(draft.role) or offer.roles[0]
     duration = draft.duration
@@ -338,4 +388,7 @@ def _within_rule(parts: _Parts, offer: Offer, draft: Request) -> Request:
     if role.reason_required and not draft.reason:
         parts.troubles.append("A reason is wanted. Add one: because INC-142 checkout is slow.")
         parts.hopeless = True
-    return Request(draft.resource, draft.role, duration, draft.reason)
+    if draft.starts_at is not None and not context.now <= draft.starts_at <= context.now + FARTHEST_START:
+        parts.troubles.append(f"Access begins within {spell(FARTHEST_START)} from now, not in the past.")
+        return replace(draft, duration=duration, starts_at=None)
+    return replace(draft, duration=duration)

@@ -38,6 +38,7 @@ AHEAD = timedelta(seconds=5)
 """How far an answer's time may be ahead of ours, for clocks that differ a little."""
 SUSPECT_OVERRIDE = timedelta(minutes=30)
 """A place on call that was taken over by hand so shortly before is shown to the reviewer."""
+DRILL, DRILL_SPAN = "DRILL", timedelta(minutes=1)
 _SHORTEST = timedelta(minutes=1)
 
 
@@ -67,7 +68,8 @@ class OnDuty:
 class Break:
     """Somebody breaks the glass. `history` holds every emergency of theirs, `directory` everybody.
 
-    `code` tells that they showed a good offline code instead of a login.
+    `code` tells that they showed a good offline code instead of a login. With `findings` it is a drill, and
+    these are what was found on the way to it.
     """
 
     principal: Principal
@@ -78,6 +80,7 @@ class Break:
     directory: Mapping[str, Principal]
     grant_id: str
     code: bool = False
+    findings: tuple[str, ...] | None = None
 
 
 # ------------------------------------------------------------- what there is
@@ -122,11 +125,38 @@ def break_glass(policy: Policy, command: Break, request_id: str, now: datetime) 
     return (RequestSubmitted(asked), _broken(asked, way, command, now))
 
 
+def drill(policy: Policy, command: Break, request_id: str, now: datetime) -> Decision:
+    """The same without access: who may is decided as in earnest, everybody is told, and the gate holds a
+    grant that lets nobody in and is over in a minute. What would stand in the way in earnest is a finding.
+    """
+    grants = [s.grant for s in command.history if s.request.emergency and s.request.emergency.drill]
+    if any(g is not None and g.state is not GrantState.ENDED and now < g.expiry for g in grants):
+        return Refusal("one-at-a-time", "Your drill is still going on.", "Wait for its end: a minute.")
+    way = _way(policy, command, now)
+    if isinstance(way, Refusal):
+        return way
+    terms = replace(way.role.terms, max_sessions=0)
+    asked = AccessRequest(
+        id=request_id,
+        requester=command.principal.id,
+        resource=way.resource,
+        role=way.role.name,
+        duration=DRILL_SPAN,
+        reason="A rehearsal: nothing is open.",
+        rule=way.rule.name,
+        quorum=way.quorum,
+        terms=terms,
+        created_at=now,
+        lapses_at=now + DRILL_SPAN,
+    )
+    return (RequestSubmitted(asked), _broken(asked, way, command, now))
+
+
 def escalate(policy: Policy, story: Story, command: Break, now: datetime) -> Decision:
-    """The requester turns a request that waits into an emergency."""
+    """Whoever a request is for turns it into an emergency while it waits."""
     request = story.request
-    if command.principal.id != request.requester:
-        return Refusal("not-yours", f"Only {request.requester}, who asked, can make this an emergency.")
+    if command.principal.id != request.holder:
+        return Refusal("not-yours", f"Only {request.holder}, who asked, can make this an emergency.")
     if request.emergency is not None:
         return ()
     if request.state is not RequestState.PENDING:
@@ -182,11 +212,15 @@ def _way(policy: Policy, command: Break, now: datetime) -> _Way | Refusal:
                 Refusal("no-such-role", f"In an emergency {resource.name} is open as {rule.role} only.")
             )
         else:
-            refusal = _form(rule, command) or _record(rule, command, now)
-            return refusal or _Way(
+            refusal = None if command.findings is not None else _form(rule, command)
+            refusal = refusal or _record(rule, command, now)
+            way = _Way(
                 rule, resource.name, role, wish.duration or rule.longest,
                 _who_could(policy, person, resource.name, role.name, rule), *proof,
             )  # fmt: skip
+            if refusal is not None and command.findings is not None:
+                return replace(way, concerns=(*way.concerns, f"In earnest: {refusal}"))
+            return refusal or way
     return _told(policy, person, wish.resource, refusals)
 
 
@@ -273,8 +307,12 @@ def _form(rule: Emergency, command: Break) -> Refusal | None:
 
 def _record(rule: Emergency, command: Break, now: datetime) -> Refusal | None:
     """Whether what the person did before stands in the way."""
-    mine = [s for s in command.history if s.request.requester == command.principal.id]
-    grants = [(s, s.grant) for s in mine if s.request.emergency and s.grant]
+    mine = [
+        s
+        for s in command.history
+        if s.request.holder == command.principal.id and s.request.emergency and not s.request.emergency.drill
+    ]
+    grants = [(s, s.grant) for s in mine if s.grant]
     for story, grant in grants:
         if grant.state is not GrantState.ENDED and now < grant.expiry:
             return Refusal(
@@ -317,7 +355,7 @@ def _who_could(
 def _broken(request: AccessRequest, way: _Way, command: Break, now: datetime) -> GlassBroken:
     skipped = tuple(sorted(p.id for p in command.directory.values() if eligible(request, p)))
     emergency = BreakGlass(
-        incident=command.incident.strip(),
+        incident=DRILL if command.findings is not None else command.incident.strip(),
         rule=way.rule.name,
         eligible_by=way.eligible_by,
         at=now,
@@ -325,11 +363,13 @@ def _broken(request: AccessRequest, way: _Way, command: Break, now: datetime) ->
         reviewers=way.rule.reviewers,
         skipped=skipped,
         concerns=way.concerns,
+        drill=command.findings is not None,
+        findings=command.findings or (),
     )
     grant = Grant(
         id=command.grant_id,
         request_id=request.id,
-        principal=request.requester,
+        principal=request.holder,
         resource=request.resource,
         role=request.role,
         terms=request.terms,

@@ -165,7 +165,7 @@ def _waiting(request: AccessRequest, now: datetime) -> Refusal | None:
 
 
 def _nudge(request: AccessRequest, command: Nudge, now: datetime) -> Decision:
-    if command.by != request.requester:
+    if command.by not in request.parties:
         return Refusal("not-yours", f"Only {request.requester}, who asked, can nudge for {request.id}.")
     if refusal := _waiting(request, now):
         return refusal

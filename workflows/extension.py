@@ -65,6 +65,7 @@ class Wanted:
 
     id: str
     requester: str
+    parties: frozenset[str]
     quorum: tuple[Quorum, ...]
     approvals: tuple[Approval, ...]
 
@@ -182,7 +183,8 @@ def _none_waits(request: AccessRequest) -> Refusal:
 def _matter(request: AccessRequest) -> Wanted:
     """The quorum is the request's own; the yeses are those to the newest extension alone."""
     last = request.extensions[-1] if request.extensions else None
-    return Wanted(request.id, request.requester, request.quorum, last.approvals if last else ())
+    approvals = last.approvals if last else ()
+    return Wanted(request.id, request.requester, request.parties, request.quorum, approvals)
 
 
 def _live(grant: Grant | None, now: datetime) -> bool:

@@ -39,10 +39,12 @@ class Remind:
 
 
 def owes_review(story: Story) -> bool:
-    """Whether this emergency still has to be reviewed. Where no login could be made nothing was ever open."""
+    """Whether this emergency still has to be reviewed. Where no login could be made nothing was ever open,
+    nor in a drill.
+    """
     emergency = story.request.emergency
     failed = story.grant is not None and story.grant.end_reason is EndReason.FAILED
-    return emergency is not None and emergency.verdict is None and not failed
+    return emergency is not None and emergency.verdict is None and not failed and not emergency.drill
 
 
 def decide(story: Story, command: Review | Remind, now: datetime) -> Decision:

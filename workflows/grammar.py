@@ -2,10 +2,12 @@
 
     request prod-db 1h because INC-142        status
     request readonly shop until 18:00 INC-142 who prod-db          why R-7K3F9Q
+    request prod-db 1h for @ada from tomorrow 9:00 because …
     cancel [R-…]   release [G-…|prod-db]      revoke G-…|prod-db|@ada [because …]
     approve R-…    deny R-… because …         help [verb]
     break-glass prod-db because INC-142 …     extend [G-…|prod-db] 30m
     nudge [R-…]    claim R-…                  review R-… justified
+    drill [prod-db]                           allow @ada prod-db 2h within 5d because …
     run prod-db "DELETE …" because …          (approve, deny and cancel take a statement's V-… too)
 
 A line is understood or answered with a `Mistake` that carries the mended line. Parsing is total: no text
@@ -17,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from workflows.allow_lines import AllowLine, read_allow
 from workflows.asking import KEYWORDS, nearest, read_request
 from workflows.lines import (
     MAX_LINE,
@@ -47,12 +50,14 @@ from workflows.urgent_lines import (
     URGENT_VERBS,
     BreakGlass,
     Claim,
+    Drill,
     Extend,
     Nudge,
     Review,
     Urgent,
 )
 from workflows.words import (
+    ALLOWANCE_ID,
     MENTION,
     REVIEW_ID,
     STORY_ID,
@@ -68,6 +73,7 @@ __all__ = [
     "MAX_LINE",
     "MAX_REASON",
     "VERBS",
+    "AllowLine",
     "Approve",
     "BreakGlass",
     "Cancel",
@@ -75,6 +81,7 @@ __all__ = [
     "Command",
     "Context",
     "Deny",
+    "Drill",
     "Extend",
     "Help",
     "Mistake",
@@ -99,7 +106,7 @@ __all__ = [
     "spell",
 ]
 
-Command = PlainCommand | Urgent | Run
+Command = PlainCommand | Urgent | Run | AllowLine
 Reader = Callable[[Sequence[Word], Context], Command | Mistake]
 
 
@@ -288,6 +295,8 @@ def _target(word: Word, context: Context) -> Target | Mistake:
         return Target(TargetKind.PERSON, word.text[1:])
     if found := _story_id(word):
         return Target(TargetKind.ID, found)
+    if not word.quoted and ALLOWANCE_ID.fullmatch(word.text):
+        return Target(TargetKind.ID, word.text.upper())
     for offer in context.offers:
         if word.key in (offer.name.casefold(), *(alias.casefold() for alias in offer.aliases)):
             return Target(TargetKind.RESOURCE, offer.name)
@@ -304,7 +313,7 @@ def _target(word: Word, context: Context) -> Target | Mistake:
 VERBS: dict[str, Verb] = {
     "request": Verb(
         read_request,
-        "request RESOURCE [as ROLE] [1h | until 18:00 | eod] because …",
+        "request RESOURCE [as ROLE] [1h | until 18:00 | eod] [from 18:00] [for @person] because …",
         "Ask for access.",
         ("req", "ask"),
     ),
@@ -318,7 +327,14 @@ VERBS: dict[str, Verb] = {
     ),
     "who": Verb(_who, "who RESOURCE", "Who has access now, and until when."),
     "release": Verb(_release, "release [G-… | RESOURCE]", "Give your access back early.", ("done",)),
-    "revoke": Verb(_revoke, "revoke G-… | RESOURCE | @person [because …]", "End somebody's access now."),
+    "revoke": Verb(
+        _revoke, "revoke G-… | A-… | RESOURCE | @person [because …]", "End somebody's access now."
+    ),
+    "allow": Verb(
+        read_allow,
+        "allow [@person RESOURCE [as ROLE] [2h] [within 5d] [repeatedly] because …]",
+        "Say yes in advance; alone: what is allowed.",
+    ),
     "approve": Verb(_approve, "approve R-… | V-…", "Say yes to a request or a statement."),
     "deny": Verb(_deny, "deny R-… | V-… because …", "Say no to a request or a statement."),
     "cancel": Verb(_cancel, "cancel [R-… | V-…]", "Take your request or statement back."),

@@ -6,12 +6,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta, tzinfo
+from datetime import UTC, datetime, timedelta, tzinfo
 from enum import StrEnum
 
 from workflows.access import Wish
-from workflows.model import Principal
-from workflows.policy import Policy, requestable, route, spell
+from workflows.model import Principal, Resource
+from workflows.policy import Policy, for_others, requestable, route, spell
 from workflows.spans import read_span
 from workflows.words import TICKET, quote
 
@@ -58,7 +58,9 @@ class Context:
 def context_for(policy: Policy, principal: Principal, now: datetime, zone: tzinfo) -> Context:
     """The context of a line that `principal` types at `now`."""
     offers = []
-    for resource in requestable(policy, principal):
+    own = requestable(policy, principal)
+    others = tuple(resource for resource in for_others(policy, principal) if resource not in own)
+    for resource in own:
         names = dict.fromkeys(
             name for rule in policy.rules if rule.fits(principal, resource.name) for name in rule.roles
         )
@@ -69,8 +71,22 @@ def context_for(policy: Policy, principal: Principal, now: datetime, zone: tzinf
             if not hasattr(way, "code")
         )
         offers.append(Offer(resource.name, roles, resource.aliases))
+    offers += (_offer_for_others(policy, principal, resource) for resource in others)
     admin = principal.active and not policy.admins.isdisjoint(principal.groups)
     return Context(tuple(offers), now, zone, tuple(policy.resources) if admin else ())
+
+
+def _offer_for_others(policy: Policy, principal: Principal, resource: Resource) -> Offer:
+    """What somebody may ask for only for others: the widest of the rules that let them."""
+    found: dict[str, RoleOffer] = {}
+    for rule in policy.rules:
+        if resource.name not in rule.resources or rule.for_others.isdisjoint(principal.groups):
+            continue
+        for name in rule.roles:
+            before = found.get(name)
+            if before is None or before.longest < rule.longest:
+                found[name] = RoleOffer(name, rule.longest, rule.usual, rule.reason_required)
+    return Offer(resource.name, tuple(found.values()), resource.aliases)
 
 
 class TargetKind(StrEnum):
@@ -99,10 +115,12 @@ class Request:
     role: str = ""
     duration: timedelta | None = None
     reason: str = ""
+    starts_at: datetime | None = None
+    beneficiary: Target | None = None
 
-    @property
-    def wish(self) -> Wish:
-        return Wish(self.resource, self.role, self.duration, self.reason)
+    def wish(self, beneficiary: str = "") -> Wish:
+        """`beneficiary` is the principal that the request's own is found to be."""
+        return Wish(self.resource, self.role, self.duration, self.reason, self.starts_at, beneficiary)
 
     def line(self) -> str:
         parts = ["request", self.resource]
@@ -110,6 +128,10 @@ class Request:
             parts.append(f"as {self.role}")
         if self.duration is not None:
             parts.append(spell(self.duration))
+        if self.starts_at is not None:
+            parts.append(f"from {self.starts_at.astimezone(UTC):%Y-%m-%dT%H:%M:%SZ}")
+        if self.beneficiary is not None:
+            parts.append(f"for {self.beneficiary}")
         if self.reason:
             parts.append(because(self.reason))
         return " ".join(parts)

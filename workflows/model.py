@@ -181,6 +181,7 @@ class BreakGlass:
 
     `eligible_by` is what let the person do it, in words; `concerns` is what a reviewer should look at.
     `skipped` are the principals who would have decided. `reviewers` are groups; `reminded` counts reminders.
+    A `drill` rehearses it: its grant lets nobody in, and no review is owed; `findings` is what it found.
     """
 
     incident: str
@@ -196,6 +197,8 @@ class BreakGlass:
     reviewed_by: str = ""
     reviewed_at: datetime | None = None
     review_note: str = ""
+    drill: bool = False
+    findings: tuple[str, ...] = ()
 
 
 class ExtensionState(StrEnum):
@@ -241,6 +244,7 @@ class AccessRequest:
     `steps` counts the steps of its rule's ladder that were taken; `claimed_by` is who said “looking”.
     `warned` tells that the holder was told of the coming end. `starts_at` is when the access is to begin;
     None: at once. `statement` is the review (V-…) whose one statement the grant is for, and for nothing else.
+    `beneficiary` is whom the access is for, where that is not whoever asked.
     """
 
     id: str
@@ -269,6 +273,17 @@ class AccessRequest:
     warned: bool = False
     starts_at: datetime | None = None
     statement: str = ""
+    beneficiary: str = ""
+
+    @property
+    def holder(self) -> str:
+        """Who gets the grant."""
+        return self.beneficiary or self.requester
+
+    @property
+    def parties(self) -> frozenset[str]:
+        """Those whose matter it is, who therefore never decide it."""
+        return frozenset({self.requester, self.holder})
 
 
 class GrantState(StrEnum):
@@ -383,6 +398,11 @@ class StatementReview:
     outcome: str = ""
     version: int = 0
     submitted: bool = False
+
+    @property
+    def parties(self) -> frozenset[str]:
+        """Those whose matter it is, who therefore never decide it."""
+        return frozenset({self.requester})
 
 
 @dataclass(frozen=True, slots=True)

@@ -69,7 +69,7 @@ class Emergency:
     escalation level of at most `level`), or with an offline code where `codes`. While no schedule can be
     asked, members of `when_away` qualify; nobody where it is empty. `most_unreviewed` is how many reviews a
     person may owe and still do it; one that is overdue always stands in the way. `type_name` has a form ask
-    for the resource's name, typed.
+    for the resource's name, typed. `pagers` (names) are called at once.
     """
 
     name: str
@@ -87,6 +87,7 @@ class Emergency:
     most_unreviewed: int = 0
     shortest_reason: int = 10
     type_name: bool = False
+    pagers: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +96,7 @@ class Rule:
 
     An empty `quorum` grants at once. `lapse_after` is how long a request waits for a decision. Extensions of
     up to `extend_freely` in all need no new decision; none goes beyond `longest_total` (nothing: `longest`).
+    Members of `for_others` (group names) may ask for somebody else to whom the rule opens it.
     """
 
     name: str
@@ -109,6 +111,7 @@ class Rule:
     longest_total: timedelta | None = None
     extend_freely: timedelta = timedelta()
     ladder: Ladder = Ladder()
+    for_others: frozenset[str] = frozenset()
 
     @property
     def total(self) -> timedelta:
@@ -177,6 +180,64 @@ def route(policy: Policy, principal: Principal, resource_name: str, role_name: s
         "no-such-role",
         f"There is no role “{role_name}” on {resource.name} that you may ask for.",
         f"You may ask for: {', '.join(roles)}.",
+    )
+
+
+def route_for(
+    policy: Policy, asker: Principal, holder: Principal, resource_name: str, role_name: str = ""
+) -> Route | Refusal:
+    """The same where `asker` asks for `holder`: the rule is the holder's, and has to let the asker ask.
+
+    Somebody who may not ask for others learns nothing here of what others may have.
+    """
+    if asker.id == holder.id:
+        own = route(policy, asker, resource_name, role_name)
+        return _only_for_others(policy, asker, resource_name, own) if isinstance(own, Refusal) else own
+    if not asker.active:
+        return Refusal("inactive", "Your account is not active.", "Ask your identity team.")
+    resource = policy.find(resource_name)
+    if resource is None or resource not in for_others(policy, asker):
+        own = route(policy, asker, resource_name, role_name)
+        if isinstance(own, Refusal):
+            return own
+        way_out = f"{holder.name} can ask: request {own.resource.name}."
+        return Refusal(
+            "only-for-yourself", f"You may ask for {own.resource.name} only for yourself.", way_out
+        )
+    theirs = route(policy, holder, resource.name, role_name)
+    if isinstance(theirs, Refusal) or theirs.rule.for_others.isdisjoint(asker.groups):
+        what = f"{role_name} on {resource.name}" if role_name else resource.name
+        return Refusal(
+            "not-for-them",
+            f"No rule lets you ask for {what} for {holder.name}.",
+            "A rule has to open it to them, and to name your group in for_others.",
+        )
+    return theirs
+
+
+def _only_for_others(policy: Policy, asker: Principal, resource_name: str, own: Refusal) -> Refusal:
+    """A better word for somebody who may ask for this, but not for themselves."""
+    resource = policy.find(resource_name)
+    if not asker.active or resource is None or resource not in for_others(policy, asker):
+        return own
+    return Refusal(
+        "only-for-others",
+        f"You may ask for {resource.name} only for somebody else.",
+        f"Say for whom: request {resource.name} for @name.",
+    )
+
+
+def for_others(policy: Policy, asker: Principal) -> tuple[Resource, ...]:
+    """The resources this person may ask for for somebody else, in the order of the file."""
+    if not asker.active:
+        return ()
+    return tuple(
+        resource
+        for resource in policy.resources.values()
+        if any(
+            resource.name in rule.resources and not rule.for_others.isdisjoint(asker.groups)
+            for rule in policy.rules
+        )
     )
 
 

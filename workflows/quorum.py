@@ -16,18 +16,20 @@ class Decidable(Protocol):
     @property
     def requester(self) -> str: ...
     @property
+    def parties(self) -> frozenset[str]: ...
+    @property
     def quorum(self) -> tuple[Quorum, ...]: ...
     @property
     def approvals(self) -> tuple[Approval, ...]: ...
 
 
 def eligible(matter: Decidable, principal: Principal | None) -> bool:
-    """Whether this person, as known now, may decide: never the requester, never an agent."""
+    """Whether this person, as known now, may decide: never who asked or whom it is for, never an agent."""
     return (
         principal is not None
         and principal.active
         and principal.kind is PrincipalKind.PERSON
-        and principal.id != matter.requester
+        and principal.id not in matter.parties
         and any(quorum.open_to(principal) for quorum in matter.quorum)
     )
 
@@ -65,6 +67,8 @@ def may_not_decide(matter: Decidable, approver: str, directory: Mapping[str, Pri
     """Why this person has no say in this matter; None where they have one."""
     if approver == matter.requester:
         return Refusal("own-request", "You cannot decide your own request.", who_can(matter))
+    if approver in matter.parties:
+        return Refusal("own-request", "You cannot decide a request for yourself.", who_can(matter))
     if not eligible(matter, directory.get(approver)):
         return Refusal("not-an-approver", f"You are not an approver of {matter.id}.", who_can(matter))
     return None
@@ -73,4 +77,5 @@ def may_not_decide(matter: Decidable, approver: str, directory: Mapping[str, Pri
 def who_can(matter: Decidable) -> str:
     """Tell a person who may not decide who may."""
     groups = " and ".join(" or ".join((quorum.group, *quorum.also)) for quorum in matter.quorum)
-    return f"Who can: anyone of {groups}, except {matter.requester}." if groups else ""
+    except_ = " and ".join(sorted(matter.parties))
+    return f"Who can: anyone of {groups}, except {except_}." if groups else ""

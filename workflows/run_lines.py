@@ -44,6 +44,16 @@ def is_run(line: str) -> bool:
     return line.split(None, 1)[:1] != [] and line.split(None, 1)[0].casefold() == "run"
 
 
+def statement_in(message: str) -> str:
+    """The statement that a message holds: what stands between its first code marks, else all of it."""
+    for mark in ("```", "`"):
+        _, found, rest = message.partition(mark)
+        inside, closed, _ = rest.partition(mark)
+        if found and closed and inside.strip():
+            return inside.strip()
+    return message.strip()
+
+
 def read_run(line: str, context: Context) -> Run | Mistake:
     """What the line as it was typed means."""
     if len(line) > MAX_RUN_LINE:

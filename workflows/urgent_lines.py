@@ -93,7 +93,17 @@ class Review:
         return f"review {self.id} {self.verdict} {because(self.note)}".strip()
 
 
-Urgent = BreakGlass | Extend | Nudge | Claim | Review
+@dataclass(frozen=True, slots=True)
+class Drill:
+    """Rehearse breaking the glass of `resource`; none means the only one that the writer may."""
+
+    resource: str = ""
+
+    def line(self) -> str:
+        return f"drill {self.resource}".strip()
+
+
+Urgent = BreakGlass | Extend | Nudge | Claim | Review | Drill
 
 
 # -------------------------------------------------------------------- readers
@@ -177,6 +187,15 @@ def read_review(words: Sequence[Word], _: Context) -> Review | Mistake:
     return Review(found, verdict, note)
 
 
+def read_drill(words: Sequence[Word], context: Context) -> Drill | Mistake:
+    if not words:
+        return Drill()
+    name = _resource(words[0], context)
+    if isinstance(name, Mistake):
+        return Mistake(name.why, f"drill {name.mended}" if name.mended else None)
+    return Drill(name) if len(words) == 1 else Mistake("drill takes one resource.", Drill(name).line())
+
+
 URGENT_VERBS: dict[
     str, tuple[Callable[[Sequence[Word], Context], Urgent | Mistake], str, str, tuple[str, ...]]
 ] = {
@@ -185,6 +204,12 @@ URGENT_VERBS: dict[
         "break-glass RESOURCE | R-… [as ROLE] [30m] because INC-142 …",
         "In an emergency: access at once, everybody told, a review owed.",
         ("breakglass", "emergency"),
+    ),
+    "drill": (
+        read_drill,
+        "drill [RESOURCE]",
+        "Rehearse breaking the glass: everybody is told, nothing is open.",
+        ("rehearse",),
     ),
     "extend": (read_extend, "extend [G-… | RESOURCE] 30m [because …]", "More time on your access.", ()),
     "nudge": (read_nudge, "nudge [R-…]", "Ask the approvers once more.", ("remind",)),

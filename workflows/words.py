@@ -16,6 +16,7 @@ from rapidfuzz.distance import DamerauLevenshtein
 MENTION = re.compile(r"<@([UW][A-Z0-9]+)(?:\|([^>]*))?>")
 TICKET = re.compile(r"[A-Za-z][A-Za-z0-9_]{0,9}-[0-9]{1,7}|#[0-9]{1,9}")
 STORY_ID = re.compile(r"[RGrg]-[0-9A-Za-z]{6,12}")
+ALLOWANCE_ID = re.compile(r"[Aa]-[0-9A-Za-z]{6,12}")
 REVIEW_ID = re.compile(r"[Vv]-[0-9A-Za-z]{6,12}")
 
 _QUOTES = str.maketrans(dict.fromkeys("“”„‟«»＂", '"') | dict.fromkeys("‘’‚‛´", "'"))

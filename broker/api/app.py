@@ -8,6 +8,7 @@ from fastapi import Depends, FastAPI
 from fastapi.routing import APIRoute
 
 from broker.api import (
+    allowances,
     certificates,
     gate,
     health,
@@ -54,7 +55,8 @@ def _bare() -> FastAPI:
         openapi_url="/api/v1/openapi.json",
         generate_unique_id_function=_name,
     )
-    for module in (lines, urgent, requests, statements, runs, reading, tokens, certificates):
+    own = (lines, urgent, allowances, requests, statements, runs, reading, tokens, certificates)
+    for module in own:
         app.include_router(module.router, dependencies=[Depends(only_known_query)])
     for module in (login, health, gate, console, statement_pages):
         app.include_router(module.router)

@@ -17,6 +17,7 @@ from broker.reviews import Reviews
 from broker.runs import NO_READER
 from broker.service import Via
 from workflows import grammar
+from workflows.allowance import Allowance
 from workflows.model import Principal, Refusal, RequestState, StatementReview, Story
 
 router = APIRouter(prefix="/api/v1", tags=["lines"], responses=documented(400, 401, 403, 404, 409, 422))
@@ -66,7 +67,8 @@ class Lines:
     # ------------------------------------------------------- what changes
 
     async def _request(self, it: grammar.Request) -> LineOut:
-        story = await self._service.submit(self._me.id, it.wish, via=self._via, dedupe=self._once)
+        whom = self._person(it.beneficiary) if it.beneficiary else ""
+        story = await self._service.submit(self._me.id, it.wish(whom), via=self._via, dedupe=self._once)
         return self._about("request", story)
 
     async def _run(self, it: grammar.Run) -> LineOut:
@@ -118,7 +120,34 @@ class Lines:
             "release", await self._service.release(key, self._me.id, via=self._via, dedupe=self._once)
         )
 
+    async def _allowline(self, it: grammar.AllowLine) -> LineOut:
+        if it.target is None:
+            there = await self._service.allowances_for(self._me.id)
+            lines = [told.allowance(one) for one in there]
+            return self._answer("allow", "\n".join(lines) or "Nothing is allowed in advance.", [])
+        made = await self._service.allow(
+            self._me.id,
+            self._person(it.target),
+            it.resource,
+            via=self._via,
+            role=it.role,
+            longest=it.longest,
+            within=it.within,
+            reason=it.reason,
+            repeated=it.repeated,
+            dedupe=self._once,
+        )
+        return self._about_allowance("allow", made)
+
+    def _about_allowance(self, verb: str, outcome: Allowance | Refusal) -> LineOut:
+        if isinstance(outcome, Refusal):
+            raise refused(outcome)
+        return self._answer(verb, told.allowance(outcome), [])
+
     async def _revoke(self, it: grammar.Revoke) -> LineOut:
+        if it.target.kind is grammar.TargetKind.ID and it.target.value.startswith("A-"):
+            back = await self._service.end_allowance(it.target.value, self._me.id, via=self._via)
+            return self._about_allowance("revoke", back)
         if it.target.kind is grammar.TargetKind.ID:
             keys = [it.target.value]
         else:
@@ -144,6 +173,12 @@ class Lines:
             self._me.id, it.wish, it.incident, via=self._via, request_id=it.id, dedupe=self._once
         )
         return self._about("break-glass", story)
+
+    async def _drill(self, it: grammar.Drill) -> LineOut:
+        story = await self._service.drill(self._me.id, it.resource, via=self._via, dedupe=self._once)
+        answer = self._about("drill", story)
+        answer.text += "\nEverybody is told that it is a drill; nothing is open. It is over in a minute."
+        return answer
 
     async def _extend(self, it: grammar.Extend) -> LineOut:
         key = await self._held(it.target, "extend")
@@ -211,8 +246,8 @@ class Lines:
             + (f" ({a.reason})" if a.reason else "")
             for a in request.approvals
         ]
-        if request.requester == self._me.id or self._service.is_admin(self._me.id):
-            lines += self._service.explain(request.requester, request.resource)
+        if request.holder == self._me.id or self._service.is_admin(self._me.id):
+            lines += self._service.explain(request.holder, request.resource)
         return self._answer("why", "\n".join(lines), [story])
 
     async def _help(self, it: grammar.Help) -> LineOut:
@@ -220,6 +255,13 @@ class Lines:
         return self._answer("help", "\n".join(f"{verb.usage}\n    {verb.about}" for verb in verbs), [])
 
     # --------------------------------------------------------- the inside
+
+    def _person(self, target: grammar.Target) -> str:
+        """The principal that `@name` names: an id, the part of an address before its @, or the address."""
+        found = self._service.person_named(target.value)
+        if isinstance(found, Refusal):
+            raise refused(found)
+        return found.id
 
     async def _waiting(self, verb: str) -> str:
         """The caller's only request that waits."""
@@ -254,7 +296,7 @@ class Lines:
         for resource in self._service.policy.resources:
             live = await self._service.who(resource, self._me.id)
             found += [] if isinstance(live, Refusal) else live
-        return [s for s in found if s.request.requester == target.value]
+        return [s for s in found if s.request.holder == target.value]
 
     def _about(self, verb: str, outcome: Story | Refusal) -> LineOut:
         if isinstance(outcome, Refusal):

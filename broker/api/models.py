@@ -42,6 +42,9 @@ class RequestIn(In):
     starts_at: Annotated[AwareDatetime | None, Field(strict=False)] = Field(
         None, description="When the access is to begin; nothing means at once."
     )
+    beneficiary: Annotated[str, StringConstraints(max_length=200)] = Field(
+        "", description="The principal whom it is for; nothing means oneself."
+    )
 
 
 class DecisionIn(In):
@@ -107,6 +110,8 @@ class EmergencyOut(BaseModel):
     reviewed_by: str
     reviewed_at: datetime | None
     review_note: str
+    drill: bool = Field(False, description="A rehearsal: nothing is open.")
+    findings: list[str] = Field([], description="What a drill found.")
 
     @staticmethod
     def of(it: BreakGlass) -> EmergencyOut:
@@ -122,6 +127,8 @@ class EmergencyOut(BaseModel):
             reviewed_by=it.reviewed_by,
             reviewed_at=it.reviewed_at,
             review_note=it.review_note,
+            drill=it.drill,
+            findings=list(it.findings),
         )
 
 
@@ -155,6 +162,7 @@ class StoryOut(BaseModel):
     id: str
     state: Literal["pending", "approved", "denied", "cancelled", "lapsed"]
     requester: str
+    beneficiary: str = Field("", description="Whom it is for, where that is not the requester.")
     resource: str
     role: str
     seconds: int
@@ -182,6 +190,7 @@ class StoryOut(BaseModel):
             id=it.id,
             state=it.state.value,
             requester=it.requester,
+            beneficiary=it.beneficiary,
             resource=it.resource,
             role=it.role,
             seconds=int(it.duration.total_seconds()),

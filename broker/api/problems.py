@@ -42,6 +42,8 @@ _STATUS = {
     "no-such-resource": 404,
     "no-such-role": 404,
     "no-such-recording": 404,
+    "no-such-allowance": 404,
+    "no-such-person": 404,
     "no-result": 404,
     "no-grant": 404,
     "own-request": 403,
@@ -55,6 +57,8 @@ _STATUS = {
     "no-emergency-rule": 403,
     "bad-code": 403,
     "no-emergency": 404,
+    "only-for-yourself": 403,
+    "not-for-them": 403,
 }
 """Refusals that are not a conflict with what is (409)."""
 

@@ -33,7 +33,7 @@ def told(outcome: Story | Refusal) -> StoryOut:
 async def submit(wish: RequestIn, person: Person, parts: P, once: Once = None) -> StoryOut:
     """Ask for access."""
     span = timedelta(seconds=wish.seconds) if wish.seconds is not None else None
-    asked = Wish(wish.resource, wish.role, span, wish.reason, wish.starts_at)
+    asked = Wish(wish.resource, wish.role, span, wish.reason, wish.starts_at, wish.beneficiary)
     return told(await parts.service.submit(person.id, asked, via="api", dedupe=once))
 
 
@@ -57,7 +57,7 @@ async def deny(key: Key, said: DecisionIn, person: Person, parts: P, once: Once 
 
 @router.post("/{key}/cancel")
 async def cancel(key: Key, _said: EmptyIn, person: Person, parts: P, once: Once = None) -> StoryOut:
-    """Take one's own request back."""
+    """Take one's own request back, or refuse what somebody else asked for one."""
     return told(await parts.service.cancel(key, person.id, via="api", dedupe=once))
 
 

@@ -15,7 +15,7 @@ from broker.runs import NO_READER, RunOutput
 from workflows.model import Refusal
 
 router = APIRouter(
-    prefix="/api/v1/runs", tags=["statements"], responses=documented(400, 401, 403, 404, 409, 422)
+    prefix="/api/v1/runs", tags=["statements"], responses=documented(400, 401, 403, 404, 409, 413, 422)
 )
 
 

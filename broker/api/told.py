@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 
 from workflows import extension
+from workflows.allowance import Allowance
 from workflows.glass_review import owes_review
 from workflows.model import GrantState, RequestState, Story
 from workflows.policy import spell
@@ -13,7 +14,8 @@ from workflows.policy import spell
 def headline(story: Story, now: datetime) -> str:
     """One line: what, who, and how it stands."""
     it = story.request
-    what = f"{it.id}  {it.requester} → {it.resource} as {it.role} for {spell(it.duration)}"
+    who = f"{it.requester} for {it.beneficiary}" if it.beneficiary else it.requester
+    what = f"{it.id}  {who} → {it.resource} as {it.role} for {spell(it.duration)}"
     return f"{what}: {standing(story, now)}{_urgency(story, now)}"
 
 
@@ -23,11 +25,21 @@ def _urgency(story: Story, now: datetime) -> str:
     if emergency is None:
         waits = extension.waiting(story, now)
         return f"; {spell(waits.span)} more is asked for" if waits else ""
+    if emergency.drill:
+        return "; DRILL, nobody is let in"
     if emergency.verdict is not None:
         return f"; EMERGENCY {emergency.incident}, {emergency.verdict} (said {emergency.reviewed_by})"
     if not owes_review(story):
         return f"; EMERGENCY {emergency.incident}"
     return f"; EMERGENCY {emergency.incident}, review owed by {clock(emergency.review_due)}"
+
+
+def allowance(one: Allowance) -> str:
+    """A yes in advance, as one line."""
+    often = "as often as asked" if one.repeated else "once"
+    what = f"{one.resource} as {one.role}, at most {spell(one.longest)} at a time, {often}"
+    how = f"until {clock(one.until)}" if one.ended_at is None else f"over since {clock(one.ended_at)}"
+    return f"{one.id}  {one.approver} allows {one.principal} {what}, {how}: {one.reason}"
 
 
 def standing(story: Story, now: datetime) -> str:

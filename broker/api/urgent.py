@@ -47,6 +47,15 @@ class BreakGlassIn(In):
         return Wish(self.resource, self.role, span, self.reason)
 
 
+class DrillIn(In):
+    resource: Annotated[str, StringConstraints(max_length=200)] = Field(
+        "", description="Nothing means the only one whose glass I may break."
+    )
+    code: Annotated[str, StringConstraints(max_length=100)] = Field(
+        "", description="A sealed code of mine to be tried; it is not spent."
+    )
+
+
 class EscalateIn(In):
     incident: Text
     reason: Text = Field("", description="Nothing means the request's own.")
@@ -117,6 +126,20 @@ async def break_glass(said: BreakGlassIn, person: Person, parts: P, once: Once =
     """Take access at once, in an emergency. Everybody who would have decided is told; a review is owed."""
     service = parts.service
     return told(await service.break_glass(person.id, said.wish, said.incident, via="api", dedupe=once))
+
+
+@router.post("/drills", status_code=201)
+async def drill(said: DrillIn, person: Person, parts: P, once: Once = None) -> StoryOut:
+    """Rehearse an emergency: who may is decided as in earnest and everybody is told and paged, marked as a
+    drill; the gate holds a grant that lets nobody in.
+    """
+    return told(await parts.service.drill(person.id, said.resource, via="api", code=said.code, dedupe=once))
+
+
+@router.get("/me/drills")
+async def drills(person: Person, parts: P) -> list[StoryOut]:
+    """My drills, the newest first."""
+    return [StoryOut.of(story) for story in await parts.service.drills_of(person.id)]
 
 
 @router.post("/requests/{key}/break-glass")

@@ -165,6 +165,7 @@ def _local(host: str) -> bool:
 
 def _rule(marked: Marked, shape: FileShape, path: marks.Path, rule: RuleShape) -> Iterator[Problem]:
     yield from unknown(marked, (*path, "who"), rule.who, shape.groups, "group")
+    yield from unknown(marked, (*path, "for_others"), rule.for_others, shape.groups, "group")
     yield from unknown(marked, (*path, "resources"), rule.resources, shape.resources, "resource")
     for name in rule.resources:
         if resource := shape.resources.get(name):
@@ -210,6 +211,7 @@ def _config(shape: FileShape, base: Path, digest: str) -> Config:
         slack=SlackSettings(shape.slack.team),
         timezone=shape.timezone,
         schedules={name: urgency.schedule(schedule, base) for name, schedule in shape.schedules.items()},
+        pagers={name: urgency.pager(pager, base) for name, pager in shape.pagers.items()},
     )
 
 
@@ -280,6 +282,7 @@ def _policy_rule(shape: FileShape, rule: RuleShape) -> Rule:
         longest_total=rule.longest_total,
         extend_freely=rule.extend_freely or timedelta(),
         ladder=urgency.ladder(shape, rule),
+        for_others=frozenset(rule.for_others),
     )
 
 

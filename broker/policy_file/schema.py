@@ -12,7 +12,13 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from broker.policy_file.basics import Name, Secret, Shape, Span, Zone
 from broker.policy_file.guardrails import Detector, Function, GuardrailShape
-from broker.policy_file.urgency_schema import EmergencyShape, QuietShape, ScheduleShape, StepShape
+from broker.policy_file.urgency_schema import (
+    EmergencyShape,
+    PagerShape,
+    QuietShape,
+    ScheduleShape,
+    StepShape,
+)
 
 
 def _column(value: str) -> str:
@@ -124,6 +130,8 @@ class RuleShape(Shape):
     """Nothing: those of the whole file."""
     nudge_every: Span = timedelta(minutes=15)
     claim_holds: Span = timedelta(minutes=30)
+    for_others: list[str] = []
+    """Groups whose members may ask for somebody else to whom this rule opens it."""
 
 
 class SlackShape(Shape):
@@ -137,6 +145,7 @@ class FileShape(Shape):
     resources: dict[Name, ResourceShape] = {}
     rules: list[RuleShape] = []
     schedules: dict[Name, ScheduleShape] = {}
+    pagers: dict[Name, PagerShape] = {}
     break_glass: list[EmergencyShape] = []
     quiet_hours: QuietShape | None = None
     slack: SlackShape = SlackShape()

@@ -8,11 +8,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from broker.config import Problem, ScheduleSource, SecretRef
+from broker.config import PagerTarget, Problem, ScheduleSource, SecretRef
 from broker.policy_file import marks
 from broker.policy_file.marks import Marked
 from broker.policy_file.near import near, unknown
-from broker.policy_file.urgency_schema import EmergencyShape, QuietShape, ScheduleShape, StepShape
+from broker.policy_file.urgency_schema import (
+    EmergencyShape,
+    PagerShape,
+    QuietShape,
+    ScheduleShape,
+    StepShape,
+)
 from workflows.policy import Emergency, Ladder, QuietHours, Step, StepKind, spell
 
 if TYPE_CHECKING:
@@ -62,6 +68,8 @@ def _schedule(
         if not getattr(schedule, key):
             yield marked.problem(path, f"“{key}” is missing", f"{schedule.source} needs it")
     yield from unknown(marked, (*path, "people"), schedule.people, shape.people, "person")
+    if schedule.pager:
+        yield from _pager_known(marked, shape, (*path, "pager"), schedule.pager)
     if (schedule.turn is None) != (schedule.starts is None):
         yield marked.problem(path, "“turn” and “starts” belong together")
     places = [place for place in (schedule.file, schedule.url, schedule.key) if place]
@@ -75,6 +83,11 @@ def _schedule(
         yield marked.problem((*path, "file"), "there is no such file")
 
 
+def _pager_known(marked: Marked, shape: FileShape, path: marks.Path, name: str) -> Iterator[Problem]:
+    if name not in shape.pagers:
+        yield marked.problem(path, f"there is no pager “{name}”", near(name, shape.pagers))
+
+
 def _emergency(
     marked: Marked, shape: FileShape, path: marks.Path, emergency: EmergencyShape
 ) -> Iterator[Problem]:
@@ -86,6 +99,7 @@ def _emergency(
     for key in ("who", "when_away", "reviewers"):
         yield from unknown(marked, (*path, key), getattr(emergency, key), shape.groups, "group")
     yield from unknown(marked, (*path, "on_call"), emergency.on_call, shape.schedules, "schedule")
+    yield from unknown(marked, (*path, "pagers"), emergency.pagers, shape.pagers, "pager")
     if not (emergency.who or emergency.on_call or emergency.codes):
         yield marked.problem(path, "nobody can ever use this rule", "say who, on_call or codes: true")
     if emergency.when_away and not emergency.on_call:
@@ -167,7 +181,12 @@ def emergency(shape: EmergencyShape) -> Emergency:
         most_unreviewed=shape.owed,
         shortest_reason=shape.reason,
         type_name=shape.type_name,
+        pagers=tuple(shape.pagers),
     )
+
+
+def pager(shape: PagerShape, base: Path) -> PagerTarget:
+    return PagerTarget(shape.via, SecretRef(shape.key, base.absolute()), shape.url, shape.schedule)
 
 
 def schedule(shape: ScheduleShape, base: Path) -> ScheduleSource:
@@ -181,4 +200,5 @@ def schedule(shape: ScheduleShape, base: Path) -> ScheduleSource:
         people=tuple(shape.people),
         turn=shape.turn,
         starts=shape.starts,
+        pager=shape.pager,
     )

@@ -78,6 +78,17 @@ class ScheduleShape(Shape):
     """Static: who is on call, in turns of `turn` from `starts` on; without a turn all of them at once."""
     turn: Span | None = None
     starts: Instant | None = None
+    pager: str = ""
+    """The pager that calls whoever is on call."""
+
+
+class PagerShape(Shape):
+    via: Literal["pagerduty", "opsgenie"]
+    key: Secret
+    url: Url = ""
+    """Where the service is, where it is not the usual place (in Europe, say)."""
+    schedule: str = ""
+    """Opsgenie: the id of the schedule that is called; nothing: as the integration says."""
 
 
 class EmergencyShape(Shape):
@@ -100,3 +111,5 @@ class EmergencyShape(Shape):
     """The shortest reason, in characters."""
     type_name: bool = False
     """Whether a form asks for the resource's name to be typed, for the most dangerous ones."""
+    pagers: list[str] = []
+    """Pagers that are called at once, whoever broke the glass."""

@@ -95,14 +95,15 @@ async def free_id(tx: AsyncConnection, chance: Chance, prefix: str) -> str:
 
 
 async def of_requester(tx: AsyncConnection, principal: str, limit: int = 50) -> list[Story]:
-    """Newest first."""
-    query = select(*_columns).where(t.c.requester == principal).order_by(t.c.created_at.desc()).limit(limit)
+    """What this person asked for, or somebody else for them, newest first."""
+    mine = or_(t.c.requester == principal, t.c.holder == principal)
+    query = select(*_columns).where(mine).order_by(t.c.created_at.desc()).limit(limit)
     return await _all(tx, query)
 
 
 async def emergencies_of(tx: AsyncConnection, principal: str) -> list[Story]:
     """Every emergency of this person, newest first."""
-    mine = and_(t.c.emergency, t.c.requester == principal)
+    mine = and_(t.c.emergency, t.c.holder == principal)
     return await _all(tx, select(*_columns).where(mine).order_by(t.c.created_at.desc()))
 
 
@@ -134,7 +135,7 @@ async def live(
     if resource:
         query = query.where(t.c.resource == resource)
     if principal:
-        query = query.where(t.c.requester == principal)
+        query = query.where(t.c.holder == principal)
     if role:
         query = query.where(t.c.role == role)
     return [story for story in await _all(tx, query) if story.grant and story.grant.live(now)]
@@ -169,6 +170,7 @@ def _values(story: Story) -> dict[str, Any]:
         "grant_id": grant.id if grant else None,
         "version": story.version,
         "requester": request.requester,
+        "holder": request.holder,
         "resource": request.resource,
         "role": request.role,
         "request_state": request.state,

@@ -74,6 +74,7 @@ stories = Table(
     Column("grant_id", String(32), unique=True),
     Column("version", Integer, nullable=False),
     Column("requester", String(200), nullable=False),
+    Column("holder", String(200), nullable=False, server_default=""),
     Column("resource", String(200), nullable=False),
     Column("role", String(200), nullable=False),
     Column("request_state", String(16), nullable=False),
@@ -89,6 +90,7 @@ stories = Table(
     Index(None, "request_state", "lapses_at"),
     Index(None, "grant_state", "expiry"),
     Index(None, "requester", "created_at"),
+    Index(None, "holder", "created_at"),
     Index(None, "wake_at"),
     Index(None, "review_due"),
 )
@@ -227,6 +229,31 @@ cards = Table(
     Column("version", Integer, nullable=False),
 )
 """Where the messages of a story are: `kind` is the courier's own word (channel, dm, note…)."""
+
+allowances = Table(
+    "allowances",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("approver", String(200), nullable=False),
+    Column("principal", String(200), nullable=False),
+    Column("resource", String(200), nullable=False),
+    Column("until", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("allowance", Text, nullable=False),
+    Index(None, "principal", "resource"),
+    Index(None, "ended_at", "until"),
+)
+"""Yeses in advance: the document, and beside it what queries need."""
+
+pages = Table(
+    "pages",
+    metadata,
+    Column("request_id", String(32), primary_key=True),
+    Column("pager", String(200), primary_key=True),
+    Column("sent_at", Instant, nullable=False),
+    Column("settled_at", Instant),
+)
+"""Who was paged for what, and whether that is over."""
 
 settings = Table(
     "settings",

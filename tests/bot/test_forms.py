@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import html
 from dataclasses import replace
 from datetime import timedelta
+
+import pytest
 
 from bot.sandbox import text_of
 from workflows.model import Resource
@@ -192,10 +195,29 @@ async def test_the_form_says_how_long_a_decision_usually_takes(worlds) -> None:
         assert "usually" not in text_of(modal)
 
 
-async def test_a_message_becomes_the_reason_of_a_request(world) -> None:
-    message = await world.grace.types("#general", "INC-9: please look at <!channel> & the checkout")
-    await world.ada.shortcut("run_as_request", message=message)
-    modal = await world.ada.sees_modal("must say yes")
-    await world.ada.submits({}, view=modal)
-    await world.grace.sees("INC-9: please look at", channel="#dba")
-    assert (await world.story()).request.reason == "INC-9: please look at <!channel> & the checkout"
+@pytest.mark.parametrize(
+    ("message", "statement"),
+    [
+        ("please run ```delete from carts\nwhere id &lt; 7``` on prod", "delete from carts\nwhere id < 7"),
+        ("update users set x = 'a &amp; b'", "update users set x = 'a & b'"),
+        ('run prod-db "select 1" because INC-9', "select 1"),
+    ],
+)
+async def test_a_message_becomes_a_statement_to_run(http_world, message, statement) -> None:
+    world = http_world
+    posted = await world.grace.types("#general", html.unescape(message))
+    await world.ada.shortcut("run_as_request", message=posted)
+    modal = await world.ada.sees_modal("Exactly this runs, once")
+    fields = {
+        block["element"]["action_id"]: block["element"]
+        for block in modal.payload["blocks"]
+        if "element" in block
+    }
+    assert fields["run_text"]["initial_value"] == statement
+    assert await world.stories() == [], "nothing was asked yet"
+
+
+async def test_a_message_too_long_for_a_form_is_not_cut(http_world) -> None:
+    posted = await http_world.grace.types("#general", "select 1" + " -- x" * 700)
+    await http_world.ada.shortcut("run_as_request", message=posted)
+    await http_world.ada.sees_modal("longer than the 3000 characters")

@@ -23,7 +23,7 @@ from bot.app import EVENTS_PATH, Bot, create_bot
 from bot.sandbox import App, Driver, Group, Message, Person, Room, Sandbox, Workspace, create_sandbox
 from bot.slack import Pace
 from broker.audit import Entry, newest
-from broker.bus import OUTBOX
+from broker.bus import OUTBOX, Bus
 from broker.bus.in_process import InProcessBus
 from broker.clock import SystemChance
 from broker.config import Config, ScheduleSource, SlackSettings
@@ -310,6 +310,20 @@ class World:
         """The codes of everything that was refused, newest first."""
         return [yaml.safe_load(e.body)["code"] for e in await self.trail() if e.kind == "refused"]
 
+    async def at_rest_but_for_watching(self) -> None:
+        """The same in an emergency, which is looked at again every few seconds: the clock stands still."""
+        due = select(outbox.c.id).where(
+            outbox.c.kind.in_(["card", "notify"]),
+            outbox.c.done_at.is_(None),
+            outbox.c.available_at <= self.clock.now(),
+        )
+
+        async def idle() -> bool:
+            async with self.store.read() as tx:
+                return (await tx.execute(due)).first() is None
+
+        await self.until(idle, 20)
+
     async def at_rest(self) -> None:
         """Wait until the courier has nothing left to do, whatever the clock says."""
 
@@ -336,8 +350,11 @@ async def make_world(
     mode: str = "http",
     config: Config | None = None,
     change_manifest: Callable[[dict[str, Any]], None] | None = None,
+    database: str = "",
+    bus: Bus | None = None,
     **sandbox_options: Any,
 ) -> AsyncIterator[World]:
+    """`database` is a URL in place of a new SQLite file."""
     chosen = config or sample_config()
     manifest = yaml.safe_load(MANIFEST.read_text())
     if change_manifest:
@@ -345,14 +362,14 @@ async def make_world(
     sandbox = create_sandbox(workspace(manifest), retry_delays=(0.0, 0.2, 0.5), **sandbox_options)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(sandbox)
-        store = Store(f"sqlite:///{tmp_path / 'portcullis.db'}")
+        store = Store(database or f"sqlite:///{tmp_path / 'portcullis.db'}")
         stack.push_async_callback(store.close)
         await store.migrate()
         clock = FakeClock()
         current = [chosen]
         roster = Roster(clock)
         stack.push_async_callback(roster.close)
-        service = Service(store, lambda: current[0], clock, SystemChance(), InProcessBus(), roster)
+        service = Service(store, lambda: current[0], clock, SystemChance(), bus or InProcessBus(), roster)
         pace = None if sandbox_options.get("rate_limits", True) else Pace(sleep=lambda _: asyncio.sleep(0))
         bot = create_bot(service, settings_for(sandbox, mode), pace=pace)
         await bot.start()

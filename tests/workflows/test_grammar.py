@@ -180,7 +180,6 @@ def test_slack_escapes_are_undone_and_mentions_keep_their_id() -> None:
         ("request prod-db 1h checkout is slow", "request prod-db 1h because checkout is slow"),
         ("request prod-db 1h 2h because x", "request prod-db 1h because x"),
         ("request prdo-db as readwrit 99h slow", "request prod-db as readwrite 2h because slow"),
-        ("request prod-db for @grace 1h because x", "request prod-db 1h because x"),
         ("requst billng-db", "request billing-db"),
         ("revoke prod-bd because left", "revoke prod-db because left"),
         ("who prod-db please", "who prod-db"),
@@ -378,3 +377,63 @@ def test_a_word_that_only_looks_like_a_keyword_stays_in_the_reason(word: str) ->
 
 def test_a_slip_inside_a_reason_stays_as_it_was_typed() -> None:
     assert understood("request prod-db because slow becuase of INC-1").reason == "slow becuase of INC-1"
+
+
+# ------------------------------------------------------------------ for whom, and from when
+
+
+@pytest.mark.parametrize(
+    ("line", "target"),
+    [
+        ("request prod-db 1h for @ada because INC-142", Target(TargetKind.PERSON, "ada")),
+        ("request for <@U0ADA|ada> prod-db 1h INC-142", Target(TargetKind.SLACK_USER, "U0ADA")),
+        ("request prod-db for 1h for @ada for INC-142", Target(TargetKind.PERSON, "ada")),
+    ],
+)
+def test_it_may_be_for_somebody_else(line: str, target: Target) -> None:
+    asked = understood(line)
+    assert (asked.beneficiary, asked.duration, asked.reason) == (target, HOUR, "INC-142")
+    assert understood(spell(asked)) == asked
+
+
+def test_it_is_for_one_person() -> None:
+    assert "one person" in mistaken("request prod-db 1h for @ada for @bob because INC-142").why
+
+
+@pytest.mark.parametrize(
+    ("words", "at"),
+    [
+        ("from 18:00", datetime(2026, 11, 24, 17, 0, tzinfo=UTC)),
+        ("at 6pm", datetime(2026, 11, 24, 17, 0, tzinfo=UTC)),
+        ("from 9:00", datetime(2026, 11, 25, 8, 0, tzinfo=UTC)),
+        ("at tomorrow 9:00", datetime(2026, 11, 25, 8, 0, tzinfo=UTC)),
+        ("starting tomorrow 9 am", datetime(2026, 11, 25, 8, 0, tzinfo=UTC)),
+        ("from friday 14:00", datetime(2026, 11, 27, 13, 0, tzinfo=UTC)),
+        ("from tuesday 9:00", datetime(2026, 12, 1, 8, 0, tzinfo=UTC)),
+        ("from 2026-11-25T09:00Z", datetime(2026, 11, 25, 9, 0, tzinfo=UTC)),
+        ("from 2026-11-25T09:00", datetime(2026, 11, 25, 8, 0, tzinfo=UTC)),
+    ],
+)
+def test_it_may_begin_later_by_the_writers_own_clock(words: str, at: datetime) -> None:
+    for line in (f"request prod-db 1h {words} because INC-142", f"request {words} prod-db 1h INC-142"):
+        asked = understood(line, VIENNA)
+        assert (asked.starts_at, asked.duration) == (at, HOUR)
+        assert understood(spell(asked), VIENNA) == asked
+
+
+def test_until_counts_from_the_beginning() -> None:
+    asked = understood("request prod-db from 18:00 until 20:00 because INC-142", VIENNA)
+    assert asked.duration == 2 * HOUR
+    asked = understood("request prod-db until 11:00 from tomorrow 9:00 because INC-142", VIENNA)
+    assert asked.duration == 2 * HOUR
+
+
+def test_what_is_no_time_is_no_beginning() -> None:
+    assert understood("request prod-db 1h because errors come from the replica").starts_at is None
+    assert "do not understand" in mistaken("request prod-db 1h at dawn because INC-142").why
+
+
+def test_it_begins_within_a_month() -> None:
+    answer = mistaken("request prod-db 1h from 2027-11-25T09:00Z because INC-142")
+    assert "within 30d" in answer.why
+    assert answer.mended == "request prod-db 1h because INC-142"

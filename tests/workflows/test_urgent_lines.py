@@ -9,14 +9,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from workflows.grammar import (
+    AllowLine,
     BreakGlass,
     Claim,
     Context,
+    Drill,
     Extend,
     Mistake,
     Nudge,
     Offer,
     Review,
+    Revoke,
     RoleOffer,
     Target,
     TargetKind,
@@ -173,3 +176,68 @@ def test_a_slip_in_because_is_no_part_of_an_emergencys_reason() -> None:
     answer = parse("break-glass prod-db becuase INC-142 checkout is down", CONTEXT)
     assert isinstance(answer, BreakGlass)
     assert answer.reason == "INC-142 checkout is down"
+
+
+# ------------------------------------------------------------- a yes in advance, a drill
+
+ADA = Target(TargetKind.PERSON, "ada")
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("allow", AllowLine()),
+        (
+            "allow @ada prod-db 2h within 5d because release duty",
+            AllowLine(ADA, "prod-db", "", 4 * HALF, timedelta(days=5), False, "release duty"),
+        ),
+        (
+            "allow shop to @ada as readonly repeatedly within 2 days for 30 min becuase INC-1",
+            AllowLine(ADA, "prod-db", "readonly", HALF, timedelta(days=2), True, "INC-1"),
+        ),
+        (
+            "allow <@U0ADA|ada> prod-db once because x",
+            AllowLine(Target(TargetKind.SLACK_USER, "U0ADA"), "prod-db", reason="x"),
+        ),
+        ("allow @ada hidden-db because x", AllowLine(ADA, "hidden-db", reason="x")),
+        ("revoke a-7k3f9q", Revoke(Target(TargetKind.ID, "A-7K3F9Q"))),
+        ("drill", Drill()),
+        ("drill shop", Drill("prod-db")),
+        ("rehearse hidden-db", Drill("hidden-db")),
+    ],
+)
+def test_yeses_in_advance_and_drills(line: str, command: object) -> None:
+    said = parse(line, CONTEXT)
+    assert said == command
+    assert not isinstance(said, Mistake)
+    assert parse(spell(said), CONTEXT) == said
+
+
+@pytest.mark.parametrize(
+    ("line", "why", "mended"),
+    [
+        ("allow prod-db 2h because x", "Allow whom?", None),
+        ("allow @ada 2h because x", "Allow what?", None),
+        ("allow @ada prod-db 2h", "Say why", None),
+        ("allow @ada prd-db because x", "no resource “prd-db”", "allow @ada prod-db because x"),
+        (
+            "allow @ada prod-db within 90d because x",
+            "at most 30d",
+            "allow @ada prod-db within 30d because x",
+        ),
+        ("allow @ada prod-db nonsense because x", "“nonsense”", None),
+        ("drill prd-db", "no resource “prd-db”", "drill prod-db"),
+        ("drill prod-db now", "takes one resource", "drill prod-db"),
+    ],
+)
+def test_their_mistakes_are_told_and_mended(line: str, why: str, mended: str | None) -> None:
+    said = parse(line, CONTEXT)
+    assert isinstance(said, Mistake), said
+    assert why in said.why
+    assert said.mended == mended
+
+
+@given(st.text(max_size=80))
+def test_no_text_raises_behind_allow(text: str) -> None:
+    parse(f"allow {text}", CONTEXT)
+    parse(f"allow @ada prod-db {text}", CONTEXT)
