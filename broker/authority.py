@@ -19,8 +19,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker import audit, metrics
 from broker.bus import GRANTS
-from broker.config import Config
+from broker.config import Config, SshTarget
 from broker.credentials.seal import Seal, SealError
+from broker.credentials.ssh import CertificateError, Claim, SshAuthorities
 from broker.identity import tokens
 from broker.identity.certificates import ClientCertificates
 from broker.identity.tokens import TokenKind
@@ -67,6 +68,7 @@ class LocalAuthority:
     def __post_init__(self) -> None:
         self.reviews = Reviews(self.service, self.public_url)
         self.certificates = ClientCertificates(self.seal)
+        self.ssh = SshAuthorities(self.seal)
 
     async def client_ca(self) -> str:
         """The CA whose client certificates are read here."""
@@ -211,7 +213,9 @@ class LocalAuthority:
         self, tx: AsyncConnection, knock: Knock, now: datetime
     ) -> tuple[Principal, tokens.Proved] | Refusal:
         proved = await self._proved(tx, knock, now)
-        person = self.service.principal(knock.principal)
+        # Of an SSH certificate the name may be left out: it stands in there.
+        named = proved.held.principal if proved and knock.certificate else ""
+        person = self.service.principal(knock.principal or named)
         if proved is None or person is None or proved.held.principal != person.id or not person.active:
             return Refusal(
                 "login-failed",
@@ -221,6 +225,8 @@ class LocalAuthority:
         return person, proved
 
     async def _proved(self, tx: AsyncConnection, knock: Knock, now: datetime) -> tokens.Proved | None:
+        if knock.certificate and knock.protocol == "ssh":
+            return self._ssh_proved(knock, now)
         if knock.certificate:
             bearer = self.certificates.read(knock.certificate, now)
             whose = tokens.Held(bearer.principal, now) if bearer else None
@@ -229,6 +235,16 @@ class LocalAuthority:
             return await tokens.prove(tx, knock.principal, knock.proof, now)
         held = await tokens.find(tx, TokenKind.ENTRY, knock.token, now)
         return None if held is None else tokens.Proved(held, tokens.hash_of(knock.token), b"")
+
+    def _ssh_proved(self, knock: Knock, now: datetime) -> tokens.Proved | None:
+        """Whose SSH certificate this is, and the grant that it was made under, which alone it opens."""
+        name = f"{knock.principal}+{knock.resource}" + (f"+{knock.role}" if knock.role else "")
+        try:
+            claim = self.ssh.read_entry(knock.certificate.decode(), name, knock.client, now)
+        except (CertificateError, UnicodeDecodeError) as error:
+            log.info("certificate refused", problem=str(error), client=knock.client)
+            return None
+        return tokens.Proved(tokens.Held(claim.principal, now), "", b"", claim.grant)
 
     async def _enter(
         self, tx: AsyncConnection, knock: Knock, person: Principal, proved: tokens.Proved, now: datetime
@@ -242,11 +258,12 @@ class LocalAuthority:
         if await sessions.count_open(tx, grant.id) >= grant.terms.max_sessions:
             most = f"{grant.terms.max_sessions} sessions are open under {grant.id}, as many as it allows."
             return Refusal("too-many-sessions", most, "Close one of them.")
-        upstream = await self._upstream(tx, config, grant)
+        session = self.service.chance.id("S", 12)
+        upstream = await self._upstream(tx, config, grant, session, now)
         if isinstance(upstream, Refusal):
             return upstream
         record = SessionRecord(
-            id=self.service.chance.id("S", 12),
+            id=session,
             request_id=grant.request_id,
             grant_id=grant.id,
             principal=person.id,
@@ -303,7 +320,12 @@ class LocalAuthority:
             live = [story for story in live if story.grant and story.grant.id == proved.grant]
         roles = sorted({story.request.role for story in live})
         if len(roles) > 1:
-            way_out = f"Say which: {person.id}/{roles[0]} as the user name."
+            name = (
+                f"{person.id}+{resource.name}+{roles[0]}"
+                if resource.kind == "ssh"
+                else f"{person.id}/{roles[0]}"
+            )
+            way_out = f"Say which: {name} as the user name."
             return Refusal("which-role", f"You hold {' and '.join(roles)} on {resource.name}.", way_out)
         for one in live:
             story = await stories.lock(tx, one.request.id)
@@ -311,13 +333,17 @@ class LocalAuthority:
                 return story
         return none
 
-    async def _upstream(self, tx: AsyncConnection, config: Config, grant: Grant) -> Upstream | Refusal:
+    async def _upstream(
+        self, tx: AsyncConnection, config: Config, grant: Grant, session: str, now: datetime
+    ) -> Upstream | Refusal:
         later = Refusal(
             "not-ready", f"The login for {grant.id} is not ready yet.", "Try again in a few seconds."
         )
         login, target = await credentials.ready(tx, grant.id), config.targets.get(grant.resource)
         if login is None or target is None:
             return later
+        if isinstance(target, SshTarget):
+            return self._host(target, grant, session, now) or later
         try:
             password = self.seal.open(login.sealed, grant.id)
         except SealError as error:
@@ -326,6 +352,26 @@ class LocalAuthority:
         return Upstream(
             target.host, target.port, target.database, login.login, password, target.tls, target.ca
         )
+
+    def _host(self, target: SshTarget, grant: Grant, session: str, now: datetime) -> Upstream | None:
+        """Where and as whom a session enters an SSH host; None where the keys for it are not there."""
+        host = grant.terms.host
+        if host is None:
+            return None
+        key, certificate = "", ""
+        try:
+            if target.key is not None:
+                key = target.key.read()
+        except LookupError as error:
+            log.error("the key for a host is not there", grant=grant.id, problem=str(error))
+            return None
+        if not key:
+            claim = Claim(grant.principal, grant.id)
+            key, certificate = self.ssh.login(host, claim, session, now, grant.expiry)
+        return Upstream(
+            target.host, target.port, "", host.user, "", key=key, certificate=certificate,
+            host_keys=target.host_keys, host_cas=target.host_cas,
+        )  # fmt: skip
 
     # -------------------------------------------------------------- staying
 

@@ -72,6 +72,22 @@ class PostgresTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class SshTarget:
+    """Where an SSH host is. It proves itself by one of `host_keys` or by a certificate of one of `host_cas`
+    (OpenSSH lines). Without a `key` the broker's own CA, which the host trusts, makes one for each session.
+    """
+
+    host: str
+    port: int
+    host_keys: tuple[str, ...]
+    host_cas: tuple[str, ...]
+    key: SecretRef | None = None
+
+
+Target = PostgresTarget | SshTarget
+
+
+@dataclass(frozen=True, slots=True)
 class ScheduleSource:
     """Where it is looked up who is on call; broker/oncall has one adapter for each `source`.
 
@@ -117,7 +133,7 @@ class Config:
 
     policy: Policy = field(default_factory=Policy)
     directory: StaticDirectory = field(default_factory=lambda: StaticDirectory({}))
-    targets: Mapping[str, PostgresTarget] = field(default_factory=dict)
+    targets: Mapping[str, Target] = field(default_factory=dict)
     slack: SlackSettings = SlackSettings()
     timezone: str = "UTC"
     schedules: Mapping[str, ScheduleSource] = field(default_factory=dict)

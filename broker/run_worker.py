@@ -44,6 +44,7 @@ class RunOrder:
     token: str = field(repr=False)
     most_rows: int = MOST_ROWS
     most_bytes: int = MOST_BYTES
+    kind: str = "postgres"
 
 
 class NotEntered(Exception):
@@ -120,7 +121,15 @@ class RunWorker:
             payload=review.id,
             lifetime=timedelta(minutes=1),
         )
-        order = RunOrder(review.resource, review.requester, review.role, review.statement.text, issued.token)
+        resource = self._service.policy.find(review.resource)
+        order = RunOrder(
+            review.resource,
+            review.requester,
+            review.role,
+            review.statement.text,
+            issued.token,
+            kind=resource.kind if resource else "",
+        )
         left = (grant.expiry - self._service.clock.now()).total_seconds()
         try:
             async with asyncio.timeout(left):

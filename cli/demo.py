@@ -26,10 +26,13 @@ from bot.sandbox import App, Sandbox, create_sandbox
 from broker import logs
 from broker.clock import SystemClock
 from broker.config import Config, ConfigError
+from broker.credentials.seal import from_settings
+from broker.credentials.ssh import SshAuthorities
 from broker.identity.tokens import LIFETIMES, TokenKind
 from broker.policy_file.holder import load
 from cli.dev_idp import start_dev_idp
 from cli.embedded_postgres import EmbeddedPostgres, Server, find_client, next_free
+from cli.embedded_sshd import EmbeddedSshd, SshdError, find_sshd
 from cli.house import House
 from cli.sample.folder import DemoError, DemoFolder
 from cli.sample.shop import create_shop
@@ -53,6 +56,7 @@ class Ports:
     http: int
     gate: int
     idp: int
+    ssh: int
 
 
 def demo(
@@ -61,13 +65,14 @@ def demo(
     http_port: Annotated[int, typer.Option(help="The broker's pages and API.")] = 8080,
     gate_port: Annotated[int, typer.Option(help="The gate, for psql.")] = 6543,
     idp_port: Annotated[int, typer.Option(help="The development identity provider.")] = 8091,
+    ssh_port: Annotated[int, typer.Option(help="The gate, for ssh.")] = 2222,
 ) -> None:
     """Run everything on this machine: a sample database behind the gate, and a Slack look-alike."""
     began = time.monotonic()
     try:
-        ports = Ports(slack_port, http_port, gate_port, idp_port)
+        ports = Ports(slack_port, http_port, gate_port, idp_port, ssh_port)
         uvloop.run(_run(DemoFolder(data), ports, began))
-    except (DemoError, PostgresError, ConfigError, OSError) as error:
+    except (DemoError, PostgresError, SshdError, ConfigError, OSError) as error:
         raise Trouble("The demo cannot start.", str(error)) from None
 
 
@@ -93,11 +98,13 @@ class _Running:
     house: House
     slack: str
     """The page's address; empty for the real Slack."""
+    host: EmbeddedSshd | None
 
 
 async def _start(stack: AsyncExitStack, folder: DemoFolder, ports: Ports) -> _Running:
     logs.configure("INFO", stack.enter_context(folder.log.open("a", encoding="utf-8")))
     target = await _target(stack, folder)
+    host = _host(stack, folder)
     config = load(folder.policy)
     sandbox = None if _real_slack() else await _sandbox(stack, folder, config, ports.slack)
     idp = start_dev_idp(
@@ -111,6 +118,7 @@ async def _start(stack: AsyncExitStack, folder: DemoFolder, ports: Ports) -> _Ru
         "data_dir": folder.broker,
         "http_port": next_free(ports.http),
         "gate_port": next_free(ports.gate),
+        "gate_ssh_port": next_free(ports.ssh),
         "gate_name": "demo",
         "oidc_issuer": idp.issuer,
         "oidc_client_id": idp.client_id,
@@ -123,7 +131,7 @@ async def _start(stack: AsyncExitStack, folder: DemoFolder, ports: Ports) -> _Ru
     house = await stack.enter_async_context(House(ServeSettings(**chosen)))
     if sandbox is not None:
         sandbox.request_url = f"{house.public_url}{EVENTS_PATH}"
-    return _Running(config, target, house, sandbox.base_url if sandbox else "")
+    return _Running(config, target, house, sandbox.base_url if sandbox else "", host)
 
 
 async def _target(stack: AsyncExitStack, folder: DemoFolder) -> Server:
@@ -135,6 +143,19 @@ async def _target(stack: AsyncExitStack, folder: DemoFolder) -> Server:
     folder.write_policy(server.port, tls=server.tls)
     await create_shop(server, folder.secret(ADMIN_SECRET))
     return server
+
+
+def _host(stack: AsyncExitStack, folder: DemoFolder) -> EmbeddedSshd | None:
+    """The host web-1, where there is an sshd: it trusts the broker's own authority, and nobody else."""
+    if find_sshd() is None:
+        return None
+    folder.broker.mkdir(mode=0o700, parents=True, exist_ok=True)
+    authorities = SshAuthorities(from_settings("", folder.broker))
+    sshd = EmbeddedSshd(folder.path / "web-1", trusted=authorities.for_hosts)
+    sshd.start(folder.remembered_host())
+    stack.callback(sshd.stop)
+    folder.write_host(sshd.port, sshd.host_key, sshd.user)
+    return sshd
 
 
 def _real_slack() -> bool:
@@ -170,6 +191,8 @@ async def _told(folder: DemoFolder, running: _Running) -> Told:
         f"sslmode=verify-full sslrootcert={ca}"
     )
     notes, client = [], "psql"
+    if running.host is None:
+        notes.append("sshd is not installed, so there is no host web-1 (Debian: openssh-server).")
     if not target.tls:
         notes.append(
             "The target's PostgreSQL is from a Python package without TLS: the gate reaches\n"
@@ -186,6 +209,7 @@ async def _told(folder: DemoFolder, running: _Running) -> Told:
         token_minutes=round(LIFETIMES[TokenKind.ENTRY].total_seconds() / 60),
         policy=_short(folder.policy),
         target=f"PostgreSQL {folder.postgres_version()} at {target.host}:{target.port}",
+        host=f"sshd at 127.0.0.1:{running.host.port}" if running.host else "",
         notes=notes,
     )
 

@@ -53,6 +53,7 @@ async def work(order: WorkerOrder) -> None:
             reuse_port=True,
             worker=order.worker,
             cancel_elsewhere=hub.send,
+            ssh=order.ssh,
         )
         gate = Gate(authority, settings)
         await gate.start()

@@ -22,6 +22,9 @@ import structlog
 
 from cli.settings import ServeSettings
 from proxy import tls
+from proxy.ssh import identity
+from proxy.ssh.door import SshSettings
+from proxy.ssh.identity import HostIdentity
 
 log = structlog.get_logger(__name__)
 
@@ -64,12 +67,25 @@ def gate_files(settings: ServeSettings, now: datetime) -> GateFiles:
     return GateFiles(made.certificate, made.key, made.ca)
 
 
+def ssh_files(settings: ServeSettings, now: datetime) -> HostIdentity:
+    """The same for SSH: host key, certificate, and the authority's line. Raises OSError, ValueError."""
+    key, certificate, ca = settings.gate_ssh_key, settings.gate_ssh_certificate, settings.gate_ssh_ca
+    if key and certificate and ca:
+        return HostIdentity(key, certificate, " ".join(ca.read_text().split()[:2]))
+    if key or certificate or ca:
+        raise ValueError(
+            "Set all of PORTCULLIS_GATE_SSH_KEY, PORTCULLIS_GATE_SSH_CERTIFICATE and PORTCULLIS_GATE_SSH_CA."
+        )
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return identity.self_made(settings.data_dir / "gate", settings.gate_names, now)
+
+
 @dataclass(frozen=True, slots=True)
 class WorkerOrder:
     """What a worker process is told on its standard input, in one line of JSON. No secret is in argv or env.
 
     `broker_socket` (a Unix socket) or `broker_url` is the broker; `hub` is the directory of the workers'
-    datagram sockets for cancel requests.
+    datagram sockets for cancel requests. Without an `ssh_key` it does not listen for SSH.
     """
 
     name: str
@@ -86,6 +102,15 @@ class WorkerOrder:
     log_level: str
     login: Literal["scram", "password"]
     certificates: bool
+    ssh_port: int = 0
+    ssh_key: str = ""
+    ssh_certificate: str = ""
+
+    @property
+    def ssh(self) -> SshSettings | None:
+        if not self.ssh_key:
+            return None
+        return SshSettings(self.host, self.ssh_port, Path(self.ssh_key), Path(self.ssh_certificate))
 
 
 class Workers:

@@ -27,14 +27,17 @@ from broker.identity.oidc import OidcProvider
 from broker.identity.web import WebSessions
 from broker.keeper import Broker, create_broker
 from broker.run_worker import RunWorker
+from broker.ssh_entries import SshEntries
 from cli.gate_metrics import GateCollector
-from cli.gates import GateFiles, WorkerOrder, Workers, gate_files, reserve
+from cli.gates import GateFiles, WorkerOrder, Workers, gate_files, reserve, ssh_files
 from cli.recordings import Shelf
 from cli.runs import GateClient, GateReader
 from cli.settings import ALL_PARTS, ServeSettings
 from proxy.authority import Authority
 from proxy.gate import Gate, GateSettings
 from proxy.remote import RemoteAuthority
+from proxy.ssh.door import SshSettings
+from proxy.ssh.identity import HostIdentity, known_hosts
 
 log = structlog.get_logger(__name__)
 
@@ -65,6 +68,7 @@ class House:
         self.bot: Bot | None = None
         self.workers: Workers | None = None
         self._count = workers
+        self._ssh: HostIdentity | None = None
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> House:
@@ -87,13 +91,17 @@ class House:
         await self._stack.aclose()
 
     async def _start(self) -> None:
-        files, held = self._gate_files(), None
-        if "proxy" in self.only:
-            held = reserve(self.settings.gate_host, self.settings.gate_port)
-            self._stack.callback(held.close)
-        port = held.getsockname()[1] if held else self.settings.gate_port
+        files = self._gate_files()
+        held, port = self._port(self.settings.gate_port)
+        ssh_port, known = 0, ""
+        if self.settings.gate_ssh_port is not None:
+            self._ssh = ssh_files(self.settings, SystemClock().now())
+            _, ssh_port = self._port(self.settings.gate_ssh_port)
+            known = known_hosts(self._ssh.authority, self.settings.gate_names, ssh_port)
         it, ca = self.settings, files.ca.read_text()
-        self.gate = GateAddress(it.gate_reached_at, port, ca, it.gate_login, it.gate_certificates)
+        self.gate = GateAddress(
+            it.gate_reached_at, port, ca, it.gate_login, it.gate_certificates, ssh_port, known
+        )
         run = Path(tempfile.mkdtemp(prefix="portcullis-"))  # short: a Unix socket's path has 107 bytes
         self._stack.callback(shutil.rmtree, run, ignore_errors=True)
         if self.only & {"broker", "bot"}:
@@ -102,6 +110,14 @@ class House:
             await self._start_gates(files, held, run)
         if self.broker is not None:
             await self._start_runs(self.broker, self.gate)
+
+    def _port(self, port: int) -> tuple[socket.socket | None, int]:
+        """Where a gate of this house listens, held for it; of a gate elsewhere, what is said of it."""
+        if "proxy" not in self.only:
+            return None, port
+        held = reserve(self.settings.gate_host, port)
+        self._stack.callback(held.close)
+        return held, held.getsockname()[1]
 
     def _gate_files(self) -> GateFiles:
         return gate_files(self.settings, SystemClock().now())
@@ -173,6 +189,7 @@ class House:
             certificates=broker.authority.certificates,
             recordings=Shelf(self.settings.recordings),
             runs=broker.runs,
+            ssh=SshEntries(broker.service, broker.authority.ssh),
             provider=self._provider(broker),
             principal_claim=self.settings.oidc_claim,
             gate_token=self.settings.gate_token.get_secret_value(),
@@ -226,6 +243,7 @@ class House:
             host=self.settings.gate_host,
             port=self.gate.port,
             reuse_port=True,  # the port is held by a socket of ours that never listens
+            ssh=self._ssh_settings(),
         )
         gate = Gate(await self._authority(), settings)
         await gate.start()
@@ -233,6 +251,12 @@ class House:
         collector = GateCollector(gate)
         REGISTRY.register(collector)
         self._stack.callback(REGISTRY.unregister, collector)
+
+    def _ssh_settings(self) -> SshSettings | None:
+        if self._ssh is None or self.gate is None:
+            return None
+        it = self._ssh
+        return SshSettings(self.settings.gate_host, self.gate.ssh_port, it.key, it.certificate)
 
     async def _authority(self) -> Authority:
         if self.broker is not None:
@@ -263,6 +287,9 @@ class House:
             log_level=it.log_level,
             login=it.gate_login,
             certificates=it.gate_certificates,
+            ssh_port=self.gate.ssh_port,
+            ssh_key=str(self._ssh.key) if self._ssh else "",
+            ssh_certificate=str(self._ssh.certificate) if self._ssh else "",
         )
 
 

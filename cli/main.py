@@ -8,7 +8,7 @@ import traceback
 
 import typer
 
-from cli import emergency, entering, login, policy, run, serve, sessions, statements, trail, verbs
+from cli import emergency, entering, login, policy, run, serve, sessions, ssh, statements, trail, verbs
 from cli.say import warn
 from cli.trouble import Exit, Trouble
 
@@ -30,6 +30,10 @@ typer_app.command(context_settings=_LOOSE)(emergency.drill)
 typer_app.command()(emergency.reviews)
 typer_app.add_typer(emergency.codes, name="codes")
 typer_app.command()(entering.psql)
+typer_app.command()(ssh.ssh)
+typer_app.command()(ssh.ssh_config)
+typer_app.command()(ssh.ssh_certificate)
+typer_app.command()(ssh.ssh_ca)
 typer_app.command()(run.run)
 typer_app.command()(entering.token)
 typer_app.add_typer(sessions.app, name="sessions")

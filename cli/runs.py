@@ -14,6 +14,8 @@ from proxy.sql.catalog import Catalog
 from proxy.sql.guard import Settings, read
 from proxy.sql.guardrails import Allow, Circumstances, Hold, Refuse, judge
 from proxy.sql.masked import MaskSet
+from proxy.ssh import client, guard
+from proxy.ssh.shell import read as shell
 from workflows.model import Refusal, Statement
 from workflows.policy import Route
 
@@ -26,6 +28,8 @@ class GateReader:
 
     def read(self, text: str, route: Route, principal: str) -> ReadStatement | Refusal:
         terms = route.role.terms
+        if terms.host is not None:
+            return _read_line(text, route, principal)
         verdict = read(text, _UNSEEN, Settings(trusted_functions=terms.trusted_functions))
         if not verdict.allowed and not verdict.statements:
             return Refusal("unread", f"The gate cannot read this: {verdict.reason}.", verdict.hint)
@@ -47,6 +51,21 @@ class GateReader:
                 return ReadStatement(statement)
 
 
+def _read_line(text: str, route: Route, principal: str) -> ReadStatement | Refusal:
+    """The same of a command line for an SSH host."""
+    line = shell.read(text)
+    statement = Statement(text, hashlib.sha256(text.encode()).hexdigest(), line.statement_class)
+    where = Circumstances(principal, route.resource.name, route.role.name)
+    guardrails = route.role.terms.guardrails
+    match guard.judge(line, guardrails, where) if guardrails else Allow():
+        case Refuse(rule, message, hint):
+            return Refusal("guardrail", f"The rule {rule} refuses it: {message}.", hint)
+        case Hold() as hold:
+            return ReadStatement(statement, hold.rule, hold.quorum)
+        case _:
+            return ReadStatement(statement)
+
+
 @dataclass(frozen=True, slots=True)
 class GateClient:
     """See broker.run_worker.Client: sends through the gate at `gate`."""
@@ -54,6 +73,8 @@ class GateClient:
     gate: GateAddress
 
     async def __call__(self, order: RunOrder) -> RunOutput:
+        if order.kind == "ssh":
+            return await self._command(order)
         door = Upstream(
             self.gate.host,
             self.gate.port,
@@ -76,4 +97,20 @@ class GateClient:
             sqlstate=it.sqlstate,
             error=it.error,
             hint=it.hint,
+        )
+
+    async def _command(self, order: RunOrder) -> RunOutput:
+        name = f"{order.principal}+{order.resource}+{order.role}"
+        gate = client.Gate(self.gate.host, self.gate.ssh_port, self.gate.known_hosts)
+        try:
+            it = await client.run(gate, name, order.token, order.text, order.most_rows, order.most_bytes)
+        except client.NotIn as error:
+            raise NotEntered(str(error)) from error
+        return RunOutput(
+            columns=("output",),
+            rows=tuple((line,) for line in it.lines),
+            total=it.total,
+            tag=it.exit,
+            seconds=round(it.seconds, 3),
+            error=it.error,
         )

@@ -23,6 +23,8 @@ class ServeSettings(Settings):
     gate_host: str = "127.0.0.1"
     """Where the gate listens."""
     gate_port: int = Field(default=6543, ge=0, le=65535)
+    gate_ssh_port: int | None = Field(default=None, ge=0, le=65535)
+    """Where the gate listens for SSH, such as 2222. Nothing: it does not."""
     gate_public_host: str = ""
     """The name by which people reach the gate; it is in the gate's certificate. Empty: as `gate_host`."""
     gate_name: str = Field(default_factory=socket.gethostname)
@@ -38,6 +40,11 @@ class ServeSettings(Settings):
     gate_certificates: bool = False
     """Whether the gate asks clients for a certificate, too: `access psql` then brings one, for its grant
     alone. A client that brings another CA's is turned away, as at a PostgreSQL with `ssl_ca_file`."""
+    gate_ssh_key: Path | None = None
+    """The gate's SSH host key. Empty, with the next two: an authority of its own in the data directory."""
+    gate_ssh_certificate: Path | None = None
+    gate_ssh_ca: Path | None = None
+    """Public key of the authority that clients verify the gate's SSH host key by."""
     broker_url: str = ""
     """Where a gate that is served alone (`--only proxy`) finds its broker: https, or loopback."""
     recordings_dir: Path | None = None

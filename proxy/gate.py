@@ -18,6 +18,7 @@ from proxy.postgres.picture import Pictures
 from proxy.recorder import Recorder
 from proxy.recording import Footer
 from proxy.sessions import Clock, CutReason, OpenSession, Registry, SystemClock
+from proxy.ssh.door import SshDoor, SshSettings
 from proxy.tls import ask_for_certificates
 from workflows.model import Refusal
 
@@ -42,6 +43,7 @@ class GateSettings:
     `certificates` clients are asked for one of the broker's, too, as soon as the broker has told its CA.
     `worker` (0 to 127) tells the worker processes behind one port apart; a cancel request that arrives at
     another worker than its session's is given to `cancel_elsewhere(pid, secret)`, which asks all others.
+    `ssh` is where it listens for SSH, if it does.
     """
 
     name: str
@@ -62,6 +64,7 @@ class GateSettings:
     greeting_timeout: float = 60.0
     max_greetings: int = 1000
     max_message: int = 64 << 20
+    ssh: SshSettings | None = None
 
 
 @dataclass(slots=True)
@@ -111,6 +114,7 @@ class Gate:
         self.log = Log(gate=settings.name, worker=settings.worker)
         self.port = settings.port
         self._door = DOORS[settings.protocol](self)
+        self.ssh = SshDoor(self, settings.ssh) if settings.ssh is not None else None
         self._totals = Metrics()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -131,6 +135,8 @@ class Gate:
             backlog=1024,
         )
         self.port = self._server.sockets[0].getsockname()[1]
+        if self.ssh is not None:
+            await self.ssh.listen()
         loops = [self._renew, self._follow, self._watch]
         if self.settings.certificates:
             loops.append(self._trust)
@@ -142,6 +148,8 @@ class Gate:
         self._stopping = True
         if self._server is not None:
             self._server.close()
+        if self.ssh is not None:
+            self.ssh.close()
         for session in self.registry.all():
             session.cut(CutReason("the gate is shutting down", "Connect again in a moment."))
         for loop in self._loops:

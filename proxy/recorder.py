@@ -71,7 +71,11 @@ class Track:
         that did it would only take turns with this one for the interpreter.
         """
         self._numbered += 1
-        self._add(row.entry(self._numbered))
+        self.tell(row.entry(self._numbered))
+
+    def tell(self, entry: recording.Entry) -> None:
+        """Add an entry as it is: what happened beside the executions."""
+        self._add(entry)
         if len(self._pending) + self._handed - self._file.taken > self._recorder.backlog:
             self.fail("the recording cannot be written as fast as statements arrive")
 

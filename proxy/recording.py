@@ -38,7 +38,9 @@ class Statement(msgspec.Struct, tag="statement", tag_field="kind", frozen=True, 
     `outcome` is ok, error, refused, suspended (a portal with rows left) or unfinished (the session ended
     first). `sha256` and `length` (bytes) stand in when the text was too long to keep whole. `review` names
     the review of a statement that was held, `decision` tells how that ended, `decided_by` by whom, and
-    `waited` after how many seconds.
+    `waited` after how many seconds. On an SSH host an execution is a channel of the connection: `channel`
+    numbers it, `what` is exec, shell, sftp, subsystem or forward, `sent` and `received` are bytes from and to
+    the client.
     """
 
     n: int
@@ -58,6 +60,38 @@ class Statement(msgspec.Struct, tag="statement", tag_field="kind", frozen=True, 
     decision: str = ""
     decided_by: str = ""
     waited: float = 0.0
+    channel: int = 0
+    what: str = ""
+    sent: int = 0
+    received: int = 0
+
+
+class Screen(msgspec.Struct, tag="screen", tag_field="kind", frozen=True, omit_defaults=True):
+    """Something of a channel as it happened: `event` is begin (with what it runs), o (output), e (standard
+    error), i (input), r (the terminal's size, COLUMNSxROWS), x (the exit) or n (a word of the gate's own).
+    What a terminal's user types is not kept: it holds passwords, and what may be seen is echoed.
+    """
+
+    channel: int
+    at: float
+    event: str
+    text: str
+
+
+class FileOperation(msgspec.Struct, tag="file", tag_field="kind", frozen=True, omit_defaults=True):
+    """What was done with a file, by sftp or scp. `outcome` is ok, error, refused or unfinished; `sha256` is
+    of the bytes that passed, where they passed in order, from the beginning.
+    """
+
+    channel: int
+    at: float
+    operation: str
+    path: str
+    outcome: str
+    to: str = ""
+    size: int = 0
+    sha256: str = ""
+    message: str = ""
 
 
 class Footer(msgspec.Struct, tag="footer", tag_field="kind", frozen=True, omit_defaults=True):
@@ -71,7 +105,7 @@ class Footer(msgspec.Struct, tag="footer", tag_field="kind", frozen=True, omit_d
     rows: int
 
 
-Entry = Header | Statement | Footer
+Entry = Header | Statement | Screen | FileOperation | Footer
 
 
 _ENTRY = msgspec.json.Decoder(Entry)
@@ -88,13 +122,16 @@ class Tampered(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Recording:
-    """A whole recording that was verified. `head` is the last seal, which the broker's trail holds too."""
+    """A whole recording that was verified. `head` is the last seal, which the broker's trail holds too.
+    `happened` is what happened in it beside its statements, in order.
+    """
 
     header: Header
     statements: tuple[Statement, ...]
     footer: Footer | None
     head: str
     entries: int
+    happened: tuple[Screen | FileOperation, ...] = ()
 
 
 def seal(previous: str, group: bytes | bytearray) -> tuple[str, bytes]:
@@ -151,6 +188,7 @@ def read(path: Path, head: str = "") -> Recording:
     header: Header | None = None
     footer: Footer | None = None
     statements: list[Statement] = []
+    happened: list[Screen | FileOperation] = []
     last, count, seen = GENESIS, 0, not head
     for number, entry, last in entries(path):
         count = number
@@ -163,6 +201,8 @@ def read(path: Path, head: str = "") -> Recording:
             header = entry
         elif isinstance(entry, Footer):
             footer = entry
+        elif isinstance(entry, Screen | FileOperation):
+            happened.append(entry)
         elif entry.n != len(statements) + 1:
             raise Tampered(number, f"statement {entry.n} stands where {len(statements) + 1} should")
         else:
@@ -173,7 +213,7 @@ def read(path: Path, head: str = "") -> Recording:
         raise Tampered(count, f"the footer counts {footer.statements} statements, {len(statements)} are here")
     if not seen:
         raise Tampered(count, "the trail holds a later hash than this recording reaches: its end is missing")
-    return Recording(header, tuple(statements), footer, last, count)
+    return Recording(header, tuple(statements), footer, last, count, tuple(happened))
 
 
 def render(recording: Recording) -> Iterator[str]:
@@ -181,8 +221,10 @@ def render(recording: Recording) -> Iterator[str]:
     it = recording.header
     yield f"Session {it.session}: {it.principal} on {it.resource} as {it.role}, grant {it.grant}"
     yield f"From {it.client} over {it.protocol}, started {it.started}"
-    for statement in recording.statements:
-        yield from _render_statement(statement)
+    files = [entry for entry in recording.happened if isinstance(entry, FileOperation)]
+    told: list[Statement | FileOperation] = [*recording.statements, *files]
+    for entry in sorted(told, key=lambda entry: entry.at):
+        yield from _render_statement(entry) if isinstance(entry, Statement) else _render_file(entry)
     if recording.footer is None:
         yield "(no end recorded: the gate stopped in the middle, or the session is still open)"
         return
@@ -208,6 +250,15 @@ def _render_statement(it: Statement) -> Iterator[str]:
         yield f"{'':12}  held {it.waited:.1f} s, {it.decision}{_printable(by)} ({review})"
     said = it.tag if it.outcome == "ok" else f"{it.outcome.upper()} {it.sqlstate} {it.message}".strip()
     yield f"{'':12}  → {_printable(said)} · {_rows(it.rows)}{it.took * 1000:.1f} ms"
+
+
+def _render_file(it: FileOperation) -> Iterator[str]:
+    to = f" → {it.to}" if it.to else ""
+    sealed = (
+        f" · {it.size} bytes · sha256 {it.sha256}" if it.sha256 else f" · {it.size} bytes" if it.size else ""
+    )
+    said = "" if it.outcome == "ok" else f" · {it.outcome.upper()} {it.message}".rstrip()
+    yield f"{_clock(it.at)}  {it.operation} {_printable(it.path + to)}{sealed}{_printable(said)}"
 
 
 def _rows(count: int) -> str:

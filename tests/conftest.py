@@ -350,7 +350,7 @@ class Demo:
 
 def start_demo(folder: Path, *options: str) -> Demo:
     """Start `./run` in `folder`, on free ports; returns once it has printed its page."""
-    ports = [f"--{name}-port={free_port()}" for name in ("slack", "http", "gate", "idp")]
+    ports = [f"--{name}-port={free_port()}" for name in ("slack", "http", "gate", "idp", "ssh")]
     said = folder.with_suffix(".out")
     with said.open("wb") as output:
         process = subprocess.Popen(

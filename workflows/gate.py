@@ -17,8 +17,9 @@ class Knock:
     """Somebody at the gate: the name they gave, what they want to reach, and the token or a proof of it.
 
     `role` is empty when the client named none. `token` is the person's own short-lived login token; it is
-    empty where there is a `proof` that the client has it, or a client `certificate` (DER), whose private key
-    the client has shown to have.
+    empty where there is a `proof` that the client has it, or a client `certificate` (DER, or over SSH an
+    OpenSSH line), whose private key the client has shown to have. That names its person, so that over SSH
+    `principal` may be empty.
     """
 
     gate: str
@@ -39,7 +40,9 @@ class Knock:
 class Upstream:
     """Where and as whom the gate logs in at the target: a login minted for this grant.
 
-    `tls` is disable, require or verify-full; `ca` is a PEM text, empty for the system's store.
+    `tls` is disable, require or verify-full; `ca` is a PEM text, empty for the system's store. An SSH host is
+    entered with `key` (OpenSSH PEM) and `certificate`, and proves itself by one of `host_keys` or by a
+    certificate of one of `host_cas`, all of them OpenSSH lines.
     """
 
     host: str
@@ -49,6 +52,10 @@ class Upstream:
     password: str
     tls: str = "verify-full"
     ca: str = ""
+    key: str = ""
+    certificate: str = ""
+    host_keys: tuple[str, ...] = ()
+    host_cas: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Upstream({self.host}:{self.port}/{self.database})"

@@ -92,7 +92,8 @@ class Guardrail:
     asks whether a condition bounds what is changed, `when` is a condition (workflows/condition.py). A held
     statement waits for `quorum` for at most `hold_for`. `row_limit` bounds the rows a statement may affect
     or return, `timeout` how long it may run. `dry_run` lets a held statement be counted in a transaction that
-    is rolled back. `message` is told to whoever meets the rule.
+    is rolled back. `message` is told to whoever meets the rule. `commands` are patterns over the words of
+    one command of a shell line, where `*` is anything.
     """
 
     name: str
@@ -109,6 +110,36 @@ class Guardrail:
     when: str = ""
     timeout: timedelta | None = None
     dry_run: bool = False
+    commands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FileRule:
+    """What may be done with the files of a host that fit one of `paths`; of several rules the first that fits
+    applies. `**` is any part of a path, `*` any part of a name. `allow` holds list, read, write, delete.
+    """
+
+    paths: tuple[str, ...]
+    allow: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class HostTerms:
+    """What a session on an SSH host may be, beside the guardrails on its commands.
+
+    `user` is whom it logs in as. `shell` is refuse, record or lines (only whole lines, each judged as a
+    command). `environment` are the names that a client may set, `*` being any part. No rule of `files` that
+    fits means no. `forward` are the places it may reach from the host, as `host:port` or a socket's path,
+    `listen` those where the host may take connections for the client; `subsystems` are those besides sftp.
+    """
+
+    user: str
+    shell: str = "refuse"
+    environment: tuple[str, ...] = ()
+    files: tuple[FileRule, ...] = ()
+    forward: tuple[str, ...] = ()
+    listen: tuple[str, ...] = ()
+    subsystems: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,7 +150,7 @@ class Terms:
     iban, phone, national_id. `trusted_functions` are the target's own functions that read no masked column
     and change nothing. `hold_commit` has a transaction that wrote something wait at its COMMIT; of this
     guardrail name, quorum, hold_for and message count. `hold_all` has every statement wait, also one that
-    the guardrails allow: for a grant that serves one submitted statement.
+    the guardrails allow: for a grant that serves one submitted statement. `host` is there for SSH hosts only.
     """
 
     masks: tuple[Mask, ...] = ()
@@ -129,6 +160,7 @@ class Terms:
     trusted_functions: frozenset[str] = frozenset()
     hold_commit: Guardrail | None = None
     hold_all: Guardrail | None = None
+    host: HostTerms | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from broker.api import (
     reading,
     requests,
     runs,
+    ssh,
     statements,
     tokens,
     urgent,
@@ -55,7 +56,7 @@ def _bare() -> FastAPI:
         openapi_url="/api/v1/openapi.json",
         generate_unique_id_function=_name,
     )
-    own = (lines, urgent, allowances, requests, statements, runs, reading, tokens, certificates)
+    own = (lines, urgent, allowances, requests, statements, runs, reading, tokens, certificates, ssh)
     for module in own:
         app.include_router(module.router, dependencies=[Depends(only_known_query)])
     for module in (login, health, gate, console, statement_pages):

@@ -14,6 +14,7 @@ from broker.identity.tokens import Tokens
 from broker.identity.web import WebSessions
 from broker.runs import Runs
 from broker.service import Service
+from broker.ssh_entries import SshEntries
 from workflows.gate import (
     Admission,
     Closing,
@@ -75,7 +76,8 @@ class Recordings(Protocol):
 @dataclass(frozen=True, slots=True)
 class GateAddress:
     """Where people reach the gate, the CA (PEM) that proves it, how a token is proved there (by scram or as a
-    password), and whether clients are asked for certificates.
+    password), and whether clients are asked for certificates. For SSH: its port, 0 where it does not listen,
+    and the line of a known_hosts file that proves it.
     """
 
     host: str
@@ -83,6 +85,8 @@ class GateAddress:
     ca: str
     login: Literal["scram", "password"] = "scram"
     certificates: bool = False
+    ssh_port: int = 0
+    known_hosts: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +108,7 @@ class Parts:
     certificates: ClientCertificates
     recordings: Recordings
     runs: Runs | None = None
+    ssh: SshEntries | None = None
     provider: OidcProvider | None = None
     principal_claim: str = "email"
     gate_token: str = field(default="", repr=False)

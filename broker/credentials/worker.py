@@ -9,14 +9,17 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from datetime import timedelta
+from typing import Protocol
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker import audit, metrics
 from broker.bus import GRANTS, OUTBOX
+from broker.config import SshTarget, Target
 from broker.credentials.postgres import NewLogin, PostgresLogins, TargetError, login_name
 from broker.credentials.seal import Seal, SealError
+from broker.credentials.ssh import SshLogins
 from broker.outbox import DROP, MINT, Outbox, Work, backoff, finish
 from broker.service import Service
 from broker.store import credentials, stories
@@ -32,6 +35,14 @@ LEASE = timedelta(seconds=6)
 _IDLE = 1.0
 
 log = structlog.get_logger(__name__)
+
+
+class Logins(Protocol):
+    """The logins at one target: see PostgresLogins for what each of these promises."""
+
+    async def make(self, login: NewLogin) -> None: ...
+    async def drop(self, name: str) -> str: ...
+    async def ours(self) -> dict[str, str]: ...
 
 
 class CredentialWorker:
@@ -85,7 +96,7 @@ class CredentialWorker:
         dropped = 0
         for resource, target in self._service.config.targets.items():
             try:
-                logins = PostgresLogins(resource, target, self._installation)
+                logins = _logins(resource, target, self._installation)
                 there = await logins.ours()  # looked up before the database: what is made meanwhile is known
                 async with self._service.store.read() as tx:
                     known = await credentials.standing(tx)
@@ -189,8 +200,14 @@ class CredentialWorker:
         else:
             await self._outbox.retry(work, why, backoff(work.attempts))
 
-    def _logins(self, resource: str) -> PostgresLogins:
+    def _logins(self, resource: str) -> Logins:
         target = self._service.config.targets.get(resource)
         if target is None:
             raise TargetError(f"The policy no longer says where {resource} is.")
-        return PostgresLogins(resource, target, self._installation)
+        return _logins(resource, target, self._installation)
+
+
+def _logins(resource: str, target: Target, installation: str) -> Logins:
+    if isinstance(target, SshTarget):
+        return SshLogins()
+    return PostgresLogins(resource, target, installation)

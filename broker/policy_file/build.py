@@ -12,12 +12,20 @@ from typing import Any, get_args, get_origin
 
 from pydantic import BaseModel, ValidationError
 
-from broker.config import Config, ConfigError, PostgresTarget, Problem, SecretRef, SlackSettings
+from broker.config import Config, ConfigError, PostgresTarget, Problem, SecretRef, SlackSettings, Target
 from broker.identity.directory import Person, StaticDirectory
-from broker.policy_file import guardrails, marks, urgency
+from broker.policy_file import guardrails, marks, ssh_schema, urgency
 from broker.policy_file.marks import Marked
 from broker.policy_file.near import near, unknown
-from broker.policy_file.schema import FileShape, MaskShape, PersonShape, ResourceShape, RoleShape, RuleShape
+from broker.policy_file.schema import (
+    AnyResource,
+    DatabaseRoleShape,
+    DatabaseShape,
+    FileShape,
+    MaskShape,
+    PersonShape,
+    RuleShape,
+)
 from workflows.model import Group, Mask, Principal, PrincipalKind, Quorum, Resource, Role, Terms
 from workflows.policy import Policy, Rule, spell
 
@@ -65,18 +73,33 @@ def _shape(marked: Marked) -> FileShape | None:
 
 
 def _said_plainly(marked: Marked, error: dict[str, Any]) -> Problem:
-    loc = tuple(part for part in error["loc"] if part != "[key]")
+    whole = tuple(part for part in error["loc"] if part != "[key]")
+    loc, kind = _in_file(whole), error["type"]
+    if kind in ("union_tag_invalid", "union_tag_not_found"):
+        return _no_such_kind(marked, loc, error)
     key = str(loc[-1]) if loc else ""
-    kind = error["type"]
     what = PLAIN.get(kind, "").format(key=key)
     suggestion = ""
     if kind == "extra_forbidden":
-        suggestion = near(key, _fields(loc[:-1]))
+        suggestion = near(key, _fields(whole[:-1]))
     elif kind == "literal_error":
         expected = error["ctx"]["expected"].replace("'", "")
         what, suggestion = f"“{error['input']}” does not fit here", f"one of: {expected}"
     what = what or str(error["msg"]).removeprefix("Value error, ")
     return marked.problem(loc, what, suggestion, key=kind == "extra_forbidden" or "[key]" in error["loc"])
+
+
+def _in_file(path: tuple[str | int, ...]) -> tuple[str | int, ...]:
+    """Where it stands in the file: pydantic names a resource's kind as a step of its own."""
+    return (*path[:2], *path[3:]) if path[:1] == ("resources",) else path
+
+
+def _no_such_kind(marked: Marked, path: marks.Path, error: dict[str, Any]) -> Problem:
+    if error["type"] == "union_tag_not_found":
+        return marked.problem(path, "“kind” is missing", "postgres or ssh")
+    kinds = [name.strip(" '") for name in error["ctx"]["expected_tags"].split(",")]
+    tag = error["ctx"]["tag"]
+    return marked.problem((*path, "kind"), f"“{tag}” does not fit here", f"one of: {' or '.join(kinds)}")
 
 
 def _fields(path: tuple[str | int, ...]) -> list[str]:
@@ -87,8 +110,19 @@ def _fields(path: tuple[str | int, ...]) -> list[str]:
             field = model.model_fields.get(str(part))
             model = field.annotation if field else None
         else:
-            model = _inner(model)
+            model = _of_kind(model, part) or _inner(model)
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
+
+
+def _of_kind(annotation: Any, kind: str | int) -> Any:
+    """Of resources of several kinds, the shape of this one."""
+    union = get_args(annotation)[0] if hasattr(annotation, "__metadata__") else annotation
+    for model in get_args(union):
+        if isinstance(model, type) and issubclass(model, BaseModel):
+            field = model.model_fields.get("kind")
+            if field is not None and kind in get_args(field.annotation):
+                return model
+    return None
 
 
 def _inner(annotation: Any) -> Any:
@@ -141,13 +175,20 @@ def _resources(marked: Marked, shape: FileShape, base: Path) -> Iterator[Problem
             if alias in names:
                 yield marked.problem((*path, "aliases", index), f"“{alias}” is taken already")
             names[alias] = key
-        if resource.ca:
-            yield from _certificate(marked, (*path, "ca"), base / resource.ca)
-        elif resource.tls == "disable" and not _local(resource.host):
-            yield marked.problem(
-                (*path, "tls"), f"without TLS, passwords and rows travel to {resource.host} in clear",
-                "verify-full",
-            )  # fmt: skip
+        if isinstance(resource, ssh_schema.HostShape):
+            yield from ssh_schema.check(marked, path, resource)
+        else:
+            yield from _database(marked, path, resource, base)
+
+
+def _database(marked: Marked, path: marks.Path, resource: DatabaseShape, base: Path) -> Iterator[Problem]:
+    if resource.ca:
+        yield from _certificate(marked, (*path, "ca"), base / resource.ca)
+    elif resource.tls == "disable" and not _local(resource.host):
+        yield marked.problem(
+            (*path, "tls"), f"without TLS, passwords and rows travel to {resource.host} in clear",
+            "verify-full",
+        )  # fmt: skip
 
 
 def _certificate(marked: Marked, path: marks.Path, file: Path) -> Iterator[Problem]:
@@ -221,7 +262,9 @@ def _person(key: str, person: PersonShape) -> Person:
     return Person(principal, person.slack, person.timezone)
 
 
-def _resource(name: str, resource: ResourceShape) -> Resource:
+def _resource(name: str, resource: AnyResource) -> Resource:
+    if isinstance(resource, ssh_schema.HostShape):
+        return ssh_schema.resource(name, resource)
     roles = tuple(
         Role(
             role_name,
@@ -235,7 +278,7 @@ def _resource(name: str, resource: ResourceShape) -> Resource:
     return Resource(name, resource.kind, resource.title, tuple(resource.aliases), roles)
 
 
-def _terms(resource: ResourceShape, role: RoleShape) -> Terms:
+def _terms(resource: DatabaseShape, role: DatabaseRoleShape) -> Terms:
     return Terms(
         masks=_masks(resource.masks, role.masks),
         max_sessions=role.max_sessions,
@@ -256,7 +299,9 @@ def _masks(of_resource: list[MaskShape], of_role: list[MaskShape] | None) -> tup
     )
 
 
-def _target(resource: ResourceShape, base: Path) -> PostgresTarget:
+def _target(resource: AnyResource, base: Path) -> Target:
+    if isinstance(resource, ssh_schema.HostShape):
+        return ssh_schema.target(resource, base)
     return PostgresTarget(
         host=resource.host,
         port=resource.port,

@@ -5,7 +5,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -54,21 +54,26 @@ class SeatShape(Shape):
     needed: int = Field(1, ge=1, le=100)
 
 
-class GuardrailShape(Shape):
+class RailShape(Shape):
+    """What guardrails of every kind of resource share."""
+
     name: Name
     action: Literal["allow", "refuse", "hold"]
     classes: list[Literal["read", "write", "destructive", "admin", "unknown"]] = []
     kinds: list[str] = []
-    tables: list[Annotated[str, _pattern(2, "schema.table")]] = []
-    columns: list[Annotated[str, _pattern(3, "schema.table.column")]] = []
-    bounded: bool | None = None
     when: str = ""
     approval: list[SeatShape] = []
     hold_for: Span | None = None
+    message: str = Field("", max_length=500)
+
+
+class GuardrailShape(RailShape):
+    tables: list[Annotated[str, _pattern(2, "schema.table")]] = []
+    columns: list[Annotated[str, _pattern(3, "schema.table.column")]] = []
+    bounded: bool | None = None
     dry_run: bool = False
     row_limit: int | None = Field(None, ge=0, le=1_000_000_000)
     timeout: Span | None = None
-    message: str = Field("", max_length=500)
 
 
 # ---------------------------------------------------------------- checking
@@ -85,7 +90,7 @@ def check(marked: Marked, shape: FileShape) -> Iterator[Problem]:
 
 
 def _listed(
-    marked: Marked, shape: FileShape, path: marks.Path, rails: list[GuardrailShape], taken: dict[str, str]
+    marked: Marked, shape: FileShape, path: marks.Path, rails: Sequence[RailShape], taken: dict[str, str]
 ) -> Iterator[Problem]:
     seen = dict(taken)
     for index, rail in enumerate(rails):
@@ -93,7 +98,9 @@ def _listed(
         if rail.name in seen:
             yield marked.problem((*here, "name"), f"“{rail.name}” is taken already", f"by {seen[rail.name]}")
         seen[rail.name] = "another guardrail here"
-        yield from _fitting(marked, here, rail)
+        if isinstance(rail, GuardrailShape):
+            yield from _fitting(marked, here, rail)
+        yield from _condition(marked, here, rail)
         yield from _answer(marked, shape, here, rail)
 
 
@@ -106,6 +113,9 @@ def _fitting(marked: Marked, path: marks.Path, rail: GuardrailShape) -> Iterator
     if rail.columns and rail.action == "allow":
         what = "a guardrail that allows cannot tell that no other column is meant"
         yield marked.problem((*path, "columns"), what, "name tables, or refuse or hold the columns")
+
+
+def _condition(marked: Marked, path: marks.Path, rail: RailShape) -> Iterator[Problem]:
     if rail.when:
         try:
             condition.check(rail.when)
@@ -123,10 +133,10 @@ def _near_kind(name: str) -> str:
     return found if found.startswith("did you") else "for example select, delete, drop, truncate, alter_table"
 
 
-def _answer(marked: Marked, shape: FileShape, path: marks.Path, rail: GuardrailShape) -> Iterator[Problem]:
+def _answer(marked: Marked, shape: FileShape, path: marks.Path, rail: RailShape) -> Iterator[Problem]:
     if rail.action != "hold":
         for key in ("approval", "hold_for", "dry_run"):
-            if getattr(rail, key):
+            if getattr(rail, key, None):
                 yield marked.problem(
                     (*path, key), f"“{key}” belongs to a guardrail that holds", "action: hold"
                 )
@@ -134,7 +144,7 @@ def _answer(marked: Marked, shape: FileShape, path: marks.Path, rail: GuardrailS
         yield marked.problem(path, "nobody is asked", "say approval: [{group: …, needed: 1}]")
     if rail.action == "refuse":
         for key in ("row_limit", "timeout"):
-            if getattr(rail, key) is not None:
+            if getattr(rail, key, None) is not None:
                 yield marked.problem((*path, key), f"“{key}” has no meaning for what is refused")
     for index, seat in enumerate(rail.approval):
         here: marks.Path = (*path, "approval", index)

@@ -4,14 +4,15 @@
 
 from __future__ import annotations
 
-import re
 from datetime import timedelta
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from broker.policy_file.basics import Name, Secret, Shape, Span, Zone
-from broker.policy_file.guardrails import Detector, Function, GuardrailShape
+from broker.policy_file.guardrails import Function, GuardrailShape
+from broker.policy_file.resource_schema import ResourceShape, RoleShape
+from broker.policy_file.ssh_schema import HostShape
 from broker.policy_file.urgency_schema import (
     EmergencyShape,
     PagerShape,
@@ -26,16 +27,6 @@ def _column(value: str) -> str:
     if len(parts) != 3 or not all(parts):
         raise ValueError("a column is written schema.table.column, like public.users.email")
     return value
-
-
-def _address(value: str) -> str:
-    if not re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[^:\s/]+):[0-9]{1,5}", value) or not _port(value) < 65536:
-        raise ValueError("an address is written host:port, like db.example.com:5432")
-    return value
-
-
-def _port(value: str) -> int:
-    return int(value.rpartition(":")[2])
 
 
 def _approval(value: Any) -> Any:
@@ -63,18 +54,11 @@ class MaskShape(Shape):
     method: Literal["full", "null", "last4", "email", "hash", "pseudonym"] = "full"
 
 
-class RoleShape(Shape):
+class DatabaseRoleShape(RoleShape):
     memberships: list[Annotated[str, Field(min_length=1, max_length=63)]] = Field(min_length=1)
-    title: str = ""
     masks: list[MaskShape] | None = None
     """None: the masks of the resource. A list adds to them; an empty list takes them all off."""
     guardrails: list[GuardrailShape] = []
-    """They come before those of the resource."""
-    detect: list[Detector] | None = None
-    """None: what the resource detects. A list adds to it; an empty list takes all of it off."""
-    max_sessions: int = Field(20, ge=1, le=10_000)
-    within: list[Name] = []
-    """The wider roles in whose place an approver may give this one."""
 
 
 class AdminShape(Shape):
@@ -82,28 +66,19 @@ class AdminShape(Shape):
     password: Secret
 
 
-class ResourceShape(Shape):
+class DatabaseShape(ResourceShape):
     kind: Literal["postgres"]
-    title: str = ""
-    aliases: list[Name] = []
-    address: Annotated[str, AfterValidator(_address)]
     database: Annotated[str, Field(min_length=1, max_length=63)]
     tls: Literal["verify-full", "require", "disable"] = "verify-full"
     ca: str = ""
     admin: AdminShape
     masks: list[MaskShape] = []
     guardrails: list[GuardrailShape] = []
-    detect: list[Detector] = []
     trusted_functions: list[Function] = []
-    roles: dict[Name, RoleShape] = Field(min_length=1)
+    roles: dict[Name, DatabaseRoleShape] = Field(min_length=1)
 
-    @property
-    def host(self) -> str:
-        return self.address.rpartition(":")[0].strip("[]")
 
-    @property
-    def port(self) -> int:
-        return _port(self.address)
+AnyResource = Annotated[DatabaseShape | HostShape, Field(discriminator="kind")]
 
 
 class QuorumShape(Shape):
@@ -142,7 +117,7 @@ class FileShape(Shape):
     people: dict[Name, PersonShape] = {}
     groups: dict[Name, GroupShape] = {}
     admins: list[str] = []
-    resources: dict[Name, ResourceShape] = {}
+    resources: dict[Name, AnyResource] = {}
     rules: list[RuleShape] = []
     schedules: dict[Name, ScheduleShape] = {}
     pagers: dict[Name, PagerShape] = {}

@@ -11,6 +11,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import IO
 
+_HOST_ADDRESS = re.compile(r"(\n  web-1:\n(?:    .*\n)*?    address:\s*127\.0\.0\.1:)(\d+)")
 _ADDRESS = re.compile(r"^(\s+address:\s*127\.0\.0\.1:)(\d+)", re.M)
 
 
@@ -74,6 +75,24 @@ class DemoFolder:
             part = self.policy.with_suffix(".part")
             part.write_text(text, encoding="utf-8")
             part.replace(self.policy)
+
+    def remembered_host(self) -> int:
+        """The port at which access.yaml expects web-1; 0 where it does not know it."""
+        found = _HOST_ADDRESS.search(self._policy_text())
+        return int(found[2]) if found else 0
+
+    def write_host(self, port: int, host_key: str, user: str) -> None:
+        """Put web-1 into access.yaml at the first start; later touch only its port there."""
+        text = self._policy_text()
+        if _HOST_ADDRESS.search(text):
+            text = _HOST_ADDRESS.sub(rf"\g<1>{port}", text, count=1)
+        else:
+            said = (files("cli.sample") / "host.yaml").read_text(encoding="utf-8")
+            host, _, rules = said.format(port=port, host_key=host_key, user=user).partition("# rules\n")
+            text = text.replace("\nrules:\n", f"\n{host}\nrules:\n", 1).rstrip("\n") + f"\n\n{rules}"
+        part = self.policy.with_suffix(".part")
+        part.write_text(text, encoding="utf-8")
+        part.replace(self.policy)
 
     def write_environment(self, broker: str) -> None:
         """Leave for ./access where this house is, as lines that a shell reads. What is set already stays."""

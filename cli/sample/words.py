@@ -25,6 +25,7 @@ class Told:
     token_minutes: int
     policy: str
     target: str
+    host: str = ""
     notes: Sequence[str] = ()
 
 
@@ -57,6 +58,8 @@ def _places(told: Told) -> Table:
     table.add_row("Slack", told.slack or "your own workspace")
     table.add_row("Broker", f"{told.broker}  [dim](pages and API)[/dim]")
     table.add_row("Target", told.target)
+    if told.host:
+        table.add_row("Host", f"web-1, {told.host}  [dim](./access ssh web-1)[/dim]")
     table.add_row("Policy", f"{told.policy}  [dim](edit it while this runs)[/dim]")
     return table
 

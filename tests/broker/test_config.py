@@ -129,7 +129,11 @@ def test_a_role_adds_masks_to_its_resource_or_takes_them_all_off(tmp_path: Path)
         ),
         ("    approval: [{group: dba}]\n", "", "23:5: “approval” is missing"),
         ("longest: 1h30", "longest: 1h30\n    usual: 2h", "28:12: is longer than the longest, 1h30m"),
-        ("kind: postgres", "kind: postgress", "12:11: “postgress” does not fit here — one of: postgres"),
+        (
+            "kind: postgres",
+            "kind: postgress",
+            "12:11: “postgress” does not fit here — one of: postgres or ssh",
+        ),
         ("slack: U0GRACE", "slack: U0ADA", "3:64: ada has this slack already — one person, one entry"),
         ("aliases: [shop]", "aliases: [prod-db]", "13:15: “prod-db” is taken already"),
         (
