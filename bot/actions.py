@@ -172,13 +172,13 @@ async def pressed(desk: Desk, body: Body) -> tuple[Moment, str] | None:
     moment = await desk.receive(body, about=match[1] if match else "")
     if moment is None:
         return None
-    if match is None or not await _belongs(desk, body, match[1], int(match[2])):
+    if match is None or not await belongs(desk, body, match[1], int(match[2])):
         await moment.refuse(TAMPERED, match[1] if match else "")
         return None
     return moment, match[1]
 
 
-async def _belongs(desk: Desk, body: Body, request_id: str, version: int) -> bool:
+async def belongs(desk: Desk, body: Body, request_id: str, version: int) -> bool:
     """Whether such a button can have stood there: on this request's card, of a version that there was."""
     container = body.get("container") or {}
     channel, ts = str(container.get("channel_id") or ""), str(container.get("message_ts") or "")

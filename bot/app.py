@@ -31,6 +31,7 @@ from bot.slack import Pace, make_client
 from bot.sockets import Sockets
 from bot.wiring import wire
 from broker.outbox import Outbox
+from broker.recordings import Recordings
 from broker.runs import Runs
 from broker.service import Service
 from broker.settings import Settings
@@ -90,10 +91,12 @@ def create_bot(
     *,
     outbox: Outbox | None = None,
     runs: Runs | None = None,
+    recordings: Recordings | None = None,
     pace: Pace | None = None,
     sweep_seconds: float = 60.0,
 ) -> Bot:
-    """Make the bot from `settings` (SLACK_BOT_TOKEN and so on); without `runs` no statement can be submitted.
+    """Make the bot from `settings` (SLACK_BOT_TOKEN and so on); without `runs` no statement can be submitted,
+    without `recordings` none of an emergency is told.
 
     Raises NotConfigured where a token lacks.
     """
@@ -121,6 +124,7 @@ def create_bot(
         public_url=settings.public_url,
         sweep_seconds=sweep_seconds,
         runs=runs,
+        recordings=recordings,
     )
     app = _bolt(desk, secret)
     sockets = Sockets(app, app_token, make_client(token, settings.slack_api_url)) if app_token else None

@@ -20,7 +20,7 @@ from bot.markup import (
     quotation,
     section,
 )
-from bot.shown import EVENT_TYPE, Card, Done, Faces, begins_later, count, metadata, pointer
+from bot.shown import EVENT_TYPE, Card, Done, Faces, begins_later, count, metadata, pointer, replay
 from workflows.glass_review import owes_review
 from workflows.model import (
     AccessRequest,
@@ -326,17 +326,17 @@ def _decided(request: AccessRequest, faces: Faces) -> str:
 
 def _what_was_done(grant: Grant, faces: Faces) -> Blocks:
     over = grant.state is GrantState.ENDED and grant.held_by and grant.terms.max_sessions
-    return [section(_done(faces.done))] if over and faces.done is not None else []
+    return [section(_done(faces.done, faces.public_url))] if over and faces.done is not None else []
 
 
-def _done(done: Done) -> str:
+def _done(done: Done, public_url: str) -> str:
     if not done.sessions:
         return "It was not used."
     parts = [count(done.sessions, "session"), count(done.statements, "statement"), count(done.rows, "row")]
     if done.refused:
         parts.append(f"{done.refused} refused")
     waiting = " (still counting)" if done.open else ""
-    shown = "".join(f"\n▶️ {code(f'access sessions replay {session}')}" for session in done.ids[:3])
+    shown = "".join(f"\n▶️ {replay(session, public_url)}" for session in done.ids[:3])
     return f"What was done: {', '.join(parts)}{waiting}.{shown}"
 
 

@@ -32,10 +32,12 @@ from bot.places import Places
 from bot.review_courier import ReviewCourier
 from bot.seats import seats, watchers
 from bot.shown import Card, Faces, metadata
+from bot.sitting_courier import SittingCourier
 from bot.slack import NO_DM, NO_ENTRY, TROUBLE, Pace, error_of
 from broker import metrics, outbox
 from broker.bus import OUTBOX
 from broker.outbox import ALLOWANCE, CARD, NOTIFY, REVIEW, WATCH, Outbox, Work, backoff
+from broker.recordings import Recordings
 from broker.reviews import Reviews
 from broker.runs import Runs
 from broker.service import Service
@@ -70,6 +72,7 @@ class Courier:
         workers: int = 4,
         sweep_seconds: float = 60.0,
         runs: Runs | None = None,
+        recordings: Recordings | None = None,
     ) -> None:
         self._service = service
         self._box = box
@@ -81,6 +84,7 @@ class Courier:
         )
         self._allowances = AllowanceCourier(service, self._places, self._dm_about, self._refuse_shared)
         self._notices = NoticeCourier(service, self._places, ledger, public_url, self._seats)
+        self._sittings = SittingCourier(recordings, self._places, ledger, public_url)
         self._public_url = public_url
         self._workers = workers
         self._sweep_seconds = sweep_seconds
@@ -283,6 +287,8 @@ class Courier:
                     story.request.id, kind, channel, card, story.version, force=force
                 )
                 await self._thread(story, faces, f"note:{end}", place)
+                if story.request.emergency:
+                    await self._sittings.deliver(story, faces, end, place)
                 return
             except SlackApiError as error:
                 problem = error_of(error)

@@ -29,11 +29,11 @@ async def faces_of(service: Service, story: Story, public_url: str) -> Faces:
     request, grant = story.request, story.grant
     config = service.config
     everyone = config.directory.everyone()
-    people = _people(story)
     resource = config.policy.resources.get(request.resource)
     pending = request.state is RequestState.PENDING
     ended = grant is not None and grant.state is GrantState.ENDED
     found = await _sessions(service, story) if grant is not None and (ended or request.emergency) else []
+    people = _people(story) | {record.killed_by for record in found} - {""}
     return Faces(
         slack={p: user for p in people if (user := service.slack_user(p))},
         names={p: known.name for p in people if (known := everyone.get(p))},
@@ -126,4 +126,5 @@ def _sitting(record: SessionRecord) -> Sitting:
         record.statements,
         record.rows,
         record.refused,
+        record.killed_by,
     )

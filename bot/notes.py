@@ -110,14 +110,15 @@ def _sittings(story: Story, faces: Faces) -> list[Note]:
         opened = f"🔌 Session {plain(sitting.id, 40)} ({plain(sitting.protocol, 20)}) opened"
         found.append(Note(f"s{name}", f"{opened} {date(sitting.opened_at, ago=False)}; it is recorded."))
         if sitting.closed_at is not None:
-            found.append(Note(f"e{name}", _closed(sitting)))
+            found.append(Note(f"e{name}", _closed(sitting, faces)))
     return found
 
 
-def _closed(sitting: Sitting) -> str:
+def _closed(sitting: Sitting, faces: Faces) -> str:
     did = f"{count(sitting.statements, 'statement')}, {count(sitting.rows, 'row')}"
     refused = f", {sitting.refused} refused" if sitting.refused else ""
-    return f"🔌 Session {plain(sitting.id, 40)} closed ({plain(sitting.how, 40)}): {did}{refused}."
+    how = f"killed by {faces.person(sitting.killed_by)}" if sitting.killed_by else plain(sitting.how, 40)
+    return f"🔌 Session {plain(sitting.id, 40)} closed ({how}): {did}{refused}."
 
 
 def _is_drill(story: Story) -> bool:

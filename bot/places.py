@@ -27,18 +27,28 @@ class Places:
         self._pace = pace
 
     async def show(
-        self, request_id: str, kind: str, channel: str, card: Card, version: int, *, force: bool = False
+        self,
+        request_id: str,
+        kind: str,
+        channel: str,
+        card: Card,
+        version: int,
+        *,
+        force: bool = False,
+        parent: Place | None = None,
     ) -> Place:
-        """Make the card of this kind stand in `channel` and show `version`."""
+        """Make the card of this kind stand in `channel`, in the thread of `parent` if given, and show
+        `version`.
+        """
         place = (await self._ledger.of(request_id)).get(kind)
         if place is not None and place.channel != channel:
             place = None
         if place is not None and not place.ts:
-            place = await self._found_again(request_id, kind, place)
+            place = await self._found_again(request_id, kind, place, parent)
         if place is not None and (place.version != version or force):
             place = await self._update(request_id, kind, place, card, version)
         if place is None:
-            place = await self._post(request_id, kind, channel, card, version)
+            place = await self._post(request_id, kind, channel, card, version, parent)
             if place.version != version:  # another posted it meanwhile, and showed an older state
                 place = await self._update(request_id, kind, place, card, version) or place
         return place
@@ -60,10 +70,8 @@ class Places:
         if all(known.get(kind, Place("")).ts for kind in kinds):
             return
         if any(kind in known for kind in kinds):
-            replies = await self._client.conversations_replies(
-                channel=parent.channel, ts=parent.ts, include_all_metadata=True, limit=_PAGE
-            )
-            ts = _with_place(replies["messages"], request_id, kinds[0])
+            found = await self._found_again(request_id, kinds[0], parent, parent)
+            ts = found.ts if found else None
         else:
             await self._ledger.put(request_id, dict.fromkeys(kinds, Place(parent.channel)))
             ts = None
@@ -92,14 +100,17 @@ class Places:
         )
         return any(message.get("ts") == place.ts for message in found["messages"])
 
-    async def _post(self, request_id: str, kind: str, channel: str, card: Card, version: int) -> Place:
+    async def _post(
+        self, request_id: str, kind: str, channel: str, card: Card, version: int, parent: Place | None
+    ) -> Place:
         standing = await self._ledger.begin(request_id, kind, channel)
         if standing.ts:
             return standing
         await self._pace.post(channel)
         try:
-            post, quiet = self._client.chat_postMessage, {"unfurl_links": False, "unfurl_media": False}
-            posted = await self._put(post, channel, card, **quiet)
+            how: dict[str, Any] = {"unfurl_links": False, "unfurl_media": False}
+            how |= {"thread_ts": parent.ts} if parent else {}
+            posted = await self._put(self._client.chat_postMessage, channel, card, **how)
         except SlackApiError:
             # Slack said no, so nothing stands there and there is nothing to look for later.
             await self._ledger.forget(request_id, kind)
@@ -145,13 +156,17 @@ class Places:
         await self._ledger.put(request_id, {kind: shown})
         return shown
 
-    async def _found_again(self, request_id: str, kind: str, place: Place) -> Place | None:
+    async def _found_again(
+        self, request_id: str, kind: str, place: Place, parent: Place | None
+    ) -> Place | None:
         """Look for a message whose posting was never confirmed. Version 0, so that it is updated next."""
         cursor = ""
+        look: Callable[..., Awaitable[Any]] = self._client.conversations_history
+        where: dict[str, Any] = {"channel": place.channel, "include_all_metadata": True, "limit": _PAGE}
+        if parent is not None:
+            look, where = self._client.conversations_replies, where | {"ts": parent.ts}
         for _ in range(_PAGES):
-            page = await self._client.conversations_history(
-                channel=place.channel, include_all_metadata=True, limit=_PAGE, cursor=cursor or None
-            )
+            page = await look(**where, cursor=cursor or None)
             if ts := _with_place(page["messages"], request_id, kind):
                 return Place(place.channel, ts)
             cursor = (page.get("response_metadata") or {}).get("next_cursor") or ""

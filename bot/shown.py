@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from bot.markup import Blocks, plain
+from bot.markup import Blocks, code, plain
 from workflows.model import Group, Quorum, Story
 
 EVENT_TYPE = "portcullis_card"
@@ -37,6 +37,7 @@ class Sitting:
     statements: int = 0
     rows: int = 0
     refused: int = 0
+    killed_by: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +107,13 @@ def begins_later(story: Story) -> bool:
 def because(reason: str) -> str:
     """A reason as a quoted line under another; nothing where there is none."""
     return f"\n>{plain(reason)}" if reason.strip() else ""
+
+
+def replay(session: str, public_url: str) -> str:
+    """Where a session can be seen again: the page, or the command where there is no address for people."""
+    if public_url:
+        return f"<{public_url.rstrip('/')}/sessions/{plain(session, 40)}|Replay {plain(session, 40)}>"
+    return code(f"access sessions replay {session}")
 
 
 def count(number: int, noun: str, many: str = "") -> str:

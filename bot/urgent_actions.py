@@ -14,7 +14,7 @@ from bot.desk import Body, Desk, Moment, log, team_of, user_of
 from bot.faces import faces_of
 from bot.home import publish_home
 from bot.markup import plain
-from bot.shown import count
+from bot.shown import count, replay
 from bot.slack import TROUBLE, error_of
 from bot.urgent_forms import Glass
 from workflows.access import Wish
@@ -228,7 +228,8 @@ async def _facts(moment: Moment, story: Story) -> list[str]:
     """What a reviewer looks at first."""
     emergency = story.request.emergency
     assert emergency is not None
-    done = (await faces_of(moment.service, story, "")).done
+    url = moment.desk.public_url
+    done = (await faces_of(moment.service, story, url)).done
     why = _without(story.request.reason, emergency.incident)
     facts = [f"*{plain(emergency.incident, 60)}*: {plain(why, 300)}"]
     facts.append(f"Taken as {plain(emergency.eligible_by, 200)}.")
@@ -236,7 +237,7 @@ async def _facts(moment: Moment, story: Story) -> list[str]:
     if done is not None:
         said = [count(done.sessions, "session"), count(done.statements, "statement"), count(done.rows, "row")]
         facts.append(f"What was done: {', '.join(said)}; {done.refused} refused.")
-        facts += [f"▶️ `access sessions replay {session}`" for session in done.ids[:3]]
+        facts += [f"▶️ {replay(session, url)}" for session in done.ids[:3]]
     return facts
 
 

@@ -21,6 +21,7 @@ from bot import (
     review_actions,
     run_actions,
     run_forms,
+    sitting_actions,
     urgent_actions,
     urgent_forms,
 )
@@ -110,6 +111,7 @@ ACTIONS: dict[str, Handler] = {
     "claim": _deciding("claim"),
     "nudge": _deciding("nudge"),
     "kill": _deciding("kill"),
+    "kill_session": sitting_actions.kill_session,
     "extend_short": _deciding("extend"),
     "extend_long": _deciding("extend"),
     "extension_approve": _deciding("extension_approve"),

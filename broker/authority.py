@@ -41,6 +41,7 @@ from workflows.gate import (
     ReviewDecided,
     ReviewTicket,
     RunPass,
+    SessionKilled,
     Upstream,
 )
 from workflows.model import EndReason, Grant, Principal, Refusal, Story
@@ -49,6 +50,10 @@ LOOK_EVERY = 0.5
 """Seconds between looks at the database where the bus is silent: half of what a cut may take."""
 _KIND_BEHIND = {"postgresql": "postgres"}
 """The kind of resource behind a protocol, where the two have different names."""
+NOTICE_FIRST = timedelta(seconds=1)
+"""The notice of a kill cuts with a word of explanation; whoever missed it is not renewed from then on."""
+KILLS_KEPT = timedelta(hours=1)
+"""A gate that has heard nothing for so long has cut the session for want of a lease."""
 ANCHOR_EVERY = 60.0
 """Seconds between two anchors of one session's recording in the trail."""
 
@@ -137,7 +142,8 @@ class LocalAuthority:
             await self.reviews.withdraw(gate, review, why)
 
     async def notices(self, gate: str) -> AsyncIterator[Notice]:
-        """Each live grant and each answer that a session here may wait for, then changes.
+        """Each live grant, each session here that is to be cut and each answer that one may wait for, then
+        changes.
 
         The bus only wakes this up: what is told is what changed in the database since the last look, so a
         lost wake-up costs half a second and a repeated one nothing.
@@ -145,13 +151,16 @@ class LocalAuthority:
         wake = self.service.bus.subscribe(GRANTS)
         told: set[str] = set()
         answered: set[ReviewDecided] = set()
+        killed: set[SessionKilled] = set()
         try:
             while True:
                 with _reachable():
                     notices = await self._changes(told)
+                    doomed = await self._killed(gate)
                     answers = await self.reviews.decided_at(gate)
-                for notice in notices:
+                for notice in (*notices, *(kill for kill in doomed if kill not in killed)):
                     yield notice
+                killed = set(doomed)
                 for answer in answers:
                     if answer not in answered:
                         yield answer
@@ -387,7 +396,8 @@ class LocalAuthority:
         for record in records:
             story, person = found.get(record.grant_id), self.service.principal(record.principal)
             grant = story.grant if story else None
-            if grant and grant.live(now) and person and person.active:
+            doomed = record.killed_at is not None and now - record.killed_at >= NOTICE_FIRST
+            if grant and grant.live(now) and person and person.active and not doomed:
                 remaining[record.id] = (grant.expiry - now).total_seconds()
                 renewed.append(said[record.id])
         await sessions.renew(tx, renewed, now + timedelta(seconds=self.lease))
@@ -403,6 +413,11 @@ class LocalAuthority:
         notes = [audit.Note("recording.anchored", item.session, item) for item in due if item.entries]
         await audit.append(tx, notes, at=now, actor=gate, via="gate")
         self._anchored.update({item.session: clock for item in due if item.entries})
+
+    async def _killed(self, gate: str) -> list[SessionKilled]:
+        async with self.service.store.read() as tx:
+            found = await sessions.killed_at(tx, gate, self.service.clock.now() - KILLS_KEPT)
+        return [SessionKilled(it.id, it.killed_by, it.kill_reason) for it in found]
 
     async def _changes(self, told: set[str]) -> list[Notice]:
         """What to tell now; `told` is brought up to date."""

@@ -163,7 +163,11 @@ class House:
             return
         try:
             self.bot = create_bot(
-                self.broker.service, self.settings, outbox=self.broker.outbox, runs=self.broker.runs
+                self.broker.service,
+                self.settings,
+                outbox=self.broker.outbox,
+                runs=self.broker.runs,
+                recordings=Shelf(self.settings.recordings),
             )
         except NotConfigured as error:
             if self.only != ALL_PARTS:

@@ -2,26 +2,44 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from broker.api.parts import RecordedStatement, RecordingView
-from proxy import recording
-from proxy.recording import Recording, Tampered
+from broker.recordings import Found, RecordedStatement, RecordingView, Sought
+from proxy import recording, recording_search
+from proxy.recording import Recording, Statement, Tampered
+from proxy.recording_tail import Tail
 
 
 class Shelf:
-    """The recordings in a directory, one `SESSION.jsonl` each, as proxy/recorder.py writes them."""
+    """The recordings in a directory, one `SESSION.jsonl` each, as proxy/recorder.py writes them.
+
+    See broker.recordings.Recordings.
+    """
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
 
     def read(self, session: str, head: str) -> RecordingView:
-        """See broker.api.parts.Recordings."""
+        """The whole of a recording."""
         found = self._read(session, head)
-        statements = tuple(
-            RecordedStatement(s.n, s.at, s.text, s.outcome, s.took, s.tag, s.rows) for s in found.statements
-        )
+        statements = tuple(map(told, found.statements))
         return RecordingView(statements, tuple(recording.render(found)), found.footer is not None)
+
+    def search(self, session: str, head: str, sought: Sought, most: int) -> Found:
+        """The newest statements that fit."""
+        wanted = recording_search.Sought(
+            sought.like, sought.since, sought.until, sought.refused, sought.statement_class, sought.below
+        )
+        with _told(session):
+            found = recording_search.search(self._place(session), wanted, most, head)
+        return Found(found.started, tuple(map(told, found.statements)))
+
+    def follow(self, session: str, *, from_start: bool) -> Follower:
+        """Follow a recording while it is written."""
+        with _told(session):
+            return Follower(session, Tail(self._place(session), from_start=from_start))
 
     def check(self, session: str, entries: int, head: str) -> str | None:
         """What is wrong with a recording of which the trail says that entry `entries` has the hash `head`."""
@@ -38,12 +56,8 @@ class Shelf:
         return f"it ends before line {entries}"
 
     def _read(self, session: str, head: str) -> Recording:
-        try:
+        with _told(session):
             return recording.read(self._place(session), head)
-        except FileNotFoundError:
-            raise LookupError(session) from None
-        except Tampered as error:
-            raise ValueError(str(error)) from None
 
     def _place(self, session: str) -> Path:
         if not session or not all(c.isalnum() or c in "-_" for c in session):
@@ -52,3 +66,61 @@ class Shelf:
         if not place.is_file():
             raise LookupError(session)
         return place
+
+
+class Follower:
+    """See broker.recordings.Tail."""
+
+    def __init__(self, session: str, tail: Tail) -> None:
+        self._session = session
+        self._tail = tail
+
+    @property
+    def ended(self) -> str:
+        return self._tail.ended.reason if self._tail.ended else ""
+
+    @property
+    def behind(self) -> bool:
+        return self._tail.behind
+
+    def step(self) -> list[RecordedStatement]:
+        with _told(self._session):
+            return list(map(told, self._tail.step()))
+
+    def close(self) -> None:
+        self._tail.close()
+
+
+@contextmanager
+def _told(session: str) -> Iterator[None]:
+    """The gate's errors in the broker's words."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise LookupError(session) from None
+    except (Tampered, OSError) as error:
+        raise ValueError(
+            str(error) if isinstance(error, Tampered) else f"it cannot be read ({error.strerror})"
+        ) from None
+
+
+def told(it: Statement) -> RecordedStatement:
+    """A statement as the broker knows it."""
+    return RecordedStatement(
+        n=it.n,
+        at=it.at,
+        text=it.text,
+        outcome=it.outcome,
+        took=it.took,
+        tag=it.tag,
+        rows=it.rows,
+        parameters=tuple(it.parameters),
+        sqlstate=it.sqlstate,
+        message=it.message,
+        statement_class=it.verdict,
+        length=it.length,
+        review=it.review,
+        decision=it.decision,
+        decided_by=it.decided_by,
+        waited=it.waited,
+    )

@@ -61,9 +61,16 @@ def _cli() -> Iterator[str]:
 
 def _command(name: str, command: Any) -> Iterator[str]:
     if children := getattr(command, "commands", None):
+        if getattr(command, "invoke_without_command", False):
+            yield from _alone(name, command)
         for child_name, child in children.items():
             yield from _command(f"{name} {child_name}", child)
         return
+    yield from _alone(name, command)
+
+
+def _alone(name: str, command: Any) -> Iterator[str]:
+    """A command, or a group that does something by itself."""
     arguments = [p for p in command.params if p.param_type_name == "argument"]
     options = [p for p in command.params if p.param_type_name == "option" and p.name != "help"]
     shown = " ".join(_argument(argument) for argument in arguments)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Annotated
 
 import typer
@@ -10,6 +11,11 @@ from rich.table import Table
 
 from cli.client import Api
 from cli.say import printable, say_plain
+from cli.trouble import Trouble
+from cli.watching import watch
+
+_CUT_SECONDS = 5.0
+"""A cut takes less than a second; a gate that is away needs its lease."""
 
 app = typer.Typer(help="Sessions through the gate, and their recordings.", no_args_is_help=True)
 
@@ -43,6 +49,30 @@ def list_(
         )
         table.add_row(*(printable(str(value)) for value in row))
     Console().print(table)
+
+
+app.command()(watch)
+
+
+@app.command()
+def kill(
+    session: Annotated[str, typer.Argument(help="S-…")],
+    because: Annotated[str, typer.Option("--because", help="Why; whoever is in it reads it.")] = "",
+) -> None:
+    """Cut one session at once; the grant itself stays. Yours, or one whose grant you decide on."""
+    api = Api.mine()
+    found = api.post(f"/api/v1/sessions/{session}/kill", {"reason": because})
+    deadline = time.monotonic() + _CUT_SECONDS
+    while not found["closed_at"] and time.monotonic() < deadline:
+        time.sleep(0.1)
+        found = api.get(f"/api/v1/sessions/{session}")
+    who = f"{found['id']} of {found['principal']} on {found['resource']}"
+    if not found["closed_at"]:
+        raise Trouble(
+            f"{who} is to be cut, and its gate {found['gate']} has not said yet that it did.",
+            "It cuts by itself when it cannot reach the broker. Look again: access sessions list",
+        )
+    say_plain(f"{who} is cut. The grant stays; to end that too: access revoke {found['grant_id']}")
 
 
 @app.command()

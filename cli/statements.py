@@ -1,4 +1,4 @@
-"""`access statements`: what is held at the gate, and the yes or no to it."""
+"""`access statements`: what was sent through the gate; what is held there, and the yes or no to it."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ import typer
 from cli.client import Api
 from cli.run import result
 from cli.say import say_list, say_plain
+from cli.searching import search
 
-app = typer.Typer(help="Statements that are held at the gate.", no_args_is_help=True, rich_markup_mode=None)
+app = typer.Typer(rich_markup_mode=None)
+app.callback(invoke_without_command=True)(search)
 
 _Key = Annotated[str, typer.Argument(help="V-…")]
 _Reason = Annotated[str, typer.Option("--because", help="Why; whoever sent it reads it.")]

@@ -22,6 +22,7 @@ from workflows.gate import (
     ReviewDecided,
     ReviewTicket,
     RunPass,
+    SessionKilled,
     Upstream,
 )
 from workflows.model import Refusal
@@ -39,6 +40,7 @@ __all__ = [
     "ReviewDecided",
     "ReviewTicket",
     "RunPass",
+    "SessionKilled",
     "Upstream",
 ]
 
@@ -89,8 +91,9 @@ class Authority(Protocol):
         ...
 
     def notices(self, gate: str) -> AsyncIterator[Notice]:
-        """Follow grants and reviews: first a GrantMinted for each live grant and a ReviewDecided for each
-        decided review of this gate's sessions that has not run, then changes as they happen.
+        """Follow grants, kills and reviews: first a GrantMinted for each live grant, a SessionKilled for each
+        session here that is to be cut, and a ReviewDecided for each decided review of this gate's sessions
+        that has not run, then changes as they happen.
 
         The iterator ends or raises ConnectionError when the broker is lost; the gate follows anew.
         """

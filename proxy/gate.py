@@ -12,7 +12,7 @@ from typing import Any, Literal, Protocol
 
 import structlog
 
-from proxy.authority import Admission, Authority, Closing, GrantEnded, GrantMinted, Knock
+from proxy.authority import Admission, Authority, Closing, GrantEnded, GrantMinted, Knock, SessionKilled
 from proxy.postgres.door import PostgresDoor
 from proxy.postgres.picture import Pictures
 from proxy.recorder import Recorder
@@ -300,6 +300,8 @@ class Gate:
                         self.spawn(self._hold(notice.grant))
                     elif isinstance(notice, GrantEnded):
                         self._grant_ended(notice)
+                    elif isinstance(notice, SessionKilled):
+                        self._session_killed(notice)
                     else:
                         self.registry.decided(notice)
             except ConnectionError as error:
@@ -323,6 +325,10 @@ class Gate:
     def _grant_ended(self, notice: GrantEnded) -> None:
         count = self.registry.end_grant(notice.grant, notice.reason, notice.detail)
         self.log.info("grant ended", grant=notice.grant, reason=notice.reason.value, sessions=count)
+
+    def _session_killed(self, notice: SessionKilled) -> None:
+        here = self.registry.kill(notice.session, notice.by, notice.reason)
+        self.log.info("session killed", session=notice.session, by=notice.by, here=here)
 
     async def _hold(self, grant: str) -> None:
         for pause in (0.1, 0.5, 1.0, 2.0, 0.0):

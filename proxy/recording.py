@@ -9,10 +9,10 @@ footer; a recording without a footer was cut short by a crash.
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 import msgspec
 
@@ -109,7 +109,10 @@ Entry = Header | Statement | Screen | FileOperation | Footer
 
 
 _ENTRY = msgspec.json.Decoder(Entry)
-_SEAL = re.compile(rb'\{"seal":"([0-9a-f]{64})"\}\n')
+_SEALED = b'\n{"seal":"'
+"""How a seal begins, behind the end of a line: entries begin otherwise, and hold no line's end."""
+_SEAL_LENGTH = 80
+_BLOCK = 256 * 1024
 
 
 class Tampered(Exception):
@@ -142,34 +145,78 @@ def seal(previous: str, group: bytes | bytearray) -> tuple[str, bytes]:
     return sealed, b'{"seal":"%b"}\n' % sealed.encode()
 
 
+class Group(NamedTuple):
+    """Whole lines that were written at once and fit the chain. `first` is the number of the first, from 1."""
+
+    first: int
+    lines: bytes
+    seal: str
+
+    def entries(self) -> Iterator[Entry]:
+        """Raises Tampered at a line that is no entry."""
+        for number, line in enumerate(self.lines.split(b"\n")[:-1], self.first):
+            yield _entry(number, line)
+
+
+class Chain:
+    """Makes verified groups of a recording's bytes as they come. It holds one group at most."""
+
+    def __init__(self) -> None:
+        self._previous = GENESIS
+        self._line = 1
+        self._held = bytearray()
+        self._looked = 0
+
+    @property
+    def rest(self) -> bytes:
+        """What came behind the last whole group."""
+        return bytes(self._held)
+
+    def feed(self, data: bytes) -> Iterator[Group]:
+        """The groups that are whole by now. Raises Tampered at the first that does not fit."""
+        held = self._held
+        held += data
+        while (at := held.find(_SEALED, self._looked)) >= 0 and (end := held.find(b"\n", at + 1)) >= 0:
+            lines, line = bytes(held[: at + 1]), bytes(held[at + 1 : end + 1])
+            sealed, right = seal(self._previous, lines)
+            count = lines.count(b"\n")
+            if line != right:
+                why = f"the seal in line {self._line + count} does not follow from the lines before it"
+                raise Tampered(self._line, why)
+            del held[: end + 1]
+            self._looked = 0
+            group = Group(self._line, lines, sealed)
+            self._previous, self._line = sealed, self._line + count + 1
+            yield group
+        self._looked = max(0, len(held) - _SEAL_LENGTH)
+
+
+def groups(path: Path) -> Iterator[Group]:
+    """The groups of a file, in order. Raises Tampered, or OSError when it cannot be read.
+
+    What comes behind the last seal was being written when the gate died; it is left out.
+    """
+    chain = Chain()
+    with path.open("rb") as file:
+        while data := file.read(_BLOCK):
+            yield from chain.feed(data)
+    if chain.rest.startswith(_SEALED[1:]):
+        raise Tampered(1, "a seal stands there without lines before it")
+
+
 def entries(path: Path) -> Iterator[tuple[int, Entry, str]]:
     """The entries in order, numbered from 1, each with its group's seal and verified before it is given out.
 
-    Raises Tampered at the first group that does not fit the chain, OSError when the file cannot be read. What
-    comes behind the last seal was being written when the gate died; it is left out.
+    Raises Tampered at the first group that does not fit the chain, OSError when the file cannot be read.
     """
-    previous, count, ended = GENESIS, 0, False
-    lines: list[bytes] = []
-    group: list[Entry] = []
-    with path.open("rb") as file:
-        for number, line in enumerate(file, 1):
-            found = _SEAL.fullmatch(line)
-            if found is None:
-                if ended:
-                    raise Tampered(number, "an entry follows the footer")
-                if line.endswith(b"\n"):
-                    lines.append(line)
-                    group.append(_entry(number, line))
-                continue
-            previous, right = seal(previous, b"".join(lines))
-            if line != right or not lines:
-                first = number - len(lines)
-                raise Tampered(first, f"the seal in line {number} does not follow from the lines before it")
-            for entry in group:
-                count += 1
-                yield count, entry, previous
-            ended = isinstance(group[-1], Footer)
-            lines, group = [], []
+    count, ended = 0, False
+    for group in groups(path):
+        for entry in group.entries():
+            if ended:
+                raise Tampered(group.first, "an entry follows the footer")
+            count += 1
+            yield count, entry, group.seal
+            ended = isinstance(entry, Footer)
 
 
 def _entry(number: int, line: bytes) -> Entry:

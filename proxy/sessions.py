@@ -59,6 +59,11 @@ _ENDED = {
 }
 
 
+def session_killed(by: str, reason: str) -> CutReason:
+    why = f"access ended: this session was killed by {by}" + (f": {reason}" if reason else "")
+    return CutReason(why, "The grant itself stands; ask them before you connect again.")
+
+
 def grant_ended(reason: EndReason, detail: str, resource: str) -> CutReason:
     why = _ENDED[reason] + (f" ({detail})" if detail else "")
     return CutReason(why, f"Ask again: /access request {resource} 1h because …")
@@ -145,6 +150,7 @@ class Registry:
         self._clock = clock
         self._sessions: dict[str, OpenSession] = {}
         self._ended: dict[str, tuple[float, CutReason]] = {}
+        self._killed: dict[str, tuple[float, CutReason]] = {}
 
     def __len__(self) -> int:
         return len(self._sessions)
@@ -156,10 +162,12 @@ class Registry:
         return tuple(s for s in self._sessions.values() if s.admission.grant == grant)
 
     def add(self, session: OpenSession) -> None:
-        """Take a session in. One whose grant ended while it was being admitted is cut on the spot."""
+        """Take a session in. One that was killed, or whose grant ended, while it was being admitted is cut on
+        the spot.
+        """
         self._sessions[session.admission.session] = session
         session.arm()
-        ended = self._ended.get(session.admission.grant)
+        ended = self._ended.get(session.admission.grant) or self._killed.get(session.admission.session)
         if ended is not None:
             session.cut(ended[1])
 
@@ -173,10 +181,20 @@ class Registry:
         if session is not None:
             session.decided(notice)
 
+    def kill(self, session_id: str, by: str, reason: str) -> bool:
+        """Cut this one session, also when it comes in only now; returns whether it was open here."""
+        now = self._clock.monotonic()
+        why = session_killed(by, reason)
+        self._killed = {**_recent(self._killed, now), session_id: (now, why)}
+        session = self._sessions.get(session_id)
+        if session is not None:
+            session.cut(why)
+        return session is not None
+
     def end_grant(self, grant: str, reason: EndReason, detail: str) -> int:
         """Cut everything under `grant`; returns how many sessions that were."""
         now = self._clock.monotonic()
-        self._ended = {g: e for g, e in self._ended.items() if e[0] > now - 3600}
+        self._ended = _recent(self._ended, now)
         sessions = self.under(grant)
         resource = sessions[0].admission.resource if sessions else "<resource>"
         why = grant_ended(reason, detail, resource)
@@ -202,3 +220,8 @@ class Registry:
             session.grant_until = asked_at + remaining
             session.lease_until = asked_at + session.admission.lease
             session.check()
+
+
+def _recent(ends: dict[str, tuple[float, CutReason]], now: float) -> dict[str, tuple[float, CutReason]]:
+    """Without those of more than an hour ago: nobody is being admitted for so long."""
+    return {key: end for key, end in ends.items() if end[0] > now - 3600}

@@ -124,6 +124,15 @@ class GrantEnded:
 
 
 @dataclass(frozen=True, slots=True)
+class SessionKilled:
+    """Somebody ended this one session: it is to be cut at once. Its grant stays."""
+
+    session: str
+    by: str
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class HeldStatement:
     """A statement that waits at the gate for a decision, under the guardrail `rule`.
 
@@ -172,4 +181,4 @@ class RunPass:
     row_budget: int | None = None
 
 
-Notice = GrantMinted | GrantEnded | ReviewDecided
+Notice = GrantMinted | GrantEnded | SessionKilled | ReviewDecided

@@ -22,6 +22,7 @@ from workflows.gate import (
     ReviewDecided,
     ReviewTicket,
     RunPass,
+    SessionKilled,
 )
 from workflows.model import Refusal
 
@@ -103,10 +104,11 @@ class NoticeLine(msgspec.Struct, frozen=True, omit_defaults=True):
     minted: GrantMinted | None = None
     ended: GrantEnded | None = None
     decided: ReviewDecided | None = None
+    killed: SessionKilled | None = None
 
     @property
     def notice(self) -> Notice | None:
-        return self.minted or self.ended or self.decided
+        return self.minted or self.ended or self.decided or self.killed
 
 
 def admit_answer(outcome: Admission | Refusal) -> AdmitAnswer:
@@ -132,7 +134,8 @@ def notice_line(notice: Notice | None) -> bytes:
     minted = notice if isinstance(notice, GrantMinted) else None
     ended = notice if isinstance(notice, GrantEnded) else None
     decided = notice if isinstance(notice, ReviewDecided) else None
-    return msgspec.json.encode(NoticeLine(minted, ended, decided)) + b"\n"
+    killed = notice if isinstance(notice, SessionKilled) else None
+    return msgspec.json.encode(NoticeLine(minted, ended, decided, killed)) + b"\n"
 
 
 def renew_question(gate: str, progress: Sequence[Progress]) -> RenewQuestion:

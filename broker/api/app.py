@@ -18,6 +18,8 @@ from broker.api import (
     reading,
     requests,
     runs,
+    searching,
+    sessions,
     ssh,
     statements,
     tokens,
@@ -27,7 +29,9 @@ from broker.api.auth import only_known_query
 from broker.api.parts import Parts
 from broker.api.shield import BodyLimit, SecurityHeaders
 from broker.console import routes as console
+from broker.console import sessions as session_pages
 from broker.console import statements as statement_pages
+from broker.watching import Watching
 
 VERSION = "1"
 
@@ -36,6 +40,7 @@ def create_api(parts: Parts) -> FastAPI:
     """The API, logins, pages and the gates' door, over these parts."""
     app = _bare()
     app.state.parts = parts
+    app.state.watching = Watching(parts.service, parts.recordings)
     app.add_middleware(BodyLimit)
     app.add_middleware(SecurityHeaders, secure=parts.secure)
     return app
@@ -56,10 +61,10 @@ def _bare() -> FastAPI:
         openapi_url="/api/v1/openapi.json",
         generate_unique_id_function=_name,
     )
-    own = (lines, urgent, allowances, requests, statements, runs, reading, tokens, certificates, ssh)
-    for module in own:
+    asking = (lines, urgent, allowances, requests, searching, statements, runs)
+    for module in (*asking, sessions, reading, tokens, certificates, ssh):
         app.include_router(module.router, dependencies=[Depends(only_known_query)])
-    for module in (login, health, gate, console, statement_pages):
+    for module in (login, health, gate, console, session_pages, statement_pages):
         app.include_router(module.router)
     problems.install(app)
     app.add_exception_handler(console.LoginFirst, console.login_first)

@@ -280,6 +280,7 @@ class SessionOut(BaseModel):
     statements: int
     refused: int
     rows: int
+    killed_by: str = Field("", description="Who ended this one session, its grant staying.")
 
     @staticmethod
     def of(record: SessionRecord) -> SessionOut:
@@ -287,7 +288,9 @@ class SessionOut(BaseModel):
 
 
 class StatementOut(BaseModel):
-    """`at` is seconds since the session opened, `took` seconds."""
+    """`at` is seconds since the session opened, `took` and `waited` seconds. Values stand as they were
+    recorded: masked where the gate masks. `length` (bytes) is of a text too long to be kept whole.
+    """
 
     n: int
     at: float
@@ -296,6 +299,15 @@ class StatementOut(BaseModel):
     took: float
     tag: str
     rows: int
+    parameters: list[str | None]
+    sqlstate: str
+    message: str
+    statement_class: str
+    length: int
+    review: str
+    decision: str
+    decided_by: str
+    waited: float
 
 
 class RecordingOut(BaseModel):

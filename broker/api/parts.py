@@ -12,6 +12,7 @@ from broker.identity.kept import Keep
 from broker.identity.oidc import OidcProvider
 from broker.identity.tokens import Tokens
 from broker.identity.web import WebSessions
+from broker.recordings import Recordings
 from broker.runs import Runs
 from broker.service import Service
 from broker.ssh_entries import SshEntries
@@ -41,36 +42,6 @@ class GateDoor(Protocol):
     async def finish_run(self, gate: str, review: str, outcome: str) -> None: ...
     async def withdraw_review(self, gate: str, review: str, why: str) -> None: ...
     def notices(self, gate: str) -> AsyncIterator[Notice]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class RecordedStatement:
-    """One statement of a recording: `at` and `took` in seconds, `outcome` as the gate wrote it."""
-
-    n: int
-    at: float
-    text: str
-    outcome: str
-    took: float
-    tag: str
-    rows: int
-
-
-@dataclass(frozen=True, slots=True)
-class RecordingView:
-    """A recording that was verified: its statements, and the lines to show people."""
-
-    statements: tuple[RecordedStatement, ...]
-    lines: tuple[str, ...]
-    whole: bool
-
-
-class Recordings(Protocol):
-    """Where recordings are read. The gate owns their format, so the composition root brings this."""
-
-    def read(self, session: str, head: str) -> RecordingView:
-        """Raises LookupError when there is none here, ValueError (saying where) when it was changed."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

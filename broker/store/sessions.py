@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from datetime import datetime
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import and_, bindparam, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.store.tables import sessions as t
@@ -18,7 +18,8 @@ class SessionRecord:
     """One connection under a grant, as the broker knows it.
 
     `close_reason` is client, target, cut, error or lost (its gate fell silent). `entries` and `head` are how
-    far the recording has come and the hash of its last entry.
+    far the recording has come and the hash of its last entry. `killed_at` is when somebody ended this one
+    session; its gate then cuts it.
     """
 
     id: str
@@ -40,6 +41,9 @@ class SessionRecord:
     statements: int = 0
     refused: int = 0
     rows: int = 0
+    killed_at: datetime | None = None
+    killed_by: str = ""
+    kill_reason: str = ""
 
 
 _columns = tuple(t.c[f.name] for f in fields(SessionRecord))
@@ -79,6 +83,18 @@ async def renew(tx: AsyncConnection, progress: Sequence[Progress], lease_until: 
     await tx.execute(query, values)
 
 
+async def kill(tx: AsyncConnection, session_id: str, actor: str, reason: str, now: datetime) -> None:
+    """Mark a session to be cut; whoever comes second changes nothing."""
+    row = and_(t.c.id == session_id, t.c.closed_at.is_(None), t.c.killed_at.is_(None))
+    await tx.execute(update(t).where(row).values(killed_at=now, killed_by=actor, kill_reason=reason))
+
+
+async def killed_at(tx: AsyncConnection, gate: str, since: datetime) -> list[SessionRecord]:
+    """Sessions of this gate that were killed since then and are still open."""
+    doomed = and_(t.c.killed_at >= since, t.c.gate == gate, t.c.closed_at.is_(None))
+    return [SessionRecord(*row) for row in await tx.execute(select(*_columns).where(doomed))]
+
+
 async def close(tx: AsyncConnection, closing: Closing, now: datetime) -> None:
     """Store a session's end; what a gate says after the session was given up as lost counts."""
     await tx.execute(
@@ -114,4 +130,47 @@ async def newest(
         query = query.where(t.c.resource == resource)
     if key:
         query = query.where((t.c.request_id == key) | (t.c.grant_id == key))
+    return [SessionRecord(*row) for row in await tx.execute(query)]
+
+
+async def page(
+    tx: AsyncConnection,
+    *,
+    principal: str = "",
+    resource: str = "",
+    since: datetime | None = None,
+    until: datetime | None = None,
+    refused: bool = False,
+    before: datetime | None = None,
+    after: SessionRecord | None = None,
+    limit: int = 100,
+) -> list[SessionRecord]:
+    """Sessions that were open between two instants, newest first; of those only the ones opened before
+    `before`, and behind `after` in that order. Those that are known to hold no statement (with `refused`:
+    none that was refused) are left out.
+    """
+    uncounted = or_(t.c.closed_at.is_(None), t.c.close_reason == "lost")
+    counted = t.c.refused if refused else t.c.statements
+    query = select(*_columns).where(or_(counted > 0, uncounted))
+    if principal:
+        query = query.where(t.c.principal == principal)
+    if resource:
+        query = query.where(t.c.resource == resource)
+    if since is not None:
+        query = query.where(or_(t.c.closed_at.is_(None), t.c.closed_at >= since))
+    if until is not None:
+        query = query.where(t.c.opened_at <= until)
+    if before is not None:
+        query = query.where(t.c.opened_at < before)
+    if after is not None:
+        earlier = and_(t.c.opened_at == after.opened_at, t.c.id < after.id)
+        query = query.where(or_(t.c.opened_at < after.opened_at, earlier))
+    query = query.order_by(t.c.opened_at.desc(), t.c.id.desc()).limit(limit)
+    return [SessionRecord(*row) for row in await tx.execute(query)]
+
+
+async def open_on(tx: AsyncConnection, resource: str, limit: int = 500) -> list[SessionRecord]:
+    """Sessions on a resource that are open, oldest first."""
+    here = and_(t.c.resource == resource, t.c.closed_at.is_(None))
+    query = select(*_columns).where(here).order_by(t.c.opened_at, t.c.id).limit(limit)
     return [SessionRecord(*row) for row in await tx.execute(query)]

@@ -150,9 +150,15 @@ sessions = Table(
     Column("statements", BigInteger, nullable=False, default=0),
     Column("refused", BigInteger, nullable=False, default=0),
     Column("rows", BigInteger, nullable=False, default=0),
+    Column("killed_at", Instant),
+    Column("killed_by", String(200), nullable=False, server_default=""),
+    Column("kill_reason", Text, nullable=False, server_default=""),
+    Index(None, "killed_at"),
     Index(None, "grant_id", "closed_at"),
     Index(None, "closed_at", "lease_until"),
     Index(None, "principal", "opened_at"),
+    Index(None, "resource", "opened_at"),
+    Index(None, "opened_at"),
 )
 
 audit = Table(

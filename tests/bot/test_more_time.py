@@ -107,6 +107,6 @@ async def test_the_card_says_at_the_end_what_was_done_and_how_to_see_it(worlds) 
         await world.session("S-BBBBBBBB", statements=2, refused=0, rows=1)
         await world.passes(hours=1)
         card = await world.grace.sees_change(card, "1 session, 2 statements, 1 row")
-        assert "access sessions replay S-BBBBBBBB" in text_of(card)
+        assert "/sessions/S-BBBBBBBB|Replay S-BBBBBBBB>" in text_of(card)
         mine = await world.ada.sees("2 statements", channel="@portcullis")
         assert world.ada.buttons(mine) == ["Ask again"]

@@ -36,6 +36,7 @@ from broker.store import credentials, sessions
 from broker.store.engine import Store
 from broker.store.sessions import SessionRecord
 from broker.store.tables import outbox
+from cli.recordings import Shelf
 from workflows.gate import Closing
 from workflows.model import Group as ModelGroup
 from workflows.model import Principal, Quorum, Resource, Role, Story
@@ -196,6 +197,7 @@ class World:
     bot: Bot
     config: Config
     current: list[Config]
+    recordings: Path
     deleted: set[str] = field(default_factory=set)
     """Requests whose card an administrator of Slack deleted."""
 
@@ -234,7 +236,8 @@ class World:
     async def another_bot(self) -> AsyncIterator[Bot]:
         """A second replica on the same database."""
         pace = Pace(sleep=lambda _: asyncio.sleep(0))
-        replica = create_bot(self.service, settings_for(self.sandbox, "http"), pace=pace)
+        shelf = Shelf(self.recordings)
+        replica = create_bot(self.service, settings_for(self.sandbox, "http"), pace=pace, recordings=shelf)
         await replica.start()
         try:
             yield replica
@@ -371,7 +374,9 @@ async def make_world(
         stack.push_async_callback(roster.close)
         service = Service(store, lambda: current[0], clock, SystemChance(), bus or InProcessBus(), roster)
         pace = None if sandbox_options.get("rate_limits", True) else Pace(sleep=lambda _: asyncio.sleep(0))
-        bot = create_bot(service, settings_for(sandbox, mode), pace=pace)
+        recordings = tmp_path / "recordings"
+        shelf = Shelf(recordings)
+        bot = create_bot(service, settings_for(sandbox, mode), pace=pace, recordings=shelf)
         await bot.start()
         stack.push_async_callback(bot.stop)
         if mode == "http":
@@ -380,7 +385,7 @@ async def make_world(
             assert bot.sockets is not None
             while bot.sockets.connected < 2:  # noqa: ASYNC110
                 await asyncio.sleep(0.01)
-        yield World(sandbox, store, clock, service, bot, chosen, current)
+        yield World(sandbox, store, clock, service, bot, chosen, current, recordings)
 
 
 def settings_for(sandbox: Sandbox, mode: str) -> Settings:

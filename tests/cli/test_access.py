@@ -197,6 +197,63 @@ def test_the_story_at_the_terminal(served: Served) -> None:
     assert key in served.access("ada", "why", key)
 
 
+def test_a_session_is_watched_killed_and_found_at_the_terminal(served: Served) -> None:
+    served.open()
+    env = {**os.environ, **served.env("ada")}
+    entered = subprocess.Popen(
+        [*ACCESS, "psql", "prod-db", "--", "-At"], env=env, cwd=ROOT, text=True,
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert entered.stdin
+    entered.stdin.write("select 'first marker';\n")
+    entered.stdin.flush()
+    session = _open_session(served)
+    watching = _start({**os.environ, **served.env("grace")}, "sessions", "watch", session, "--from-start")
+    assert watching.stdout
+    assert "select 'first marker'" in watching.stdout.readline() + watching.stdout.readline()
+    entered.stdin.write("select 'second marker'; select pg_sleep(60);\n")
+    entered.stdin.flush()
+    seen = ""
+    while "second marker" not in seen:
+        line = watching.stdout.readline()
+        assert line, "the watch ended before it told"
+        seen += line
+    served.access("bob", "login")
+    assert "no such session" in served.access("bob", "sessions", "kill", session, code=1)
+    assert "no such session" in served.access("bob", "sessions", "watch", session, code=1)
+    began = time.monotonic()
+    said = served.access("grace", "sessions", "kill", session, "--because", "wrong table")
+    assert f"{session} of ada on prod-db is cut" in said
+    _, err = entered.communicate(timeout=30)
+    assert "this session was killed by grace: wrong table" in err
+    assert time.monotonic() - began < 20, "not at the end of its sleep"
+    watching.communicate(timeout=30)
+    assert watching.returncode == 0
+    assert served.access("ada", "psql", "prod-db", "--", "-Atc", "select 'back in'").strip() == "back in"
+    assert "over already" in served.access("grace", "sessions", "kill", session, code=1)
+
+    found = served.access("grace", "statements", "--by", "ada", "--like", "SECOND marker", "--since", "1h")
+    assert f"ada on prod-db as readonly  {session} #2" in found
+    lines = served.access("sam", "statements", "--on", "shop", "--like", "marker", "--json").splitlines()
+    assert {json.loads(line)["session_id"] for line in lines} == {session}
+    assert "Nothing found" in _stderr(served, "bob", "statements", "--by", "ada")
+    assert "do not go with list" in served.access("ada", "statements", "--by", "ada", "list", code=2)
+    assert "neither a span nor an instant" in served.access("ada", "statements", "--since", "soon", code=2)
+
+
+def _open_session(served: Served) -> str:
+    for _ in range(200):
+        listed = served.access("ada", "sessions", "list")
+        if found := re.search(r"(S-\w+).* open ", listed):
+            return found[1]
+        time.sleep(0.1)
+    pytest.fail("no session opened")
+
+
+def _stderr(served: Served, person: str, *words: str) -> str:
+    return run(*words, env=served.env(person)).stderr
+
+
 def test_a_password_for_any_client_is_alone_on_standard_output(
     served: Served, run_psql: Callable[..., subprocess.CompletedProcess[str]]
 ) -> None:

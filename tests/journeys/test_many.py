@@ -180,6 +180,27 @@ def test_approved_at_one_entered_at_the_other_revoked_at_the_first(many: Many) -
     _until("the login to be gone", lambda: not many.shop.query(_LOGINS))
 
 
+def test_one_session_killed_at_the_broker_that_is_not_its_gates(many: Many) -> None:
+    asked = many.call(
+        0, "ada", "POST", "/api/v1/requests", {"resource": "prod-db", "seconds": 3600, "reason": "INC-142"}
+    )
+    many.call(1, "grace", "POST", f"/api/v1/requests/{asked['id']}/approve", {})
+    _until("both gates to let Ada in", lambda: all(_enters(many, gate) for gate in (0, 1)))
+    sleeping = [_psql_in_background(many, gate, "select pg_sleep(120)") for gate in (0, 1)]
+    _until("both queries to run", lambda: _running(many) == 2)
+    found = many.call(0, "linus", "GET", f"/api/v1/sessions?key={asked['id']}")
+    doomed = next(it for it in found if it["gate"] == "gate-1" and not it["closed_at"])
+    began = time.monotonic()
+    many.call(0, "linus", "POST", f"/api/v1/sessions/{doomed['id']}/kill", {"reason": "wrong table"})
+    said, _ = sleeping[1].communicate(timeout=20)
+    assert time.monotonic() - began < 2.0  # one second, and psql's own end
+    assert "killed by linus: wrong table" in said, said
+    assert sleeping[0].poll() is None, "the other session of the same grant goes on"
+    _until("only the other query to run", lambda: _running(many) == 1)
+    assert _enters(many, 1), "and the grant stays"
+    sleeping[0].kill()
+
+
 def test_a_gate_whose_broker_is_killed_cuts_within_its_lease(many: Many) -> None:
     asked = many.call(
         1, "ada", "POST", "/api/v1/requests", {"resource": "prod-db", "seconds": 3600, "reason": "INC-142"}

@@ -161,6 +161,51 @@ async def test_every_session_of_the_grant_and_no_other(house: House) -> None:
     other.close()
 
 
+async def test_one_session_that_is_killed_and_no_other_of_its_grant(house: House) -> None:
+    first, second = await RawClient.enter(house), await RawClient.enter(house)
+    doomed = next(iter(house.authority.sessions))
+    first.send(codec.query(b"begin; create table gone (n int); select pg_sleep(30)"))
+    await asyncio.sleep(0.2)
+    began = time.monotonic()
+    house.authority.kill(doomed)
+    said = await first.until_cut()
+    assert time.monotonic() - began < 1.0
+    assert (said[b"S"], said[b"C"]) == (b"FATAL", b"57P01")
+    assert said[b"M"] == b"access ended: this session was killed by grace: wrong table"
+    assert b"The grant itself stands" in said[b"H"]
+    second.send(codec.query(b"select to_regclass('gone') is null"))
+    assert await second.until_ready() == [b"T", b"D", b"C", b"Z"]
+    closing = (await house.closed())[0]
+    assert (closing.session, closing.reason) == (doomed, "cut")
+    third = await RawClient.enter(house)  # under the same grant
+    for wire in (second, third):
+        wire.close()
+
+
+async def test_a_session_that_is_killed_while_it_is_being_admitted(house: House) -> None:
+    admit = house.authority.admit
+
+    async def slow(knock: object) -> object:
+        answer = await admit(knock)  # type: ignore[arg-type]
+        house.authority.kill(answer.session)  # type: ignore[union-attr]
+        await asyncio.sleep(0.2)
+        return answer
+
+    house.authority.admit = slow  # type: ignore[assignment, method-assign]
+    with pytest.raises(psycopg.OperationalError, match="killed by grace"):
+        await house.connect()
+    await nothing_runs(house)
+
+
+async def test_a_kill_of_a_session_that_is_not_here_does_nothing(house: House) -> None:
+    wire = await RawClient.enter(house)
+    house.authority.kill("S-ELSEWHERE")
+    house.authority.kill("")
+    wire.send(codec.query(b"select 1"))
+    assert await wire.until_ready() == [b"T", b"D", b"C", b"Z"]
+    wire.close()
+
+
 async def test_a_grant_that_ends_while_its_session_is_being_admitted(house: House) -> None:
     admit = house.authority.admit
 

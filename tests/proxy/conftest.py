@@ -34,6 +34,7 @@ from proxy.authority import (
     Progress,
     ReviewTicket,
     RunPass,
+    SessionKilled,
     Upstream,
 )
 from proxy.gate import Gate, GateSettings
@@ -173,6 +174,9 @@ class MemoryAuthority:
     def end(self, grant: str, reason: EndReason = EndReason.REVOKED, detail: str = "by Grace") -> None:
         del self.grants[grant]
         self._tell(GrantEnded(grant, reason, detail))
+
+    def kill(self, session: str, reason: str = "wrong table") -> None:
+        self._tell(SessionKilled(session, "grace", reason))
 
     def lose(self) -> None:
         """The broker is gone: nothing answers and the notices break off."""

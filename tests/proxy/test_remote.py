@@ -27,10 +27,11 @@ from broker.identity.certificates import Bearer, ClientCertificates
 from broker.identity.tokens import TokenKind, Tokens
 from broker.policy_file.holder import ConfigHolder
 from broker.service import Service
+from broker.sessions import Sessions
 from broker.store import credentials
 from broker.store.credentials import SealedLogin
 from broker.store.engine import Store
-from proxy.authority import Admission, Closing, GrantEnded, GrantMinted, Knock, Progress
+from proxy.authority import Admission, Closing, GrantEnded, GrantMinted, Knock, Progress, SessionKilled
 from proxy.remote import RemoteAuthority
 from tests.broker.proving import answer_to, proof_of
 from workflows.access import Wish
@@ -189,6 +190,21 @@ async def test_notices_tell_what_is_live_and_then_what_changes(house: House, far
     ended = await asyncio.wait_for(anext(notices), 5)
     assert isinstance(ended, GrantEnded)
     assert (ended.grant, ended.reason) == (first.grant.id, EndReason.REVOKED)
+    assert time.monotonic() - began < 1.0
+    await notices.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_kill_reaches_the_gate_of_its_session(house: House, far: Far) -> None:
+    await house.grant()
+    admitted = await far.authority.admit(await house.knock())
+    assert isinstance(admitted, Admission)
+    notices = far.authority.notices("g1")
+    assert isinstance(await asyncio.wait_for(anext(notices), 5), GrantMinted)
+    began = time.monotonic()
+    # Another broker than the gate's: no bus between them, only the database.
+    await Sessions(house.service).kill(admitted.session, "grace", via="api", reason="enough")
+    told = await asyncio.wait_for(anext(notices), 5)
+    assert told == SessionKilled(admitted.session, "grace", "enough")
     assert time.monotonic() - began < 1.0
     await notices.aclose()  # type: ignore[attr-defined]
 

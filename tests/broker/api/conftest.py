@@ -11,13 +11,15 @@ import httpx2
 import pytest
 from fastapi import FastAPI
 
+import cli.recordings
 from broker.api.app import create_api
-from broker.api.parts import GateAddress, Parts, RecordedStatement, RecordingView
+from broker.api.parts import GateAddress, Parts
 from broker.credentials.seal import Seal
 from broker.identity.certificates import ClientCertificates
 from broker.identity.kept import Keep
 from broker.identity.tokens import TokenKind, Tokens
 from broker.identity.web import WebSessions
+from broker.recordings import RecordedStatement, RecordingView
 from broker.service import Service
 from broker.store.engine import Store
 from workflows.gate import (
@@ -42,14 +44,18 @@ def store_url(tmp_path: Path) -> str:
     return f"sqlite:///{tmp_path / 'portcullis.db'}"
 
 
-class Shelf:
-    """Recordings by session."""
+class Shelf(cli.recordings.Shelf):
+    """Recordings in a directory, and views that a test puts in their place."""
 
-    def __init__(self) -> None:
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        self.directory = directory
         self.held: dict[str, RecordingView | Exception] = {}
 
     def read(self, session: str, head: str) -> RecordingView:
-        found = self.held.get(session, LookupError(session))
+        found = self.held.get(session)
+        if found is None:
+            return super().read(session, head)
         if isinstance(found, Exception):
             raise found
         return found
@@ -131,8 +137,8 @@ def door() -> Door:
 
 
 @pytest.fixture
-def shelf() -> Shelf:
-    return Shelf()
+def shelf(tmp_path: Path) -> Shelf:
+    return Shelf(tmp_path / "recordings")
 
 
 @pytest.fixture

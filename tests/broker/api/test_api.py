@@ -17,6 +17,8 @@ from broker.service import Service
 from broker.store import sessions
 from broker.store.engine import Store
 from broker.store.sessions import SessionRecord
+from proxy.recording import Statement
+from tests.recordings_kit import recorded
 
 WISH = {"resource": "prod-db", "seconds": 3600, "reason": "INC-142"}
 
@@ -314,7 +316,7 @@ async def a_session(call: Any, store: Store, clock: Any) -> SessionRecord:
 async def test_a_recording_is_for_its_person_their_approvers_and_administrators(
     call: Any, a_session: SessionRecord, shelf: Any, person: str, status: int
 ) -> None:
-    from broker.api.parts import RecordedStatement, RecordingView
+    from broker.recordings import RecordedStatement, RecordingView
 
     statement = RecordedStatement(1, 0.5, "select 1", "ok", 0.001, "SELECT 1", 1)
     shelf.held["S-1"] = RecordingView((statement,), ("select 1",), True)
@@ -325,10 +327,67 @@ async def test_a_recording_is_for_its_person_their_approvers_and_administrators(
     assert [it["id"] for it in listed] == (["S-1"] if status == 200 else [])
 
 
+@pytest.mark.parametrize(
+    ("person", "status"), [("ada", 200), ("grace", 200), ("sam", 200), ("bob", 404), ("zoe", 404)]
+)
+async def test_one_session_is_killed_by_its_person_their_approvers_and_administrators(
+    call: Any, a_session: SessionRecord, person: str, status: int
+) -> None:
+    client = await call(person)
+    answer = await client.post("/api/v1/sessions/S-1/kill", json={"reason": "enough"})
+    assert answer.status_code == status
+    guessed = await client.post("/api/v1/sessions/S-2/kill", json={"reason": "enough"})
+    assert (guessed.status_code, guessed.json()["code"]) == (404, "no-such-session")
+    if status == 200:
+        assert (answer.json()["killed_by"], answer.json()["closed_at"]) == (person, None)
+    else:
+        assert answer.json() == guessed.json()
+
+
+@pytest.mark.parametrize("path", ["S-1'%20or%20'1'='1", "..%2Fsessions", "S-" + "9" * 200, "s-1"])
+async def test_what_is_no_id_of_a_session_kills_nothing(
+    call: Any, a_session: SessionRecord, path: str
+) -> None:
+    answer = await (await call("sam")).post(f"/api/v1/sessions/{path}/kill", json={})
+    assert answer.status_code in {404, 422}
+    assert (await (await call("sam")).get("/api/v1/sessions/S-1")).json()["killed_by"] == ""
+
+
+async def test_statements_are_found_with_what_their_recording_tells(
+    call: Any, a_session: SessionRecord, shelf: Any
+) -> None:
+    masked = Statement(0, 1.5, "DELETE FROM users WHERE id = $1", "ok", 0.001, "DELETE 3", 3, ["•••"])
+    recorded(shelf.directory, "S-1", ["select 1", masked], started=a_session.opened_at)
+    answer = await (await call("grace")).get("/api/v1/statements/search?by=ada&on=shop&like=delete")
+    assert answer.status_code == 200, answer.text
+    page = answer.json()
+    assert (page["place"], page["searched"], page["missing"], page["broken"]) == ("", 1, [], [])
+    (hit,) = page["statements"]
+    assert (hit["session_id"], hit["principal"], hit["resource"]) == ("S-1", "ada", "prod-db")
+    assert hit["statement"]["parameters"] == ["•••"]
+    assert (await (await call("bob")).get("/api/v1/statements/search")).json()["statements"] == []
+
+
+@pytest.mark.parametrize(
+    "query",
+    [
+        "limit=0",
+        "limit=501",
+        "since=2026-11-24T09:00:00",
+        "class=harmless",
+        "bye=ada",
+        "like=" + "x" * 501,
+    ],
+)
+async def test_a_search_that_is_not_understood_is_not_done(call: Any, query: str) -> None:
+    answer = await (await call("sam")).get(f"/api/v1/statements/search?{query}")
+    assert answer.status_code == 422
+
+
 async def test_that_a_recording_was_read_is_in_the_trail(
     call: Any, a_session: SessionRecord, shelf: Any, service: Service
 ) -> None:
-    from broker.api.parts import RecordingView
+    from broker.recordings import RecordingView
 
     shelf.held["S-1"] = RecordingView((), (), False)
     await (await call("grace")).get("/api/v1/sessions/S-1/recording")

@@ -109,4 +109,6 @@ schema = schemathesis.openapi.from_dict(openapi())
 )
 def test_the_api_keeps_its_description(case: Any, live: Live) -> None:
     person = "sam" if "audit" in case.path or "explain" in case.path else "ada"
+    if case.path.endswith("/sessions/watch"):
+        person = "zoe"  # who sees nothing: for others a watch has no end
     case.call_and_validate(base_url=live.url, headers={"Authorization": f"Bearer {live.login(person)}"})
