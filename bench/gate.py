@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -47,7 +47,7 @@ resources:
     tls: verify-full
     ca: %(ca)s
     admin: {user: portcullis_admin, password: "file:admin.secret"}
-    masks: [{column: public.users.email, method: email}]
+    masks: [{column: public.users.email, method: email}%(masks)s]
     roles:
       readonly: {memberships: [bench_read], max_sessions: 10000}
 rules:
@@ -57,16 +57,24 @@ rules:
 
 
 @contextlib.contextmanager
-def gate(server: Server, home: Path, workers: int, statistics: Path | None = None) -> Iterator[Way]:
+def gate(
+    server: Server,
+    home: Path,
+    workers: int,
+    statistics: Path | None = None,
+    masks: Mapping[str, str] | None = None,
+) -> Iterator[Way]:
     """Broker and gate; with more than one of `workers` the gate is that many processes on one port.
 
-    With `statistics` the one process runs under cProfile and leaves its result there.
+    With `statistics` the one process runs under cProfile and leaves its result there. `masks` are columns and
+    their methods, besides the one that pgbench does not read.
     """
     home.mkdir(parents=True)
     psql = [str(find_client("psql")), "-Xq", "-v", "ON_ERROR_STOP=1", "-d", DATABASE, "-c", _ROLES]
     subprocess.run(psql, env={**os.environ, **server.libpq()}, check=True)
     (home / "admin.secret").write_text("admin-password")
-    policy = _POLICY % {"port": server.port, "database": DATABASE, "ca": server.ca}
+    more = "".join(f", {{column: {column}, method: {method}}}" for column, method in (masks or {}).items())
+    policy = _POLICY % {"port": server.port, "database": DATABASE, "ca": server.ca, "masks": more}
     (home / "access.yaml").write_text(policy)
     http, port = free_port(), free_port()
     env = {

@@ -108,7 +108,7 @@ def _rows(review: StatementReview) -> str:
     if it.estimate is None:
         said = "not known"
     elif it.counted:
-        said = f"exactly {it.estimate:,} (counted, rolled back)"
+        said = f"exactly {it.estimate:,} (counted, nothing kept yet)"
     else:
         said = f"about {it.estimate:,} (the planner's guess)"
     return f"{said}\n⚠️ No condition bounds it" if it.bounded is False else said

@@ -108,7 +108,7 @@ def _fields(path: tuple[str | int, ...]) -> list[str]:
     for part in path:
         if isinstance(model, type) and issubclass(model, BaseModel):
             field = model.model_fields.get(str(part))
-            model = field.annotation if field else None
+            model = _required(field.annotation) if field else None
         else:
             model = _of_kind(model, part) or _inner(model)
     return list(model.model_fields) if isinstance(model, type) and issubclass(model, BaseModel) else []
@@ -123,6 +123,12 @@ def _of_kind(annotation: Any, kind: str | int) -> Any:
             if field is not None and kind in get_args(field.annotation):
                 return model
     return None
+
+
+def _required(annotation: Any) -> Any:
+    """A mapping that may be left out, as the mapping."""
+    models = [one for one in get_args(annotation) if isinstance(one, type) and issubclass(one, BaseModel)]
+    return models[0] if get_origin(annotation) is UnionType and models else annotation
 
 
 def _inner(annotation: Any) -> Any:
@@ -285,6 +291,7 @@ def _terms(resource: DatabaseShape, role: DatabaseRoleShape) -> Terms:
         guardrails=guardrails.values(role.guardrails, resource.guardrails),
         detect=() if role.detect == [] else tuple(dict.fromkeys((*resource.detect, *(role.detect or ())))),
         trusted_functions=frozenset(resource.trusted_functions),
+        hold_commit=guardrails.commit_value(role.hold_commit),
     )
 
 

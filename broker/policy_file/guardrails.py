@@ -76,6 +76,15 @@ class GuardrailShape(RailShape):
     timeout: Span | None = None
 
 
+class CommitShape(Shape):
+    """Who says yes to what a transaction wrote, at its COMMIT."""
+
+    name: Name = "hold-commit"
+    approval: list[SeatShape] = Field(min_length=1)
+    hold_for: Span = timedelta(minutes=15)
+    message: str = Field("", max_length=500)
+
+
 # ---------------------------------------------------------------- checking
 
 
@@ -86,7 +95,11 @@ def check(marked: Marked, shape: FileShape) -> Iterator[Problem]:
         yield from _listed(marked, shape, (*path, "guardrails"), resource.guardrails, {})
         taken = {rail.name: f"the guardrails of {key}" for rail in resource.guardrails}
         for name, role in resource.roles.items():
-            yield from _listed(marked, shape, (*path, "roles", name, "guardrails"), role.guardrails, taken)
+            here: marks.Path = (*path, "roles", name)
+            yield from _listed(marked, shape, (*here, "guardrails"), role.guardrails, taken)
+            commit = getattr(role, "hold_commit", None)  # databases only
+            if isinstance(commit, CommitShape):
+                yield from _seats(marked, shape, (*here, "hold_commit"), commit.approval)
 
 
 def _listed(
@@ -146,7 +159,12 @@ def _answer(marked: Marked, shape: FileShape, path: marks.Path, rail: RailShape)
         for key in ("row_limit", "timeout"):
             if getattr(rail, key, None) is not None:
                 yield marked.problem((*path, key), f"“{key}” has no meaning for what is refused")
-    for index, seat in enumerate(rail.approval):
+    yield from _seats(marked, shape, path, rail.approval)
+
+
+def _seats(marked: Marked, shape: FileShape, path: marks.Path, seats: list[SeatShape]) -> Iterator[Problem]:
+    """Whether those who are asked are there."""
+    for index, seat in enumerate(seats):
         here: marks.Path = (*path, "approval", index)
         if seat.group not in shape.groups:
             what = f"there is no group “{seat.group}”"
@@ -183,6 +201,19 @@ kind: one that sets a limit on everything, or allows a class, does not mean this
 def values(of_role: list[GuardrailShape], of_resource: list[GuardrailShape]) -> tuple[Guardrail, ...]:
     """The role's guardrails, after them the resource's, and ours at the end."""
     return (*(_value(rail) for rail in (*of_role, *of_resource)), OWN_LOGIN)
+
+
+def commit_value(shape: CommitShape | None) -> Guardrail | None:
+    """What holds the COMMIT of a role; None where nothing does."""
+    if shape is None:
+        return None
+    return Guardrail(
+        name=shape.name,
+        action=Action.HOLD,
+        quorum=tuple(Quorum(seat.group, seat.needed) for seat in shape.approval),
+        hold_for=shape.hold_for,
+        message=shape.message,
+    )
 
 
 def _value(rail: GuardrailShape) -> Guardrail:

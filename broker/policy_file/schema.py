@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from broker.policy_file.basics import Name, Secret, Shape, Span, Zone
-from broker.policy_file.guardrails import Function, GuardrailShape
+from broker.policy_file.guardrails import CommitShape, Function, GuardrailShape
 from broker.policy_file.resource_schema import ResourceShape, RoleShape
 from broker.policy_file.ssh_schema import HostShape
 from broker.policy_file.urgency_schema import (
@@ -59,6 +59,8 @@ class DatabaseRoleShape(RoleShape):
     masks: list[MaskShape] | None = None
     """None: the masks of the resource. A list adds to them; an empty list takes them all off."""
     guardrails: list[GuardrailShape] = []
+    hold_commit: CommitShape | None = None
+    """Nothing: a COMMIT is not held."""
 
 
 class AdminShape(Shape):

@@ -161,23 +161,35 @@ class Approvals:
 
     async def _measure(self, words: Words, verdict: Ruled) -> tuple[int | None, bool]:
         """The planner's guess, or the count where a guardrail allows the dry run."""
-        assert verdict.hold is not None
-        if estimate.can_count(verdict.kinds) and any(rail.dry_run for rail in verdict.hold.guardrails):
-            counted = estimate.counted_rows(await self._aside(estimate.count_query, words))
+        if _may_count(verdict):
+            answer = await self._aside(estimate.count_query, words, estimate.Counting())
+            counted = estimate.counted_rows(answer)
             if counted is not None:
                 return counted, True
-        return estimate.planned_rows(await self._aside(estimate.explain_query, words)), False
+        return estimate.planned_rows(await self._aside(estimate.explain_query, words, Answer())), False
 
-    async def _aside(self, question: Callable[[bytes, int], bytes], words: Words) -> Answer:
+    async def _aside(self, question: Callable[[bytes, int], bytes], words: Words, answer: Answer) -> Answer:
         """Ask and leave the transaction as it was."""
         before = self._pipeline.status
-        answer = await self.ask(question(words.text, before), Answer())
+        await self.ask(question(words.text, before), answer)
         if answer.status != before:
             await self.ask(estimate.undo_query(before), Answer())
         return answer
 
     async def _measure_bound(self, words: Words, verdict: Ruled) -> tuple[int | None, bool]:
-        """The planner's guess amid a client's pipeline. A plan that fails would fail for the client, too."""
+        """The count, or the planner's guess, amid a client's pipeline. A plan that fails would fail for the
+        client, too.
+        """
+        before = self._pipeline.status
+        # What ran since the last Sync may be in no transaction block: ROLLBACK would undo it, a Sync keep it.
+        if _may_count(verdict) and not self._pipeline.executed:
+            counting = estimate.Counting()
+            question = estimate.count_messages(words.text, words.types, words.values, before)
+            await self.ask(question, counting)
+            await self.ask(estimate.undo_messages(before), Answer())
+            counted = estimate.counted_rows(counting)
+            if counted is not None:
+                return counted, True
         answer = FlushedAnswer(self._pipeline.status)
         await self.ask(estimate.explain_messages(words.text, words.types, words.values), answer)
         if answer.error:
@@ -247,6 +259,11 @@ class Approvals:
             held.abandon(why)
         for review in tuple(self._running.values()):
             self._finished(review, _ENDED)
+
+
+def _may_count(verdict: Ruled) -> bool:
+    assert verdict.hold is not None
+    return estimate.can_count(verdict.kinds) and any(rail.dry_run for rail in verdict.hold.guardrails)
 
 
 async def _known(rows: int) -> tuple[int | None, bool]:

@@ -204,6 +204,7 @@ class ClientEnd:
             raise WireError("a Bind is cut short")
         if not self._pipeline.skipping:
             self._no_copy()
+            self._session.look_again(self._now())
             step = BindStep(portal, statement, chunk[at:end])
             if self._session.holds and (refused := self._held.bind(step, chunk[after:end])) is not None:
                 return refused
@@ -229,6 +230,7 @@ class ClientEnd:
         if after + 4 != end:
             raise WireError("an Execute has a wrong size")
         session = self._session
+        self._pipeline.executed = True
         step = ExecuteStep(portal, self._now(), session.origin)
         instead = None
         if session.holds:
@@ -252,7 +254,7 @@ class ClientEnd:
     def _sync(self, chunk: bytes, at: int, end: int) -> bytes | None:
         pipeline = self._pipeline
         instead = self._held.sync(chunk[at - 5 : end]) if self._session.holds else None
-        pipeline.skipping = pipeline.unsynced = False
+        pipeline.skipping = pipeline.unsynced = pipeline.executed = False
         self._described.clear()
         if not pipeline.copying_in:  # in COPY the target swallows it
             pipeline.steps.append(SYNC)

@@ -246,6 +246,14 @@ class PostgresDoor:
                         "Set client_encoding to UTF8.",
                     )
                 )
+            if session.guarded and reached.parameters.get("standard_conforming_strings", "on") != "on":
+                raise Turned(
+                    fatal(
+                        "22023",
+                        "The gate reads strings by the standard, and the target does not by default.",
+                        "Set PGOPTIONS='-c standard_conforming_strings=on'.",
+                    )
+                )
             if session.guarded:
                 session.reading = await self._reading(session, reached)
             key = self._new_key(session, reached.pid, 32 if startup.version >= codec.PROTOCOL_3_2 else 4)

@@ -40,13 +40,15 @@ def count_query(text: bytes, status: int) -> bytes:
 
 def _aside(text: bytes, status: int, mode: bytes) -> bytes:
     """The line end closes a comment that the text may end with."""
-    limit = b"SET LOCAL statement_timeout = %d; SET LOCAL lock_timeout = %d; " % (_PATIENCE, _PATIENCE)
+    limit = b"; ".join((*_TIMEOUTS, b""))
     if status == _OPEN:
         return codec.query(b"SAVEPOINT portcullis; " + limit + text + b"\n; " + _BACK)
     return codec.query(b"BEGIN" + mode + b"; " + limit + text + b"\n; ROLLBACK")
 
 
-_BACK = b"ROLLBACK TO SAVEPOINT portcullis; RELEASE SAVEPOINT portcullis"
+_TIMEOUTS = (b"SET LOCAL statement_timeout = %d" % _PATIENCE, b"SET LOCAL lock_timeout = %d" % _PATIENCE)
+_BACK_STEPS = (b"ROLLBACK TO SAVEPOINT portcullis", b"RELEASE SAVEPOINT portcullis")
+_BACK = b"; ".join(_BACK_STEPS)
 
 
 def undo_query(status: int) -> bytes:
@@ -58,6 +60,31 @@ def explain_messages(text: bytes, types: bytes, values: bytes) -> bytes:
     """The same question as Parse, Bind, Execute, Close and Flush, with the client's own values."""
     query = b"EXPLAIN (FORMAT JSON) " + text
     return flushed.question(query, types or b"\0\0", _without_result_formats(values)) + flushed.END
+
+
+def count_messages(text: bytes, types: bytes, values: bytes, status: int) -> bytes:
+    """Messages up to a Sync that run a bound statement in a transaction, or behind a savepoint, of the gate's
+    own; `undo_messages` have to follow. No Query: that would take the client's unnamed statement away.
+    """
+    begin = (b"SAVEPOINT portcullis",) if status == _OPEN else (b"BEGIN",)
+    return (
+        b"".join(map(flushed.question, (*begin, *_TIMEOUTS)))
+        + flushed.question(text, types or b"\0\0", _without_result_formats(values))
+        + codec.message(b"S")
+    )
+
+
+def undo_messages(status: int) -> bytes:
+    """Messages up to a Sync that put the transaction back as it was before `count_messages`."""
+    texts = _BACK_STEPS if status == _OPEN else (b"ROLLBACK",)
+    return flushed.CLOSE + b"".join(map(flushed.question, texts)) + codec.message(b"S")
+
+
+class Counting(Answer):
+    """The answer to a dry run: its tags count, the rows that it returns are let go."""
+
+    def take(self, kind: bytes, body: bytes) -> bool:
+        return False if kind in b"TD" else super().take(kind, body)
 
 
 def _without_result_formats(values: bytes) -> bytes:

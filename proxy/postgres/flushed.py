@@ -12,6 +12,8 @@ from proxy.postgres.target import Answer
 _NAME = b"portcullis_question"
 _NO_VALUES = b"\0\0\0\0\0\0"
 END = codec.message(b"H")
+CLOSE = codec.message(b"C", b"P" + _NAME + b"\0") + codec.message(b"C", b"S" + _NAME + b"\0")
+"""Takes the names of a question away, also of one that failed before it came to that."""
 
 
 def question(text: bytes, types: bytes = b"\0\0", values: bytes = _NO_VALUES) -> bytes:
@@ -24,8 +26,7 @@ def question(text: bytes, types: bytes = b"\0\0", values: bytes = _NO_VALUES) ->
             codec.message(b"P", _NAME + b"\0" + text + b"\0" + types),
             codec.message(b"B", _NAME + b"\0" + _NAME + b"\0" + values),
             codec.message(b"E", _NAME + b"\0" + b"\0\0\0\0"),
-            codec.message(b"C", b"P" + _NAME + b"\0"),
-            codec.message(b"C", b"S" + _NAME + b"\0"),
+            CLOSE,
         )
     )
 

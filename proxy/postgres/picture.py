@@ -28,6 +28,8 @@ _STAMPED = (
     ("pg_operator", "oid"),
     ("pg_namespace", "oid"),
     ("pg_extension", "oid"),
+    ("pg_constraint", "oid"),
+    ("pg_cast", "oid"),
 )
 
 
@@ -47,6 +49,9 @@ _QUERIES = (
     catalog_queries.VIEW_TEXTS,
     catalog_queries.FUNCTIONS,
     catalog_queries.OPERATORS,
+    catalog_queries.OWN_NAMES,
+    catalog_queries.FOREIGN_KEYS,
+    catalog_queries.CASTS,
 )
 # Names and operators resolve in pg_catalog only, whatever the session has set; the settings end with the
 # transaction, or with the savepoint inside the client's own transaction.
@@ -116,7 +121,8 @@ def read_stamp(results: list[Rows]) -> str:
 
 def read_picture(results: list[Rows]) -> Picture:
     """The picture from the results of `full_query`. Raises ValueError when rows are not as asked for."""
-    stamp, relations, columns, inheritance, generated, reads, texts, functions, operators = results
+    stamp, relations, columns, inheritance, generated, reads, texts, functions, operators, *more = results
+    own, keys, casts = more
     catalog = Catalog.build(
         relations=[(_int(a), _text(b), _text(c), _text(d)) for a, b, c, d in relations],
         columns=[(_int(a), _int(b), _text(c), _int(d), _text(e), _text(f)) for a, b, c, d, e, f in columns],
@@ -126,6 +132,9 @@ def read_picture(results: list[Rows]) -> Picture:
         view_texts=[(_int(a), _text(b)) for a, b in texts],
         functions=[(_text(a), _text(b), None if c is None else _text(c)) for a, b, c in functions],
         operators=[(_text(a), _text(b), None if c is None else _text(c)) for a, b, c in operators],
+        own=[_text(name) for (name,) in own],
+        foreign_keys=[(_int(a), _int(b), _int(c), _int(d)) for a, b, c, d in keys],
+        casts=[(_text(a), _text(b), None if c is None else _text(c)) for a, b, c in casts],
     )
     return Picture(read_stamp([stamp]), catalog)
 

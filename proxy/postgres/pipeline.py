@@ -192,7 +192,17 @@ UNKNOWN_TEXT = b"(a statement prepared by SQL PREPARE)"
 class Pipeline:
     """The steps under way, the confirmed statements and portals, and the target's transaction status."""
 
-    __slots__ = ("copying_in", "in_copy", "portals", "skipping", "statements", "status", "steps", "unsynced")
+    __slots__ = (
+        "copying_in",
+        "executed",
+        "in_copy",
+        "portals",
+        "skipping",
+        "statements",
+        "status",
+        "steps",
+        "unsynced",
+    )
 
     def __init__(self, status: int) -> None:
         self.steps: deque[Step] = deque()
@@ -202,6 +212,8 @@ class Pipeline:
         self.skipping = False
         self.unsynced = False
         """The target has messages of the extended protocol behind the last Sync: a Query would end them."""
+        self.executed = False
+        """An Execute was sent behind the last Sync."""
         self.in_copy = False
         """The command at the head is a COPY FROM STDIN that the target is reading."""
         self.copying_in = False

@@ -9,6 +9,7 @@ from dataclasses import dataclass, fields, replace
 from proxy.postgres import codec
 from proxy.postgres.picture import Picture, Pictures
 from proxy.sql import errors, lexer
+from proxy.sql.copy import CopyPlan, plan_copy
 from proxy.sql.guard import SessionNames, StatementVerdict, Verdict, VerdictCache
 from proxy.sql.guardrails import Allow, Circumstances, Hold, Limits, Refuse, judge, worst_class
 from proxy.sql.mask import FieldDescription, plan_columns
@@ -195,6 +196,19 @@ class Reading:
                 self._plans.clear()
             self._plans[description] = (statement, plan)
         return plan
+
+    def copy_plan(self, text: bytes, index: int, width: int) -> CopyPlan | None:
+        """How the rows of the COPY that is statement `index` of a text change; None when they do not.
+
+        Raises ValueError where the gate does not know that.
+        """
+        if not (self.masks or self._terms.detect):
+            return None
+        verdict = self.verdict(text)
+        statement = verdict.statements[index] if index < len(verdict.statements) else None
+        if self.changed or verdict.action == "refuse" or statement is None or statement.kind != "copy_stmt":
+            raise ValueError("COPY began to send what the gate cannot mask")
+        return plan_copy(statement, width, self._cache.masks, self._key, self._terms.detect)
 
     def _plan(
         self, columns: Sequence[codec.Column], statement: StatementVerdict | None, hide: bool

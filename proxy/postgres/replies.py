@@ -22,13 +22,16 @@ from proxy.postgres.pipeline import (
     Step,
 )
 from proxy.postgres.reading import PASS, Reading, scrub
+from proxy.sql.copy import CopyPlan, CopyStream
 from proxy.sql.rows import BrokenRow, rewrite_data_rows
 
 if TYPE_CHECKING:
     from proxy.postgres.session import Session
 
 _LENGTH = struct.Struct("!I").unpack_from
+_WIDTH = struct.Struct("!xH").unpack_from
 _DATA_ROW = ord("D")
+_COPY_DATA = ord("d")
 _IDLE = ord("I")
 _STATEMENT = ord("S")
 _RUNS = (QueryStep, ExecuteStep)
@@ -48,6 +51,8 @@ class Replies:
         self._now = session.clock.monotonic
         self._reading = session.reading
         self._limiter = Limiter(session)
+        self.copying: CopyStream | None = None
+        """The COPY to the client whose rows change."""
 
     def _parse_complete(self, chunk: bytes, at: int, end: int) -> bytes | None:
         step = self._take(ParseStep)
@@ -122,19 +127,30 @@ class Replies:
         holder = step if isinstance(step, QueryStep) else self._pipeline.portals.get(step.portal)
         if holder is None or not holder.described:
             raise WireError("rows came whose columns were not described")
-        size = len(chunk)
-        last = size - 5
-        while end <= last and chunk[end] == _DATA_ROW:
-            after = end + 1 + _LENGTH(chunk, end + 1)[0]
-            if after > size:
-                break
-            end = after
+        end = _run(chunk, end, _DATA_ROW)
         if step.limit is not None and not self._limiter.rows(step, step.limit, _count(chunk, at, end)):
             return end, b""
         if holder.plan is None:
             return end, None
         try:
             return end, rewrite_data_rows(chunk[at:end], holder.plan)
+        except BrokenRow as error:
+            raise WireError(str(error)) from error
+
+    def copy_data(self, chunk: bytes, at: int, end: int, stream: CopyStream) -> tuple[int, bytes]:
+        """The run of whole CopyData messages from `at`: where it ends, and its bytes."""
+        end = _run(chunk, end, _COPY_DATA)
+        try:
+            return end, stream.rewrite(chunk[at:end])
+        except BrokenRow as error:
+            raise WireError(str(error)) from error
+
+    def _copy_done(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        stream, self.copying = self.copying, None
+        if stream is None:
+            return None
+        try:
+            return stream.finish() + chunk[at - 5 : end]
         except BrokenRow as error:
             raise WireError(str(error)) from error
 
@@ -205,6 +221,7 @@ class Replies:
             self._session.target_ends(fields)
             return None
         pipeline = self._pipeline
+        self.copying = None
         step = pipeline.head()
         if isinstance(step, EndStep):
             step.error = chunk[at:end]
@@ -328,10 +345,15 @@ class Replies:
         step = self._execution()
         if isinstance(step, ExecuteStep):
             self._fill(step)
-        if self._reading is not None and self._reading.masks:
-            verdict = self._reading.verdict(step.text)
-            if self._reading.changed or verdict.action == "refuse":
-                raise WireError("COPY began to send what the gate cannot mask")
+        if self._reading is not None:
+            index = step.result if isinstance(step, QueryStep) else 0
+            try:
+                plan = self._reading.copy_plan(step.text, index, _WIDTH(chunk, at)[0])
+            except ValueError as error:
+                raise WireError(str(error)) from error
+            if plan is not None:
+                self.copying = CopyStream(plan, self._session.settings.max_message)
+                return _warning(plan) + chunk[at - 5 : end]
         return None
 
     def _notice(self, chunk: bytes, at: int, end: int) -> bytes | None:
@@ -397,6 +419,28 @@ class Replies:
         return None
 
 
+def _warning(plan: CopyPlan) -> bytes:
+    """A dump with masked values in it looks like one without: whoever takes it is told."""
+    if not plan.masked:
+        return b""
+    text = f"this COPY holds masked values: {', '.join(plan.masked)}"
+    detail = "A dump made of it does not bring the real values back."
+    fields = {b"S": "WARNING", b"V": "WARNING", b"C": "01000", b"M": text, b"D": detail}
+    return codec.report(b"N", {key: value.encode() for key, value in fields.items()})
+
+
+def _run(chunk: bytes, end: int, kind: int) -> int:
+    """Where the run of whole messages of a kind ends that goes on at `end`."""
+    size = len(chunk)
+    last = size - 5
+    while end <= last and chunk[end] == kind:
+        after: int = end + 1 + _LENGTH(chunk, end + 1)[0]
+        if after > size:
+            break
+        end = after
+    return end
+
+
 def _count(chunk: bytes, at: int, end: int) -> int:
     """How many whole messages there are from `at` to `end`."""
     count = 0
@@ -422,7 +466,7 @@ _READERS: dict[int, _Reader] = {
     ord("Z"): Replies._ready,
     ord("G"): Replies._copy_in,
     ord("H"): Replies._copy_out,
-    ord("c"): Replies._pass,
+    ord("c"): Replies._copy_done,
     ord("A"): Replies._pass,
     ord("N"): Replies._notice,
     ord("S"): Replies._parameter_status,

@@ -113,11 +113,21 @@ class Session(OpenSession):
                 if moved:
                     raise Wait(self._look_amid)
         verdict = reading.verdict(text)
-        if verdict.stale and not fresh and self.pipeline.status != _FAILED and self.pipeline.comes_to_rest:
-            raise Wait(self.refresh_when_idle)
+        # Rows of COPY carry no origin: the picture that they are masked by is taken right before.
+        unsure = verdict.stale or (reading.masks and "copy_stmt" in verdict.kinds)
+        if unsure and not fresh and self.pipeline.status != _FAILED:
+            raise Wait(self.refresh_when_idle if self.pipeline.comes_to_rest else self._look_amid)
         if verdict.changes_catalog and verdict.action != "refuse":
             self._catalog_moves = True
         return verdict
+
+    def look_again(self, now: float) -> None:
+        """What runs again was read before: the catalog must not be older than CHECK_EVERY. Raises Wait."""
+        reading = self.reading
+        if reading is None or not reading.masks or now - reading.checked <= CHECK_EVERY:
+            return
+        if self.pipeline.status != _FAILED and self.pipeline.comes_to_rest:
+            raise Wait(self.refresh_when_idle)
 
     def flow(self, target_full: bool) -> None:
         if self._client_end is not None and not self.over:

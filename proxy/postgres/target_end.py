@@ -102,6 +102,8 @@ class TargetEnd:
                 break
             if kind == _DATA_ROW and guarded:
                 end, instead = replies.data_rows(chunk, at, end)
+            elif kind == _COPY_DATA and replies.copying is not None:
+                end, instead = replies.copy_data(chunk, at, end, replies.copying)
             elif kind in _UNREAD:
                 at = end
                 continue
@@ -132,8 +134,10 @@ class TargetEnd:
             end = at + 1 + length
             if end > size:
                 break
-            if kind in b"NA":
+            if kind == ord("A"):
                 self._write(chunk[at:end])
+            elif kind == ord("N"):
+                pass  # about the gate's own question; a trigger in a dry run may put values into it
             elif kind == ord("E") and codec.read_report(chunk[at + 5 : end]).get(b"V") != b"ERROR":
                 self._replies.error(chunk, at + 5, end)
                 self._write(chunk[at:end])
@@ -151,7 +155,8 @@ class TargetEnd:
         """A frame is not whole: hold it, or let it go on in pieces when it is big and need not be read."""
         if size - at >= 5:
             kind, length = _HEAD(chunk, at)
-            if length >= HOLD and (kind == _COPY_DATA or (kind == _DATA_ROW and self._reading is None)):
+            whole = self._replies.copying if kind == _COPY_DATA else self._reading
+            if length >= HOLD and kind in _UNREAD and whole is None:
                 self._skip = at + 1 + length - size
                 self._write(chunk[at:])
                 return

@@ -3,7 +3,10 @@
    rewrite(chunk, width, replacements, whatever, last4, email) -> bytes
    Raises ValueError where the bytes are no run of whole DataRows of that width. `last4` and `email` are the
    Python functions of these methods: met as a replacement, they are done here for ASCII values, and called for
-   others. Any other callable is called with the value. */
+   others. Any other callable is called with the value.
+
+   rewrite_binary_copy and rewrite_copy do the same for CopyData messages of one row each; see
+   proxy/sql/copy_rows.py. */
 
 #define PY_SSIZE_T_CLEAN
 #define Py_LIMITED_API 0x030b0000
@@ -144,15 +147,32 @@ static int broken(void)
     return -1;
 }
 
-/* One row from data[0] on, of at most `left` bytes. Gives its size, or -1. */
-static int64_t row(Out *out, const unsigned char *data, int64_t left, long width, const Change *changes,
+/* Whether the columns from `place` on fill the row up to `end`. */
+static int fills(const unsigned char *data, int64_t place, int64_t end, int64_t columns)
+{
+    while (columns-- > 0) {
+        if (place + 4 > end)
+            return 0;
+        int32_t size = (int32_t)read32(data + place);
+        if (size < -1)
+            return 0;
+        place += 4 + (size > 0 ? (int64_t)size : 0);
+    }
+    return place == end;
+}
+
+/* One row from data[0] on, of at most `left` bytes, under that tag: a DataRow, or a row of a binary COPY. Gives
+   its size, or -1. */
+static int64_t row(Out *out, const unsigned char *data, int64_t left, char tag, long width, const Change *changes,
                    Py_ssize_t count)
 {
     if (left < 7)
         return broken();
     uint32_t length = read32(data + 1);
     int64_t end = 1 + (int64_t)length;
-    if (data[0] != 'D' || ((long)data[5] << 8 | data[6]) != width || end > left || length < 6)
+    if (data[0] != tag || ((long)data[5] << 8 | data[6]) != width || end > left || length < 6)
+        return broken();
+    if (tag == 'd' && !fills(data, 7, end, width)) /* what CopyData holds may be anything */
         return broken();
     size_t head = out->used;
     int64_t place = 7, kept = 0; /* data[kept:place] is unchanged and not yet put: the head at first */
@@ -209,13 +229,12 @@ static int read_change(Change *change, PyObject *pair, PyObject *whatever, PyObj
     return 0;
 }
 
-static PyObject *rewrite(PyObject *module, PyObject *args)
+static PyObject *rewritten(PyObject *args, char tag)
 {
     Py_buffer chunk;
     long width;
     PyObject *replacements, *whatever, *last4, *email, *result = NULL;
     Out out = {NULL, 0, 0};
-    (void)module;
     if (!PyArg_ParseTuple(args, "y*lO!OOO", &chunk, &width, &PyTuple_Type, &replacements, &whatever, &last4, &email))
         return NULL;
     Py_ssize_t count = PyTuple_Size(replacements);
@@ -230,7 +249,8 @@ static PyObject *rewrite(PyObject *module, PyObject *args)
     if (reserve(&out, (size_t)chunk.len + 64) < 0)
         goto done;
     for (int64_t at = 0; at < (int64_t)chunk.len;) {
-        int64_t size = row(&out, (const unsigned char *)chunk.buf + at, (int64_t)chunk.len - at, width, changes, count);
+        int64_t size = row(&out, (const unsigned char *)chunk.buf + at, (int64_t)chunk.len - at, tag, width, changes,
+                           count);
         if (size < 0)
             goto done;
         at += size;
@@ -243,7 +263,194 @@ done:
     return result;
 }
 
-static PyMethodDef methods[] = {{"rewrite", rewrite, METH_VARARGS, "See proxy/sql/rows.py."}, {NULL, NULL, 0, NULL}};
+static PyObject *rewrite(PyObject *module, PyObject *args)
+{
+    (void)module;
+    return rewritten(args, 'D');
+}
+
+static PyObject *rewrite_binary_copy(PyObject *module, PyObject *args)
+{
+    (void)module;
+    return rewritten(args, 'd');
+}
+
+/* ---- COPY in text and CSV ---- */
+
+typedef struct {
+    int csv;
+    unsigned char delimiter, quote, escape;
+    const char *null; /* NULL where a NULL cannot be told from a value */
+    Py_ssize_t null_size;
+} Form;
+
+typedef struct {
+    Py_ssize_t index;
+    int how, whatever;
+    PyObject *callable; /* gives the field that stands instead of a field, or None to keep it */
+    const char *bytes;  /* FIXED: the field as it is written */
+    Py_ssize_t size;
+} Field;
+
+/* Where the field from data[place] on ends: at a delimiter or a line feed, at most at `end`. -1 where it does
+   not. `plain` tells that the value is the field itself. */
+static int64_t field_end(const unsigned char *data, int64_t place, int64_t end, const Form *form, int *plain)
+{
+    *plain = 1;
+    if (!form->csv) {
+        for (; place < end; place++) {
+            if (data[place] == form->delimiter || data[place] == '\n')
+                return place;
+            if (data[place] == '\\') {
+                *plain = 0;
+                if (++place >= end || data[place] == '\n')
+                    return -1;
+            }
+        }
+        return -1;
+    }
+    if (place < end && data[place] == form->quote) {
+        *plain = 0;
+        for (place++; place < end; place++) {
+            int more = place + 1 < end;
+            if (data[place] == form->escape && form->escape != form->quote) {
+                if (!more)
+                    return -1;
+                place++;
+            } else if (data[place] == form->quote) {
+                if (form->escape == form->quote && more && data[place + 1] == form->quote)
+                    place++;
+                else
+                    return more && (data[place + 1] == form->delimiter || data[place + 1] == '\n') ? place + 1 : -1;
+            }
+        }
+        return -1;
+    }
+    for (; place < end; place++) {
+        if (data[place] == form->delimiter || data[place] == '\n')
+            return place;
+        if (data[place] == form->quote || data[place] == '\r')
+            return -1;
+    }
+    return -1;
+}
+
+static int put_field(Out *out, const Field *field, const Form *form, const unsigned char *value, int64_t size,
+                     int plain)
+{
+    int is_null = form->null != NULL && size == form->null_size && memcmp(value, form->null, (size_t)size) == 0;
+    if (is_null && !field->whatever)
+        return put(out, (const char *)value, (size_t)size);
+    if (field->how == FIXED)
+        return put(out, field->bytes, (size_t)field->size);
+    if (plain && !is_null && field->how != CALL && is_ascii(value, size)) {
+        size_t head = out->used; /* these put a length ahead of the value */
+        if ((field->how == LAST4 ? put_last4(out, value, size) : put_email(out, value, size)) < 0)
+            return -1;
+        out->used -= 4;
+        memmove(out->data + head, out->data + head + 4, out->used - head);
+        return 0;
+    }
+    char *bytes;
+    Py_ssize_t length;
+    PyObject *new = PyObject_CallFunction(field->callable, "y#", (const char *)value, (Py_ssize_t)size);
+    if (new == NULL)
+        return -1;
+    int failed;
+    if (new == Py_None)
+        failed = put(out, (const char *)value, (size_t)size);
+    else
+        failed = PyBytes_AsStringAndSize(new, &bytes, &length) < 0 ? -1 : put(out, bytes, (size_t)length);
+    Py_DECREF(new);
+    return failed;
+}
+
+/* One CopyData message from data[0] on that is one row. Gives its size, or -1. */
+static int64_t line(Out *out, const unsigned char *data, int64_t left, long width, const Form *form,
+                    const Field *fields, Py_ssize_t count)
+{
+    if (left < 5)
+        return broken();
+    uint32_t length = read32(data + 1);
+    int64_t end = 1 + (int64_t)length, place = 5, kept = 0;
+    if (data[0] != 'd' || length < 5 || end > left || width < 1)
+        return broken();
+    size_t head = out->used;
+    Py_ssize_t next = 0;
+    for (long column = 0; column < width; column++) {
+        int plain;
+        int64_t stop = field_end(data, place, end, form, &plain);
+        if (stop < 0 || data[stop] != (column == width - 1 ? '\n' : form->delimiter))
+            return broken();
+        if (next < count && fields[next].index == column) {
+            if (put(out, (const char *)data + kept, (size_t)(place - kept)) < 0 ||
+                put_field(out, &fields[next], form, data + place, stop - place, plain) < 0)
+                return -1;
+            kept = stop;
+            next++;
+        }
+        place = stop + 1;
+    }
+    if (place != end)
+        return broken();
+    if (put(out, (const char *)data + kept, (size_t)(end - kept)) < 0)
+        return -1;
+    write32(out->data + head + 1, (uint32_t)(out->used - head - 1));
+    return end;
+}
+
+static PyObject *rewrite_copy(PyObject *module, PyObject *args)
+{
+    Py_buffer chunk;
+    long width;
+    Form form;
+    PyObject *list, *last4, *email, *result = NULL;
+    Out out = {NULL, 0, 0};
+    (void)module;
+    if (!PyArg_ParseTuple(args, "y*lO!OOpcccz#", &chunk, &width, &PyTuple_Type, &list, &last4, &email, &form.csv,
+                          &form.delimiter, &form.quote, &form.escape, &form.null, &form.null_size))
+        return NULL;
+    Py_ssize_t count = PyTuple_Size(list);
+    Field *fields = PyMem_Calloc((size_t)count + 1, sizeof(Field));
+    if (fields == NULL) {
+        PyErr_NoMemory();
+        goto done;
+    }
+    for (Py_ssize_t i = 0; i < count; i++) {
+        Field *field = &fields[i];
+        PyObject *new;
+        if (!PyArg_ParseTuple(PyTuple_GetItem(list, i), "nOOp", &field->index, &new, &field->callable, &field->whatever))
+            goto done;
+        if (PyBytes_Check(new)) {
+            field->how = FIXED;
+            if (PyBytes_AsStringAndSize(new, (char **)&field->bytes, &field->size) < 0)
+                goto done;
+        } else
+            field->how = new == last4 ? LAST4 : new == email ? EMAIL : CALL;
+    }
+    if (reserve(&out, (size_t)chunk.len + 64) < 0)
+        goto done;
+    for (int64_t at = 0; at < (int64_t)chunk.len;) {
+        int64_t size = line(&out, (const unsigned char *)chunk.buf + at, (int64_t)chunk.len - at, width, &form, fields,
+                            count);
+        if (size < 0)
+            goto done;
+        at += size;
+    }
+    result = PyBytes_FromStringAndSize(out.data, (Py_ssize_t)out.used);
+done:
+    PyMem_Free(fields);
+    PyMem_Free(out.data);
+    PyBuffer_Release(&chunk);
+    return result;
+}
+
+static PyMethodDef methods[] = {
+    {"rewrite", rewrite, METH_VARARGS, "See proxy/sql/rows.py."},
+    {"rewrite_binary_copy", rewrite_binary_copy, METH_VARARGS, "See proxy/sql/copy_rows.py."},
+    {"rewrite_copy", rewrite_copy, METH_VARARGS, "See proxy/sql/copy_rows.py."},
+    {NULL, NULL, 0, NULL},
+};
 
 static struct PyModuleDef module = {PyModuleDef_HEAD_INIT, "_rows", NULL, 0, methods, NULL, NULL, NULL, NULL};
 

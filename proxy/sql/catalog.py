@@ -71,6 +71,12 @@ class Catalog:
     children: Mapping[int, frozenset[int]] = field(default_factory=dict)
     above: Mapping[int, frozenset[int]] = field(default_factory=dict)
     """The parents of a child or partition."""
+    own: frozenset[str] = frozenset()
+    """The names of PostgreSQL's own functions and operators; empty where they were not asked for."""
+    foreign_keys: frozenset[tuple[int, int, int, int]] = frozenset()
+    """A column's relation and attnum, and those of the column whose values it repeats."""
+    casts: Mapping[str, bool] = field(default_factory=dict)
+    """The database's own types that run functions of its own in a cast, and whether those are trusted."""
 
     @classmethod
     def build(
@@ -84,6 +90,9 @@ class Catalog:
         functions: Iterable[tuple[str, str, str | None]] = (),
         operators: Iterable[tuple[str, str, str | None]] = (),
         search_path: Iterable[str] = ("pg_catalog", "public"),
+        own: Iterable[str] = (),
+        foreign_keys: Iterable[tuple[int, int, int, int]] = (),
+        casts: Iterable[tuple[str, str, str | None]] = (),
     ) -> Catalog:
         """Assemble the rows of the queries of the same names in catalog_queries.py."""
         of_relation: dict[int, list[Column]] = {}
@@ -117,7 +126,10 @@ class Catalog:
             below.setdefault(parent, set()).add(child)
             children.setdefault(parent, set()).add(child)
             above.setdefault(child, set()).add(parent)
-        return cls(_digest(parts), *parts, _frozen(below), _frozen(children), _frozen(above))
+        keys, trusted_casts = frozenset(foreign_keys), _trust(casts)
+        version = _digest((*parts, sorted(keys), trusted_casts))
+        edges = (_frozen(below), _frozen(children), _frozen(above))
+        return cls(version, *parts, *edges, frozenset(own), keys, trusted_casts)
 
     def find(self, schema: str, name: str) -> tuple[Relation, ...]:
         """Every relation the name may stand for; with a schema at most one."""
@@ -130,11 +142,22 @@ class Catalog:
         system = tuple(r for r in found if r.schema == "pg_catalog")
         return system or tuple(r for r in found if r.schema != "information_schema") or found
 
+    def is_new(self, parts: tuple[str, ...]) -> bool:
+        """Whether a function's or an operator's name means nothing in this picture: it may have been made
+        since. (So does a type's or a column's name that is written like a call.)
+        """
+        known = parts[-1] in self.own or parts[-1] in self.functions or parts[-1] in self.operators
+        return bool(self.own) and len(parts) == 1 and not known
+
     def is_foreign_function(self, parts: tuple[str, ...]) -> bool:
         """Whether a function name may mean one outside pg_catalog and outside the trusted extensions."""
         if len(parts) > 1:
             return parts[-2] != "pg_catalog" and not self.functions.get(parts[-1], False)
         return not self.functions.get(parts[-1], True)
+
+    def is_foreign_cast(self, parts: tuple[str, ...]) -> bool:
+        """Whether a cast to a type of this name may run a function outside pg_catalog that is not trusted."""
+        return not self.casts.get(parts[-1], True)
 
     def is_foreign_operator(self, parts: tuple[str, ...]) -> bool:
         """The same for operators."""

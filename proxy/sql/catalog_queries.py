@@ -79,5 +79,42 @@ LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
 WHERE n.nspname <> 'pg_catalog'
 """
 
+# relation oid, attnum of a foreign key's column, relation oid, attnum of the column it refers to
+FOREIGN_KEYS = """
+SELECT c.conrelid, k.child, c.confrelid, k.parent
+FROM pg_catalog.pg_constraint c,
+    LATERAL ROWS FROM (pg_catalog.unnest(c.conkey), pg_catalog.unnest(c.confkey)) AS k (child, parent)
+WHERE c.contype = 'f'
+"""
+
+# schema, name of a type of the database's own for which a cast or a check runs a function that is not
+# PostgreSQL's own; the extension that the function belongs to or NULL
+CASTS = """
+SELECT n.nspname, t.typname, e.extname
+FROM (
+    SELECT casttarget AS type, castfunc AS function FROM pg_catalog.pg_cast WHERE castfunc <> 0
+    UNION
+    SELECT k.contypid, d.refobjid
+    FROM pg_catalog.pg_constraint k
+    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass
+        AND d.objid = k.oid AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+    WHERE k.contypid <> 0
+) AS x
+JOIN pg_catalog.pg_type t ON t.oid = x.type
+JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace AND n.nspname <> 'pg_catalog'
+JOIN pg_catalog.pg_proc p ON p.oid = x.function
+JOIN pg_catalog.pg_namespace f ON f.oid = p.pronamespace AND f.nspname <> 'pg_catalog'
+LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid
+    AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'
+LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+"""
+
+# names of PostgreSQL's own functions and operators: a name that is neither here nor above is newer than this
+OWN_NAMES = """
+SELECT p.proname FROM pg_catalog.pg_proc p WHERE p.pronamespace = 'pg_catalog'::pg_catalog.regnamespace
+UNION
+SELECT o.oprname FROM pg_catalog.pg_operator o WHERE o.oprnamespace = 'pg_catalog'::pg_catalog.regnamespace
+"""
+
 # the names in the session's search path, in order
 SEARCH_PATH = "SELECT unnest(pg_catalog.current_schemas(true))::text"

@@ -23,6 +23,14 @@ def _target(lineage: Lineage, ref: Message) -> Item:
     return Item(ref.alias.aliasname or ref.relname, lineage.relation(ref))
 
 
+def _returned(lineage: Lineage, statement: Message, scope: Scope, target: Item) -> Columns:
+    """RETURNING. From PostgreSQL 18 on, `old` and `new` are the target's row where nothing else is."""
+    taken = {item.name for item in scope.items}
+    rows = [Item(name, target.columns) for name in ("old", "new") if name not in taken]
+    inside = Scope(scope.outer, scope.ctes, [*scope.items, *rows], scope.star)
+    return lineage.targets(statement.returning_list, inside)
+
+
 def insert(lineage: Lineage, statement: Message, outer: Scope | None) -> Columns:
     """INSERT, with ON CONFLICT."""
     scope = Scope(outer, lineage.with_queries(statement, outer))
@@ -43,7 +51,7 @@ def insert(lineage: Lineage, statement: Message, outer: Scope | None) -> Columns
         lineage.condition(clause.infer.where_clause, scope)
         _assign(lineage, clause.target_list, target, inside)
         lineage.condition(clause.where_clause, inside)
-    return lineage.targets(statement.returning_list, scope)
+    return _returned(lineage, statement, scope, target)
 
 
 def update(lineage: Lineage, statement: Message, outer: Scope | None) -> Columns:
@@ -54,7 +62,7 @@ def update(lineage: Lineage, statement: Message, outer: Scope | None) -> Columns
     lineage.from_clause(statement.from_clause, scope)
     _assign(lineage, statement.target_list, target, scope)
     lineage.condition(statement.where_clause, scope)
-    return lineage.targets(statement.returning_list, scope)
+    return _returned(lineage, statement, scope, target)
 
 
 def delete(lineage: Lineage, statement: Message, outer: Scope | None) -> Columns:
@@ -64,7 +72,7 @@ def delete(lineage: Lineage, statement: Message, outer: Scope | None) -> Columns
     scope.add([target], target.columns)
     lineage.from_clause(statement.using_clause, scope)
     lineage.condition(statement.where_clause, scope)
-    return lineage.targets(statement.returning_list, scope)
+    return _returned(lineage, statement, scope, target)
 
 
 def merge(lineage: Lineage, statement: Message, outer: Scope | None) -> Columns:
@@ -86,7 +94,7 @@ def merge(lineage: Lineage, statement: Message, outer: Scope | None) -> Columns:
                 raise Refused(_MADE_UP.format(name), _GIVE)
     if "returning_list" not in statement.DESCRIPTOR.fields_by_name:  # PostgreSQL before 17
         return ()
-    return lineage.targets(statement.returning_list, scope)
+    return _returned(lineage, statement, scope, target)
 
 
 def _assign(lineage: Lineage, targets: Sequence[Message], table: Item, scope: Scope) -> None:

@@ -1,60 +1,72 @@
-"""Masking what COPY ... TO STDOUT sends: rows of text or CSV, one in each CopyData message.
+"""Masking what COPY ... TO STDOUT sends: the payload of its CopyData messages.
 
-The formats are those of https://www.postgresql.org/docs/current/sql-copy.html with PostgreSQL's own
-delimiter, quote and NULL. The columns are known from the statement, there being no RowDescription; a row of
-another number of fields than the statement promised is a BrokenRow.
+The columns are known from the statement, there being no RowDescription; the CopyOutResponse says how many
+there are. PostgreSQL sends a row a message; a stream of rows cut anywhere is read as well.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from struct import Struct, error
+from typing import Protocol
 
+from proxy.sql.copies import CopyFormat
+from proxy.sql.copy_rows import BinaryRows, TextRows
 from proxy.sql.detect import hider, refuser
 from proxy.sql.guard import ColumnVerdict, StatementVerdict
 from proxy.sql.mask import FieldDescription, replacement_of
 from proxy.sql.masked import MaskSet
 from proxy.sql.methods import Replacement
-from proxy.sql.rows import BrokenRow
+from proxy.sql.rows import BrokenRow, MaskPlan
+
+_HEAD = Struct(">cI")
+MOST = 1 << 30
+"""Bytes of one row that are waited for."""
 
 
 @dataclass(frozen=True, slots=True)
 class CopyPlan:
-    """`changes` has a replacement for each column, KEEP for one that stays; None: `every` is that of all. The
-    first row of a `header` holds names: it goes through as it is. NULL stays NULL but for `whatever`."""
+    """How the rows of one COPY are written, and how they change. `masked` names the columns for people."""
 
-    csv: bool
-    header: bool
-    changes: tuple[Replacement, ...] | None
-    every: Replacement = None
-    whatever: frozenset[int] = frozenset()
-
-
-def KEEP(value: bytes) -> bytes:
-    """The replacement of a column that stays as it is."""
-    return value
+    form: CopyFormat
+    plan: MaskPlan
+    masked: tuple[str, ...] = ()
 
 
 def plan_copy(
-    statement: StatementVerdict, masks: MaskSet, key: bytes, detect: tuple[str, ...] = ()
-) -> CopyPlan:
-    """How the rows of a COPY that the guard allowed change. Raises ValueError where that is not known."""
+    statement: StatementVerdict, width: int, masks: MaskSet, key: bytes, detect: tuple[str, ...] = ()
+) -> CopyPlan | None:
+    """How the rows of a COPY of `width` columns, which the guard allowed, change; None where they do not.
+
+    Raises ValueError where the gate does not know it.
+    """
+    columns: tuple[ColumnVerdict, ...] = (ColumnVerdict(True),) * width
+    if statement.touches_masked:
+        if statement.columns is None or len(statement.columns) != width:
+            raise ValueError("this COPY does not send the columns that its statement promised")
+        columns = statement.columns
     if statement.copies is None:
-        raise ValueError("the rows of this COPY cannot be rewritten")
-    csv, header = statement.copies.csv, statement.copies.header
-    if not statement.touches_masked:
-        return CopyPlan(csv, header, None, _searched(detect))
-    if statement.columns is None:
-        raise ValueError("the columns of this COPY are not known")
-    changes = tuple(_change(verdict, masks, key, detect) for verdict in statement.columns)
-    whatever = frozenset(i for i, v in enumerate(statement.columns) if not (v.clear or v.plain))
-    return CopyPlan(csv, header, changes, whatever=whatever)
+        if detect or not all(column.clear for column in columns):
+            raise ValueError("the rows of this COPY cannot be rewritten")
+        return None
+    binary = statement.copies.name == "binary"
+    if binary and detect:
+        raise ValueError("a binary COPY cannot be searched")
+    replacements: list[tuple[int, Replacement]] = []
+    for index, column in enumerate(columns):
+        if not column.clear:
+            replacements.append((index, _masked(column, masks, key, binary)))
+        elif detect:
+            replacements.append((index, _searched(detect)))
+    whatever = frozenset(i for i, column in enumerate(columns) if not (column.clear or column.plain))
+    plan = MaskPlan(width, tuple(replacements), whatever)
+    named = dict.fromkeys(_name(column, masks) for column in columns if not column.clear)
+    return None if plan.idle else CopyPlan(statement.copies, plan, tuple(named))
 
 
-def _change(verdict: ColumnVerdict, masks: MaskSet, key: bytes, detect: tuple[str, ...]) -> Replacement:
-    if verdict.clear:
-        return _searched(detect) if detect else KEEP
+def _masked(verdict: ColumnVerdict, masks: MaskSet, key: bytes, binary: bool) -> Replacement:
+    """A computed value becomes NULL: its type, which would say whether stars fit, is not known."""
     if not verdict.plain or verdict.origin is None:
         return None
     oid, number = verdict.origin
@@ -62,11 +74,18 @@ def _change(verdict: ColumnVerdict, masks: MaskSet, key: bytes, detect: tuple[st
     column = next((c for c in relation.columns if c.number == number), None) if relation else None
     if column is None:
         return None
-    described = FieldDescription(column.name, oid, number, column.type_oid)
+    described = FieldDescription(column.name, oid, number, column.type_oid, format=int(binary))
     return replacement_of(masks.columns.get(verdict.origin, "full"), described, masks, key)
 
 
-def _searched(detect: tuple[str, ...]) -> Replacement:
+def _name(verdict: ColumnVerdict, masks: MaskSet) -> str:
+    oid, number = verdict.origin or (0, 0)
+    relation = masks.catalog.relations.get(oid)
+    names = [c.name for c in relation.columns if c.number == number] if relation else []
+    return f"{relation.name}.{names[0]}" if relation and names else "a value computed from masked columns"
+
+
+def _searched(detect: tuple[str, ...]) -> Callable[[bytes], bytes | None]:
     hide, check = hider(detect), refuser(detect)
 
     def searched(value: bytes) -> bytes | None:
@@ -76,82 +95,67 @@ def _searched(detect: tuple[str, ...]) -> Replacement:
     return searched
 
 
-def rewrite_copy(row: bytes, plan: CopyPlan) -> bytes:
-    """One row with its line end, the body of one CopyData. Raises BrokenRow."""
-    body = row.removesuffix(b"\n")
-    fields = _csv_fields(body) if plan.csv else _text_fields(body)
-    changes = plan.changes if plan.changes is not None else (plan.every,) * len(fields)
-    if len(fields) != len(changes):
-        raise BrokenRow("a row of COPY does not have the columns that its statement promised")
-    write = _csv_field if plan.csv else _escaped
-    new = [
-        _replaced(field, change, index in plan.whatever, write)
-        for index, (field, change) in enumerate(zip(fields, changes, strict=True))
-    ]
-    return (b"," if plan.csv else b"\t").join(new) + row[len(body) :]
+class _Rows(Protocol):
+    def take(self, data: bytes) -> tuple[bytes, bytes]:
+        """The whole rows in `data`, rewritten, and what is left. Raises BrokenRow."""
+
+    def messages(self, chunk: bytes) -> bytes | None:
+        """A run of messages at once, where each is one row; else None."""
 
 
-# A field as it was sent, and its value.
-_Field = tuple[bytes, bytes | None]
+class CopyStream:
+    """The CopyData messages of one COPY in their order. A row in pieces waits until it is whole."""
 
+    def __init__(self, plan: CopyPlan, most: int = MOST) -> None:
+        self._rows: _Rows = (
+            BinaryRows(plan.plan) if plan.form.name == "binary" else TextRows(plan.form, plan.plan)
+        )
+        self._most = most
+        self._parts: list[bytes] = []
+        self._have = 0
+        self._need = 0
 
-def _replaced(
-    field: _Field, change: Replacement, whatever: bool, write: Callable[[bytes | None], bytes]
-) -> bytes:
-    raw, value = field
-    if change is KEEP or (value is None and not whatever):
-        return raw
-    new = change(value or b"") if callable(change) else change
-    return raw if new == value else write(new)
+    def rewrite(self, chunk: bytes) -> bytes:
+        """A run of whole CopyData messages, rewritten. Raises BrokenRow: nothing more may be sent then."""
+        if not self._parts and (at_once := self._rows.messages(chunk)) is not None:
+            return at_once
+        try:
+            return self._one_by_one(chunk)
+        except (IndexError, ValueError, error) as broken:
+            raise BrokenRow(str(broken)) from broken
 
+    def _one_by_one(self, chunk: bytes) -> bytes:
+        out: list[bytes] = []
+        place, size = 0, len(chunk)
+        while place < size:
+            kind, length = _HEAD.unpack_from(chunk, place)
+            end = place + 1 + length
+            if kind != b"d" or length < 4 or end > size:
+                raise BrokenRow("COPY sent something else than whole messages")
+            out += self._message(chunk[place + 5 : end])
+            place = end
+        return b"".join(out)
 
-# ---------------------------------------------------------------------- text
+    def finish(self) -> bytes:
+        """The COPY is through: what waited, as a message. Raises BrokenRow where that is no whole row."""
+        rows, rest = self._rows.take(b"".join(self._parts))
+        if rest:
+            raise BrokenRow("COPY ended in the middle of a row")
+        return _HEAD.pack(b"d", len(rows) + 4) + rows if rows else b""
 
-_ESCAPES = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v", b"\\": b"\\"}
-_NAMES = {value: b"\\" + letter for letter, value in _ESCAPES.items()}
-_ESCAPED = re.compile(rb"\\(.?)", re.S)
-_SPECIAL = re.compile(rb"[\b\f\n\r\t\v\\]")
-
-
-def _text_fields(body: bytes) -> list[_Field]:
-    if b"\n" in body:
-        raise BrokenRow("two rows of COPY came in one message")
-    return [(field, _unescaped(field)) for field in body.split(b"\t")]
-
-
-def _unescaped(field: bytes) -> bytes | None:
-    if field == b"\\N":
-        return None
-    return _ESCAPED.sub(lambda found: _ESCAPES.get(found[1], found[1]), field) if b"\\" in field else field
-
-
-def _escaped(field: bytes | None) -> bytes:
-    return b"\\N" if field is None else _SPECIAL.sub(lambda found: _NAMES[found[0]], field)
-
-
-# ----------------------------------------------------------------------- CSV
-
-_CSV_FIELD = re.compile(rb'(?:"((?:[^"]|"")*+)"|([^,"\r\n]*+))(,|\Z)')
-
-
-def _csv_fields(body: bytes) -> list[_Field]:
-    fields: list[_Field] = []
-    place = 0
-    while True:
-        found = _CSV_FIELD.match(body, place)
-        if found is None:
-            raise BrokenRow("a row of COPY is not CSV")
-        value = found[1].replace(b'""', b'"') if found[1] is not None else found[2] or None
-        fields.append((body[place : found.start(3)], value))
-        place = found.end()
-        if not found[3]:
-            return fields
-
-
-def _csv_field(field: bytes | None) -> bytes:
-    """Quoted where PostgreSQL quotes, and where an empty text would read as NULL."""
-    if field is None:
-        return b""
-    if field in (b"", b"\\.") or re.search(rb'[,"\r\n]', field):
-        return b'"' + field.replace(b'"', b'""') + b'"'
-    return field
+    def _message(self, payload: bytes) -> tuple[bytes, ...]:
+        if self._parts or self._need:
+            self._parts.append(payload)
+            self._have += len(payload)
+            if self._have < self._need:
+                return ()
+            payload = b"".join(self._parts)
+            self._parts.clear()
+        rows, rest = self._rows.take(payload)
+        self._have, self._need = len(rest), 0
+        if rest:
+            if self._have > self._most:
+                raise BrokenRow("a row of COPY is longer than this gate takes")
+            self._parts.append(rest)
+            self._need = 2 * self._have  # look again when there is as much again, so that it stays linear
+        return (_HEAD.pack(b"d", len(rows) + 4), rows) if rows else ()

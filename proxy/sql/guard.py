@@ -12,7 +12,7 @@ from functools import partial
 
 from proxy.sql import lexer
 from proxy.sql.classify import Traits, traits, worst_of
-from proxy.sql.copies import COPY_HINT, NO_SEARCH, CopyFormat, copied_columns, copy_format, sends_rows
+from proxy.sql.copies import CopyFormat, copied_columns, copy_format, sends_rows
 from proxy.sql.functions import vouched
 from proxy.sql.lineage import Lineage
 from proxy.sql.masked import MaskSet
@@ -30,16 +30,13 @@ class Settings:
     """What the session's own settings and the policy say about reading.
 
     `trusted_functions` are functions outside pg_catalog that policy vouches for, as `name` or `schema.name`:
-    they read no masked column and change nothing. `masks_copies` says that the rows of COPY ... TO STDOUT go
-    through copy.rewrite_copy; without it a COPY that would need it is refused. `searches` says that the
-    session has detectors.
+    they read no masked column and change nothing. `searches` says that the session has detectors.
     """
 
     standard_conforming_strings: bool = True
     encoding: str = "UTF8"
     max_text: int = lexer.MAX_TEXT
     trusted_functions: frozenset[str] = frozenset()
-    masks_copies: bool = False
     searches: bool = False
 
 
@@ -90,7 +87,7 @@ class Verdict:
 
     `scrub_errors`: errors and notices while it runs may carry values and go through errors.scrub.
     `position` (in letters, from 1; else 0) is where in the text a syntax error is.
-    `stale`: a name is unknown; refresh the catalog and ask again before refusing. `changes_catalog`: refresh
+    `stale`: a name is unknown; refresh the catalog and ask again first. `changes_catalog`: refresh
     after it ran. `literal_matters`: the verdict depends on a constant, so it may not be kept by a blanked
     key.
     """
@@ -166,8 +163,11 @@ def _read(text: str, masks: MaskSet, settings: Settings) -> Verdict:
         return _unread(reading.unread, reading.sqlstate, hint, reading.position)
     statements, surfaces = [], []
     refused: Refused | None = None
+    unknown = False
     for parsed in reading.statements:
         found = surface(parsed.tree)
+        called = (*(strings(call.funcname) for call in found.calls), *found.operators)
+        unknown = unknown or any(map(masks.catalog.is_new, called))
         surfaces.append((parsed, found.nodes))
         try:
             statements.append(_statement(parsed, found, masks, settings))
@@ -194,6 +194,7 @@ def _read(text: str, masks: MaskSet, settings: Settings) -> Verdict:
         worst,
         tuple(statements),
         scrub_errors=masks.active and any(_may_tell(s) for s in statements),
+        stale=unknown,
         changes_catalog=any(s.kind not in _NO_DDL for s in statements),
         literal_matters=matters,
     )
@@ -265,11 +266,8 @@ def _statement(parsed: Parsed, found: Surface, masks: MaskSet, settings: Setting
     check_settings(parsed, found)
     check_lasting(parsed)
     sent = sends_rows(parsed)
-    copies = copy_format(parsed.tree) if sent and settings.masks_copies else None
     if settings.searches and sent:
-        if copies is None:
-            raise Refused(NO_SEARCH, COPY_HINT)
-        verdict = replace(verdict, copies=copies)
+        verdict = replace(verdict, copies=copy_format(parsed.tree, searched=True))
     if not masks.active:
         return verdict
     if masks.missing:
@@ -281,9 +279,14 @@ def _statement(parsed: Parsed, found: Surface, masks: MaskSet, settings: Setting
     if not touches:
         return verdict
     lineage = Lineage(masks.catalog, masks.columns, masks.computed)
-    outputs = copied_columns(parsed.tree, lineage) if copies else outputs_of(parsed, found, lineage, masks)
-    columns = None if outputs is None else tuple(_column(taint) for _, taint in outputs)
-    return replace(verdict, touches_masked=True, columns=columns, copies=copies)
+    if sent:
+        columns = tuple(_column(taint) for _, taint in copied_columns(parsed.tree, lineage) or ())
+        if not all(column.clear for column in columns):
+            verdict = replace(verdict, copies=copy_format(parsed.tree, searched=settings.searches))
+        return replace(verdict, touches_masked=True, columns=columns)
+    outputs = outputs_of(parsed, found, lineage, masks)
+    known = None if outputs is None else tuple(_column(taint) for _, taint in outputs)
+    return replace(verdict, touches_masked=True, columns=known)
 
 
 def _column(taint: Taint) -> ColumnVerdict:

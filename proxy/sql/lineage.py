@@ -8,6 +8,7 @@ refused too.
 from __future__ import annotations
 
 from collections.abc import Container, Iterable, Sequence
+from dataclasses import replace
 
 from proxy.sql import changes
 from proxy.sql.catalog import Catalog, Relation
@@ -318,6 +319,8 @@ class Lineage:
         return Item(sub.alias.aliasname, list(columns or ()), open=columns is None)
 
     def _function(self, node: Message, scope: Scope) -> Item:
+        if (options := self._options(node, scope)) is not None:
+            return options
         if merge(self.expressions._children(inner(node), scope)):
             raise Refused(
                 "a masked column may not feed a function in FROM: the number of rows tells its value"
@@ -329,6 +332,20 @@ class Lineage:
             name = output_name(call)
         columns = [(column, CLEAR) for column in strings(alias.colnames)]
         return Item(name, columns or [(name, CLEAR)], open=True)
+
+    def _options(self, node: Message, scope: Scope) -> Item | None:
+        """pg_options_to_table over a masked column, as pg_dump asks for it: the options' names are clear."""
+        if kind(node) != "range_function" or len(node.range_function.functions) != 1:
+            return None
+        call = node.range_function.functions[0].list.items[0]
+        if kind(call) != "func_call" or strings(call.func_call.funcname)[-1] != "pg_options_to_table":
+            return None
+        taint = merge(self.value(argument, scope) for argument in call.func_call.args)
+        alias = node.range_function.alias
+        if not taint or alias.colnames:
+            return None
+        columns = [("option_name", CLEAR), ("option_value", replace(taint, shape="mixed"))]
+        return Item(alias.aliasname or "pg_options_to_table", columns)
 
     def _join(self, join: Message, scope: Scope) -> tuple[list[Item], list[tuple[str, Taint]]]:
         left_items, left = self._from_item(join.larg, scope)

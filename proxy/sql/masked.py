@@ -1,7 +1,8 @@
 """What the masks of a grant mean in a live catalog: every column, by origin, that may hold a masked value.
 
-A mask spreads to the column of the same name in inheritance children, partitions and parents, and to the view
-columns that lineage derives from it. Where a view cannot be followed, all its columns are masked.
+A mask spreads to the column of the same name in inheritance children, partitions and parents, to the columns
+of foreign keys, which repeat its values, and to the view columns that lineage derives from it. Where a view
+cannot be followed, all its columns are masked.
 """
 
 from __future__ import annotations
@@ -55,6 +56,9 @@ def resolve(
             missing.append(mask.table)
         for relation in found:
             columns.update(_of_column(relation, mask.column, mask.method))
+    for name in functions.DENIED_RELATIONS:  # closed themselves; a view may read them
+        for relation in catalog.find("pg_catalog", name):
+            columns.update(dict.fromkeys(((relation.oid, c.number) for c in relation.columns), "full"))
     for schema, table, column in functions.SYSTEM_MASKS:
         for relation in catalog.find(schema, table):
             for origin, method in _of_column(relation, column, "full").items():
@@ -93,6 +97,9 @@ def _spread(catalog: Catalog, columns: dict[Origin, str], computed: set[Origin])
             if (oid, source) in columns and (oid, number) not in columns:
                 columns[oid, number] = "full"
                 computed.add((oid, number))
+        for child, number, parent, other in catalog.foreign_keys:
+            if (parent, other) in columns:
+                columns.setdefault((child, number), columns[parent, other])
         tables = {oid for oid, _ in columns}
         for view, reads in catalog.view_reads.items():
             if any(oid in tables for oid, _ in reads):

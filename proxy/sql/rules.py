@@ -163,6 +163,14 @@ def _check_calls(found: Surface, masks: MaskSet, trusted: frozenset[str]) -> Non
             if len(values) != 3 or values[0] is None:
                 raise Refused("set_config may be called with a constant name only")
             _check_setting(values[0], [values[1]])
+    for name, message in found.nodes:
+        parts = strings(message.names) if name == "TypeName" else ()
+        if parts and masks.catalog.is_foreign_cast(parts) and not functions.vouched(parts, trusted):
+            raise Refused(
+                f'the type "{parts[-1]}" runs a function that is not PostgreSQL\'s own: it might read a'
+                " masked column",
+                "An operator can list the type under trusted_functions in access.yaml.",
+            )
     for operator in found.operators:
         if masks.catalog.is_foreign_operator(operator):
             raise Refused(
@@ -237,8 +245,7 @@ def outputs_of(parsed: Parsed, found: Surface, lineage: Lineage, masks: MaskSet)
             return ()
         columns = outputs_of(inside, found, lineage, masks)
         return (("QUERY PLAN", CLEAR),) if name == "explain_stmt" else columns
-    if name == "copy_stmt":
-        _copy(parsed.tree, lineage)
+    if name == "copy_stmt":  # FROM: nothing comes back
         return ()
     if name in _APART and any(r.oid in masks.relations for r in _relations_changed(parsed, masks)):
         raise Refused("a table with masked columns may not be changed, renamed or built upon in this session")
@@ -262,32 +269,13 @@ def _index(statement: Message) -> None:
         raise Refused("an index on an expression over a masked column can tell about it by failing")
 
 
-def _copy(statement: Message, lineage: Lineage) -> None:
-    if kind(statement.query):
-        columns = lineage.query(inner(statement.query), None)
-        if any(taint for _, taint in columns or ()):
-            raise Refused(
-                "COPY cannot mask: its query returns a masked column",
-                "Leave it out, or SELECT it to see it masked.",
-            )
-        return
-    if statement.is_from:
-        return
-    columns = tuple(lineage.relation(statement.relation))
-    chosen = set(strings(statement.attlist)) or {name for name, _ in columns}
-    if any(taint for name, taint in columns if name in chosen):
-        clear = ", ".join(name for name, taint in columns if not taint)
-        raise Refused(
-            "COPY cannot mask: the table has a masked column",
-            f"Name the clear columns: COPY {statement.relation.relname} ({clear}) TO STDOUT.",
-        )
-
-
 def literal_matters(kind_of: str, nodes: Iterable[tuple[str, Message]]) -> bool:
     """Whether the verdict depends on the value of a constant, so that it holds for this very text only."""
     if kind_of == "variable_set_stmt":
         return True
     for name, message in nodes:
+        if name == "CopyStmt" and message.options:
+            return True
         if name == "SelectStmt" and any(
             kind(key) == "a_const" for key in (*message.group_clause, *message.distinct_clause)
         ):

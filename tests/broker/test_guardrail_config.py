@@ -104,3 +104,47 @@ def test_a_mistake_in_a_guardrail_is_told_with_its_place_and_its_mend(
     with pytest.raises(ConfigError) as caught:
         load(tmp_path / "access.yaml")
     assert said in str(caught.value)
+
+
+def with_commit(folder: Path, hold_commit: str) -> Path:
+    text = FILE.format(RAIL).replace(
+        "plain: {memberships: [app],", f"plain: {{memberships: [app], hold_commit: {hold_commit},"
+    )
+    (folder / "access.yaml").write_text(text)
+    return folder / "access.yaml"
+
+
+def test_a_role_says_who_agrees_to_a_commit(tmp_path: Path) -> None:
+    file = with_commit(tmp_path, "{approval: [{group: dba}], hold_for: 5m, message: Four eyes.}")
+    roles = load(file).policy.resources["prod-db"].roles
+    held = {role.name: role.terms.hold_commit for role in roles}
+    assert held["readonly"] is None
+    assert held["plain"] == Guardrail(
+        "hold-commit",
+        Action.HOLD,
+        quorum=(Quorum("dba"),),
+        hold_for=timedelta(minutes=5),
+        message="Four eyes.",
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        ("true", "27:"),
+        ("{}", "“approval” is missing"),
+        ("{approval: []}", "27:"),
+        ("{approval: [{group: dbs}]}", "there is no group “dbs” — known"),
+        ("{approval: [{group: dba, needed: 2}]}", "can never agree: it has 1 active"),
+        (
+            "{approval: [{group: dba}], hold_fro: 5m}",
+            "“hold_fro” is not known here — did you mean “hold_for”?",
+        ),
+        ("{approval: [{group: dba}], hold_for: soon}", "this is not a span of time"),
+    ],
+)
+def test_a_mistake_about_commits_is_told_with_its_place(value: str, said: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError) as caught:
+        load(with_commit(tmp_path, value))
+    assert said in str(caught.value)
+    assert ":27:" in str(caught.value)

@@ -8,6 +8,7 @@ What was open is rolled back. The gate holds the deadline itself; a lost broker 
 from __future__ import annotations
 
 import asyncio
+import struct
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,10 +16,20 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 
+from proxy.authority import ReviewDecided
 from proxy.postgres import codec
-from tests.proxy.conftest import House, OpenHouse, Server, gate_identity, house, open_house, server
+from tests.proxy.conftest import (
+    HOLD_WRITES,
+    House,
+    OpenHouse,
+    Server,
+    gate_identity,
+    house,
+    open_house,
+    server,
+)
 from tests.proxy.wire_client import RawClient
-from workflows.model import EndReason
+from workflows.model import EndReason, Mask, ReviewState
 
 
 async def nothing_runs(house: House) -> None:
@@ -109,6 +120,76 @@ async def test_in_the_middle_of_copy_out(house: House) -> None:
     async with within_a_second(house):
         revoke(house)
         assert (await wire.until_cut())[b"C"] == b"57P01"
+
+
+async def test_in_the_middle_of_a_copy_that_is_being_masked(open_house: OpenHouse, server: Server) -> None:
+    house = await open_house()
+    house.authority.grant(server.upstream(), masks=(Mask("public.users", "email"),))
+    wire = await RawClient.enter(house)
+    text = b"copy (select email, repeat('x', 900) from users, generate_series(1, 10000000) n) to stdout"
+    wire.send(codec.query(text))
+    seen = b""
+    for _ in range(100):
+        seen += (await wire.receive())[1]
+    async with within_a_second(house):
+        revoke(house)
+        said = await wire.until_cut()
+    assert said.get(b"C", b"57P01") == b"57P01"
+    assert b"***" in seen
+    assert b"secret" not in seen
+
+
+def _bound(text: str, rows: int) -> bytes:
+    bind = codec.bind(codec.Bind(b"p", b"", (), (), ()))
+    execute = codec.message(b"E", b"p\0" + struct.pack("!I", rows))
+    return codec.parse(b"", text.encode()) + bind + execute
+
+
+async def test_in_the_middle_of_a_portal(house: House) -> None:
+    wire = await RawClient.enter(house)
+    wire.send(_bound("select generate_series(1, 100000000)", 10) + codec.message(b"H"))
+    while (await wire.receive())[0] != b"s":
+        pass
+    async with within_a_second(house):
+        revoke(house)
+        assert (await wire.until_cut())[b"C"] == b"57P01"
+    (statement,) = (await house.recording()).statements
+    assert (statement.outcome, statement.rows) == ("suspended", 0)
+
+
+async def test_in_a_pipeline_without_its_sync_which_is_rolled_back(house: House) -> None:
+    wire = await RawClient.enter(house)
+    wire.send(_bound("insert into notes (body) values ('unsynced')", 0) + codec.message(b"H"))
+    while (await wire.receive())[0] != b"C":
+        pass
+    async with within_a_second(house):
+        revoke(house)
+        assert await wire.until_cut()
+    assert house.server.ask("select count(*) from notes where body = 'unsynced'") == [(0,)]
+
+
+@pytest.mark.parametrize("text", ["insert into notes (body) values ('held')", "commit"])
+async def test_while_something_is_held_which_then_never_runs(
+    open_house: OpenHouse, server: Server, text: str
+) -> None:
+    """Not even when the approval comes all the same."""
+    house = await open_house()
+    terms = {"hold_commit": HOLD_WRITES} if text == "commit" else {"guardrails": (HOLD_WRITES,)}
+    house.authority.grant(server.upstream(), **terms)
+    reviews = house.authority.reviews
+    wire = await RawClient.enter(house)
+    wire.send(codec.query(b"begin"))
+    if text == "commit":
+        wire.send(codec.query(b"insert into notes (body) values ('held')"))
+    wire.send(codec.query(text.encode()))
+    review = await reviews.asked()
+    async with within_a_second(house):
+        revoke(house)
+        assert (await wire.until_cut())[b"C"] == b"57P01"
+    await reviews.state(review.id, ReviewState.WITHDRAWN)
+    house.authority._tell(ReviewDecided(review.id, review.session_id, ReviewState.APPROVED, "grace", ""))
+    await asyncio.sleep(0.1)
+    assert house.server.ask("select count(*) from notes where body = 'held'") == [(0,)]
 
 
 async def test_a_client_that_does_not_read(house: House) -> None:

@@ -490,6 +490,96 @@ async def test_where_the_rule_allows_a_dry_run_the_rows_are_counted(open_house: 
     assert server.ask("select count(*) from users where age <> 20 + id % 50") == [(0,)]
 
 
+@pytest.mark.parametrize("before", ["select 1", "begin"])
+@pytest.mark.parametrize("by", ["psycopg", "asyncpg"])
+async def test_the_rows_of_a_bound_statement_are_counted_too(
+    open_house: Any, server: Any, by: str, before: str
+) -> None:
+    server.ask("drop table if exists counted; create table counted as select id, name, 0 as age from users")
+    server.ask("grant select, update on counted to app_read")
+    house = await open_house()
+    house.authority.grant(server.upstream(), guardrails=(replace(HOLD_WRITES, dry_run=True),))
+    reviews = house.authority.reviews
+    text = "update counted set age = age + 1 where id <= {} returning name"
+    if by == "psycopg":
+        db: Any = await house.connect()
+        asked: Any = db.execute(text.format("%s"), (7,))
+    else:
+        db = await connect_asyncpg(house)
+        asked = db.fetch(text.format("$1"), 7)
+    await db.execute(before)
+    task = asyncio.create_task(asked)
+    review = await reviews.asked()
+    assert (review.statement.estimate, review.statement.counted) == (7, True)
+    assert server.ask("select sum(age) from counted") == [(0,)]
+    reviews.approve(review.id)
+    answer = await task
+    rows = await answer.fetchall() if by == "psycopg" else answer
+    assert sorted(row[0] for row in rows) == sorted(f"name{n}" for n in range(1, 8))
+    if before == "begin":
+        await db.execute("rollback")
+        assert server.ask("select sum(age) from counted") == [(0,)]
+    await db.close()
+
+
+async def test_a_bound_statement_behind_others_of_its_pipeline_is_not_run_to_be_counted(
+    open_house: Any, server: Any
+) -> None:
+    """Rolling back would take along what ran since the last Sync."""
+    house = await open_house()
+    rails = (replace(HOLD_WRITES, dry_run=True, tables=("public.users",)),)
+    house.authority.grant(server.upstream(), guardrails=rails)
+    reviews = house.authority.reviews
+    server.ask("truncate notes")
+    wire = await RawClient.enter(house)
+
+    def ask(text: str) -> bytes:
+        bind = codec.bind(codec.Bind(b"", b"", (), (), ()))
+        return codec.parse(b"", text.encode()) + bind + codec.message(b"E", b"\0" + struct.pack("!I", 0))
+
+    wire.send(ask(INSERT) + ask("update users set age = age where id = -7") + codec.message(b"S"))
+    review = await reviews.asked()
+    assert not review.statement.counted
+    reviews.approve(review.id)
+    assert b"E" not in await wire.until_ready()
+    wire.close()
+    assert await written(house) == 1
+
+
+async def test_a_dry_run_that_fails_falls_back_to_the_plan(open_house: Any, server: Any) -> None:
+    house = await open_house()
+    house.authority.grant(server.upstream(), guardrails=(replace(HOLD_WRITES, dry_run=True),))
+    reviews = house.authority.reviews
+    async with await house.connect() as db:
+        task = asyncio.create_task(db.execute("update users set age = age / (id - id) where id = %s", (7,)))
+        review = await reviews.asked()
+        assert (review.statement.estimate, review.statement.counted) == (1, False)
+        reviews.approve(review.id)
+        with pytest.raises(psycopg.errors.DivisionByZero):
+            await task
+        assert await (await db.execute("select 1")).fetchone() == (1,)
+
+
+async def test_a_dry_run_tells_the_client_nothing(open_house: Any, server: Any) -> None:
+    """A trigger may put values into a notice; the client sees those of the statement it was allowed only."""
+    server.ask("""
+        create or replace function tell() returns trigger language plpgsql as
+            $$ begin raise notice 'it was %', old.body; return new; end $$;
+        create table told (id int, body text); insert into told values (1, 'a secret');
+        create trigger tell before update on told for each row execute function tell();
+        grant select, update on told to app_read""")
+    house = await open_house()
+    house.authority.grant(server.upstream(), guardrails=(replace(HOLD_WRITES, dry_run=True),))
+    psql = asyncio.create_task(house.psql("update told set id = 2 where id = 1", check=False))
+    review = await house.authority.reviews.asked()
+    assert (review.statement.estimate, review.statement.counted) == (1, True)
+    house.authority.reviews.deny(review.id)
+    _, said = await psql
+    assert "denied" in said
+    assert "it was" not in said
+    server.ask("drop table told; drop function tell()")
+
+
 async def test_what_is_too_long_to_be_read_is_not_asked(holding: House) -> None:
     async with await holding.connect() as db:
         for text, value in (

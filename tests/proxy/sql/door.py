@@ -10,6 +10,7 @@ from typing import Any
 import psycopg
 from psycopg.pq import DiagnosticField, ExecStatus
 
+from proxy.sql.copy import CopyStream, plan_copy
 from proxy.sql.errors import scrub
 from proxy.sql.guard import SessionNames, StatementVerdict, Verdict, read
 from proxy.sql.mask import FieldDescription, plan_columns
@@ -97,7 +98,7 @@ class Door:
         index = 0
         while (result := self.wire.get_result()) is not None:
             if result.status == ExecStatus.COPY_OUT:
-                self._copy_out()
+                self._copy_out(result.nfields, statements[index])
                 continue
             if result.status == ExecStatus.COPY_IN:
                 self.wire.put_copy_end(b"no data")
@@ -115,12 +116,17 @@ class Door:
         while (notify := self.wire.notifies()) is not None:
             self.seen += [notify.relname, notify.extra]
 
-    def _copy_out(self) -> None:
+    def _copy_out(self, width: int, statement: StatementVerdict) -> None:
+        plan = plan_copy(statement, width, self.masks, KEY)
+        stream = CopyStream(plan) if plan is not None else None
         while True:
             size, data = self.wire.get_copy_data(0)
             if size < 0:
                 return
-            self.seen.append(bytes(data))
+            row = bytes(data)
+            if stream is not None:
+                row = stream.rewrite(b"d" + pack(">I", len(row) + 4) + row)[5:]
+            self.seen.append(row)
 
     def _message(self, result: Any) -> None:
         fields = {

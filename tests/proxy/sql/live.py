@@ -61,6 +61,10 @@ def load_catalog(connection: psycopg.Connection[Any]) -> Catalog:
                 catalog_queries.VIEW_TEXTS,
                 catalog_queries.FUNCTIONS,
                 catalog_queries.OPERATORS,
+                catalog_queries.OWN_NAMES,
+                catalog_queries.FOREIGN_KEYS,
+                catalog_queries.CASTS,
             )
         ]
-    return Catalog.build(*rows, path)
+    *rows, own, keys, casts = rows
+    return Catalog.build(*rows, path, [name for (name,) in own], keys, casts)

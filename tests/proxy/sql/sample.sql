@@ -1,6 +1,7 @@
 DROP SCHEMA IF EXISTS public CASCADE;
 DROP SCHEMA IF EXISTS evil CASCADE;
 DROP SCHEMA IF EXISTS audit CASCADE;
+DROP SCHEMA IF EXISTS mine CASCADE;
 CREATE SCHEMA public;
 CREATE SCHEMA evil;
 CREATE SCHEMA audit;
@@ -57,4 +58,13 @@ CREATE TABLE stock (
     added timestamptz DEFAULT '2024-01-01', tags jsonb DEFAULT '{"colour": "red"}'
 );
 INSERT INTO stock SELECT n, 'item-' || n, 1 + n % 2, n % 3 > 0 FROM generate_series(1, 12) AS n;
+CREATE TYPE wrap AS (e text);
+CREATE FUNCTION wrapped(who int) RETURNS wrap LANGUAGE sql AS 'SELECT ROW(email)::public.wrap FROM public.users WHERE id = who';
+CREATE CAST (int AS wrap) WITH FUNCTION wrapped(int);
+CREATE DOMAIN loud_number AS int CHECK (loud(VALUE) = 1);
+CREATE VIEW audit.figures AS
+    SELECT tablename, attname, most_common_vals::text AS common, histogram_bounds::text AS bounds FROM pg_stats;
+CREATE VIEW audit.figures_again AS SELECT lower(bounds) AS b FROM audit.figures;
+CREATE TABLE mailings (id int PRIMARY KEY, email_to text REFERENCES users (email) ON UPDATE CASCADE);
+INSERT INTO mailings VALUES (1, 'zqxjkvwp@marker.test');
 ANALYZE;

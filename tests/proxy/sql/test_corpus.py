@@ -48,8 +48,15 @@ def test_no_attack_of_the_corpus_brings_a_piece_of_a_masked_value_to_the_client(
             reset(sample)
     total = len(ATTACKS["leaks"])
     print(f"\nscore: {total - len(leaked)} of {total} attacks showed nothing; {refused} of them refused")
-    assert total >= 150
+    assert total >= 300
     assert leaked == []
+
+
+@pytest.mark.parametrize("text", ATTACKS["newer"])
+def test_what_only_newer_servers_know_is_refused_or_masked_whole(text: str, masks: MaskSet) -> None:
+    verdict = read(text, masks)
+    columns = [column for statement in verdict.statements for column in statement.columns or ()]
+    assert not verdict.allowed or (columns and not any(column.clear for column in columns[:1]))
 
 
 def test_the_harness_sees_a_leak_when_nothing_is_masked(sample: str) -> None:

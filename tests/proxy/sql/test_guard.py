@@ -45,10 +45,11 @@ def test_each_column_is_clear_only_where_no_masked_one_flows_in(
 
 
 def test_a_refusal_says_which_rule_and_what_to_do(masks: MaskSet) -> None:
-    verdict = read("COPY users TO STDOUT", masks)
+    verdict = read("COPY users TO STDOUT (ENCODING 'LATIN1')", masks)
     assert verdict.action == "refuse"
     assert verdict.sqlstate == "42501"
-    assert "id, name" in verdict.hint
+    assert "ENCODING" in verdict.reason
+    assert "CSV" in verdict.hint
 
 
 def test_an_unknown_table_asks_for_a_fresh_catalog(masks: MaskSet) -> None:
