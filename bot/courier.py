@@ -137,8 +137,10 @@ class Courier:
         except TROUBLE as trouble:
             await self._failed(work, error_of(trouble))
         except asyncio.CancelledError:
-            # We are being stopped: let another, or the next start, go on at once.
-            await asyncio.shield(self._box.retry(work, "stopped", timedelta()))
+            # We are being stopped: let another, or the next start, go on at once. Where that cannot be
+            # written down the claim runs out by itself; what must not happen is that we are not stopped.
+            with suppress(Exception):
+                await asyncio.shield(self._box.retry(work, "stopped", timedelta()))
             raise
         except Exception:
             log.exception("card_failed", request=work.key)

@@ -11,7 +11,7 @@ import sqlite3
 import ssl
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +102,15 @@ def _sqlite(url: URL) -> AsyncEngine:
         for pragma in ("synchronous=FULL", "foreign_keys=ON"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
+
+    @event.listens_for(engine.sync_engine, "invalidate")
+    def abandon(connection: Any, _record: object, _error: BaseException | None) -> None:
+        """A task was cancelled in the middle of a statement, and its connection is thrown away. SQLite keeps
+        the write lock of a connection that is closed for as long as a cursor of it is referenced, by a
+        traceback say: without this everybody else might wait for it for ever.
+        """
+        with suppress(Exception):
+            connection.rollback()
 
     @event.listens_for(engine.sync_engine, "begin")
     def begin(connection: Connection) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 import ssl
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -13,13 +14,13 @@ from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
 from hypothesis import given
 from hypothesis import strategies as st
-from sqlalchemy import insert, select
+from sqlalchemy import func, insert, select
 from sqlalchemy.dialects import sqlite
 from sqlalchemy.exc import StatementError
 
-from broker.store import stories
+from broker.store import facts, stories
 from broker.store.engine import Store
-from broker.store.tables import Instant, deliveries, metadata
+from broker.store.tables import Instant, deliveries, metadata, settings
 from workflows.access import Wish
 from workflows.model import Story
 
@@ -158,3 +159,24 @@ async def test_a_postgresql_that_cannot_prove_its_name_is_refused(postgres: Any)
     await store.close()
     with pytest.raises(ValueError, match="sslmode must be"):
         Store(f"postgresql://{place}?sslmode=prefer")
+
+
+async def test_a_write_that_is_cancelled_keeps_nobody_else_from_writing(store: Store) -> None:
+    """Wherever the cancellation strikes, and however long its traceback is kept."""
+    kept: list[asyncio.Task[None]] = []
+
+    async def write_on() -> None:
+        while True:
+            async with store.write() as tx:
+                await tx.execute(insert(settings).values(name=secrets.token_hex(8), value="x"))
+                (await tx.execute(select(func.count()).select_from(settings))).all()
+
+    for _ in range(60):
+        tasks = [asyncio.create_task(write_on()) for _ in range(4)]
+        await asyncio.sleep(secrets.randbelow(20) / 1000)
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        kept += tasks
+        async with asyncio.timeout(5), store.write() as tx:
+            await facts.change(tx, "n", "last")
