@@ -18,7 +18,7 @@ def permitted(rules: tuple[FileRule, ...], operation: str, path: str) -> bool:
     The first rule that fits the path decides; where none does, no. What is in a folder .ssh is changed only
     by a rule that names one.
     """
-    path = posixpath.normpath("/" + path)
+    path = posixpath.normpath("/" + path.lstrip("/"))  # two slashes at the beginning would stay two
     changes = operation in ("write", "delete") and KEYS in path.split("/")
     for rule in rules:
         fitting = [pattern for pattern in rule.paths if _pattern(pattern).fullmatch(path)]

@@ -312,6 +312,7 @@ def read_request(kind: int, fields: Fields) -> Wanted | None:
     if kind in _ONE_PATH:
         operation, need, link = _ONE_PATH[kind]
         path = fields.string()
+        link = link and not (kind == wire.LSTAT and path.endswith(b"/"))  # a slash follows the link
         return Wanted(operation, (path,), ((need, 0),), bytes((kind,)), fields.rest, link)
     if kind == wire.OPEN:
         return _open(fields)

@@ -42,7 +42,7 @@ NOBODY_KNOWS = effect(UNKNOWN)
 INTERPRETER = effect(UNKNOWN, "interpreter")
 
 _READERS = """
-: [ arch b2sum base32 base64 basename bzcat cal cat cksum cmp column comm cut df diff dir dirname du
+: [ arch dig b2sum base32 base64 basename bzcat cal cat cksum cmp column comm cut df diff dir dirname du
 echo egrep expr factor false fgrep fold free getconf getent grep groups head hexdump host hostid id
 iostat jq join last lastlog locale logname ls lsblk lscpu lsmod lsof lspci lsusb md5sum mpstat
 netstat nl nm nproc nslookup numfmt objdump od paste pgrep pidof ping printenv ps pstree pwd readelf

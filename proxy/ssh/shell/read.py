@@ -48,6 +48,7 @@ _WORDS = frozenset(
         "variable_name",
         "regex",
         "extglob_pattern",
+        "test_operator",
     ]
 )
 _KEYWORDS = frozenset(
@@ -80,7 +81,6 @@ _STRUCTURE = frozenset(
         "binary_expression",
         "negation_expression",
         "parenthesized_expression",
-        "test_operator",
     ]
 )
 _SIGNS = frozenset(
