@@ -184,6 +184,12 @@ class Reading:
             story = await stories.find(tx, record.request_id) if record else None
         return record if record and story and self.may_see(story, actor) else NO_SESSION
 
+    async def session_at(self, gate: str, session_id: str) -> SessionRecord | None:
+        """A session of this gate's, for our own use."""
+        async with self.store.read() as tx:
+            record = await sessions.find(tx, session_id)
+        return record if record and record.gate == gate else None
+
     # -------------------------------------------------------------- trail
 
     async def trail_of(self, key: str, actor: str) -> list[audit.Entry] | Refusal:

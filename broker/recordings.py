@@ -98,3 +98,9 @@ class Recordings(Protocol):
     def follow(self, session: str, *, from_start: bool) -> Tail:
         """Follow a recording from its beginning, or from what is written next. The caller closes it."""
         ...
+
+    def keep(self, session: str, offset: int, piece: bytes) -> int:
+        """Put what a gate elsewhere has written behind what is here, where it fits there, and sync it.
+        Returns how many bytes are here. Raises OSError.
+        """
+        ...

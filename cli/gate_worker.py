@@ -14,6 +14,7 @@ import socket
 import struct
 import sys
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import uvloop
@@ -55,7 +56,9 @@ async def work(order: WorkerOrder) -> None:
             cancel_elsewhere=hub.send,
             ssh=order.ssh,
         )
-        gate = Gate(authority, settings)
+        # A broker behind a Unix socket reads the recordings from the same disk.
+        ship = None if broker else partial(authority.ship, settings.name)
+        gate = Gate(authority, settings, ship=ship)
         await gate.start()
         hub.listen(gate)
         print("listening", flush=True)

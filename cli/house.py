@@ -9,6 +9,7 @@ import socket
 import tempfile
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import structlog
@@ -249,7 +250,9 @@ class House:
             reuse_port=True,  # the port is held by a socket of ours that never listens
             ssh=self._ssh_settings(),
         )
-        gate = Gate(await self._authority(), settings)
+        authority = await self._authority()
+        ship = partial(authority.ship, settings.name) if isinstance(authority, RemoteAuthority) else None
+        gate = Gate(authority, settings, ship=ship)
         await gate.start()
         self._stack.push_async_callback(gate.stop)
         collector = GateCollector(gate)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,6 +12,7 @@ from broker.recordings import Found, RecordedStatement, RecordingView, Sought
 from proxy import recording, recording_search
 from proxy.recording import Recording, Statement, Tampered
 from proxy.recording_tail import Tail
+from proxy.shipping import SHIPPED
 
 
 class Shelf:
@@ -20,6 +23,7 @@ class Shelf:
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
+        self._keeping = threading.Lock()
 
     def read(self, session: str, head: str) -> RecordingView:
         """The whole of a recording."""
@@ -41,6 +45,21 @@ class Shelf:
         with _told(session):
             return Follower(session, Tail(self._place(session), from_start=from_start))
 
+    def keep(self, session: str, offset: int, piece: bytes) -> int:
+        """Put a piece behind what is here; nothing is ever written over."""
+        with self._keeping:
+            self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            place = self._there(session) or self._directory / f"{_plain(session)}.jsonl"
+            descriptor = os.open(place, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+            with os.fdopen(descriptor, "ab") as file:
+                held = os.fstat(descriptor).st_size
+                if held == offset and piece:
+                    file.write(piece)
+                    file.flush()
+                    os.fdatasync(descriptor)
+                    held += len(piece)
+            return held
+
     def check(self, session: str, entries: int, head: str) -> str | None:
         """What is wrong with a recording of which the trail says that entry `entries` has the hash `head`."""
         try:
@@ -60,12 +79,23 @@ class Shelf:
             return recording.read(self._place(session), head)
 
     def _place(self, session: str) -> Path:
-        if not session or not all(c.isalnum() or c in "-_" for c in session):
-            raise LookupError(session)
-        place = self._directory / f"{session}.jsonl"
-        if not place.is_file():
+        place = self._there(session)
+        if place is None:
             raise LookupError(session)
         return place
+
+    def _there(self, session: str) -> Path | None:
+        """Where the recording lies: also where a gate has set it aside, having brought it to its broker."""
+        name = f"{_plain(session)}.jsonl"
+        places = (self._directory / name, self._directory / SHIPPED / name)
+        return next((place for place in places if place.is_file()), None)
+
+
+def _plain(session: str) -> str:
+    """The id as a file's name. Raises LookupError for what is no plain name."""
+    if not session or not all(c.isalnum() or c in "-_" for c in session):
+        raise LookupError(session)
+    return session
 
 
 class Follower:

@@ -12,12 +12,22 @@ from typing import Any, Literal, Protocol
 
 import structlog
 
-from proxy.authority import Admission, Authority, Closing, GrantEnded, GrantMinted, Knock, SessionKilled
+from proxy.authority import (
+    Admission,
+    Authority,
+    Closing,
+    GrantEnded,
+    GrantMinted,
+    Knock,
+    Progress,
+    SessionKilled,
+)
 from proxy.postgres.door import PostgresDoor
 from proxy.postgres.picture import Pictures
 from proxy.recorder import Recorder
 from proxy.recording import Footer
 from proxy.sessions import Clock, CutReason, OpenSession, Registry, SystemClock
+from proxy.shipping import Send, Shipping
 from proxy.ssh.door import SshDoor, SshSettings
 from proxy.tls import ask_for_certificates
 from workflows.model import Refusal
@@ -102,16 +112,29 @@ class Log:
 
 
 class Gate:
-    """One gate process. It lets in what the authority admits and holds every deadline itself."""
+    """One gate process. It lets in what the authority admits and holds every deadline itself.
 
-    def __init__(self, authority: Authority, settings: GateSettings, clock: Clock | None = None) -> None:
+    With `ship` the recordings are brought to a broker that cannot read this machine's disk.
+    """
+
+    def __init__(
+        self,
+        authority: Authority,
+        settings: GateSettings,
+        clock: Clock | None = None,
+        *,
+        ship: Send | None = None,
+    ) -> None:
         self.authority = authority
         self.settings = settings
         self.clock: Clock = clock or SystemClock()
         self.recorder = Recorder(settings.recordings)
         self.registry = Registry(self.clock)
+        self.shipping: Shipping | None = None
         self.pictures = Pictures()
         self.log = Log(gate=settings.name, worker=settings.worker)
+        if ship is not None:
+            self.shipping = Shipping(settings.recordings, ship, self.log.error)
         self.port = settings.port
         self._door = DOORS[settings.protocol](self)
         self.ssh = SshDoor(self, settings.ssh) if settings.ssh is not None else None
@@ -140,6 +163,8 @@ class Gate:
         loops = [self._renew, self._follow, self._watch]
         if self.settings.certificates:
             loops.append(self._trust)
+        if self.shipping is not None:
+            loops.append(self.shipping.run)
         self._loops = [asyncio.create_task(loop()) for loop in loops]
         self.log.info("gate open", host=self.settings.host, port=self.port)
 
@@ -220,6 +245,8 @@ class Gate:
         self.log.info(
             "session opened", session=it.session, principal=it.principal, grant=it.grant, resource=it.resource
         )
+        if self.shipping is not None:
+            self.shipping.begin(it.session)
         self.registry.add(session)
 
     def ended(self, session: OpenSession, reason: str, detail: str) -> None:
@@ -241,6 +268,7 @@ class Gate:
             except TimeoutError:
                 self.log.error("a recording was not closed in time", session=session.admission.session)
             entries, head = session.track.progress
+        await self._finish_shipping(session.admission.session)
         await self._report(
             Closing(
                 session.admission.session,
@@ -253,6 +281,12 @@ class Gate:
                 session.rows,
             )
         )
+
+    async def _finish_shipping(self, session: str) -> None:
+        """Bring the whole recording to the broker before its session is closed there, if it is to be had."""
+        if self.shipping is not None:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self.shipping.finish(session), self.settings.answer_timeout)
 
     async def _report(self, closing: Closing) -> None:
         for pause in (0.2, 1.0, 2.0, 0.0):
@@ -279,7 +313,7 @@ class Gate:
             self._ask_now.clear()
 
     async def _renew_once(self, asked: tuple[OpenSession, ...]) -> None:
-        progress = [p for p in (session.progress() for session in asked) if p is not None]
+        progress = [p for p in (self._progress(session) for session in asked) if p is not None]
         asked = tuple(session for session in asked if session.track is not None)
         asked_at = self.clock.monotonic()
         try:
@@ -289,6 +323,13 @@ class Gate:
             self.log.warning("the broker did not renew the leases", sessions=len(asked))
             return
         self.registry.renewed(asked_at, asked, dict(answer))
+
+    def _progress(self, session: OpenSession) -> Progress | None:
+        """How far a session's recording has come, as far as the broker can read it."""
+        progress = session.progress()
+        if progress is None or self.shipping is None:
+            return progress
+        return Progress(progress.session, *self.shipping.progress(progress.session))
 
     async def _follow(self) -> None:
         pause = 0.1

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import httpx2
 import msgspec
 
+from proxy.shipping import NotOurs
 from workflows import gate_wire as wire
 from workflows.gate import (
     Admission,
@@ -118,6 +119,24 @@ class RemoteAuthority:
 
     async def withdraw_review(self, gate: str, review: str, why: str) -> None:
         await self._ask("/gate/withdraw", wire.WithdrawQuestion(gate, review, why), _nothing)
+
+    async def ship(self, gate: str, session: str, offset: int, piece: bytes) -> int:
+        """Bring a piece of a recording; how many bytes of it the broker holds. See proxy.shipping.Send."""
+        where = {"gate": gate, "session": session, "offset": str(offset)}
+        try:
+            async with asyncio.timeout(self._http.timeout.read):
+                answer = await self._http.post(
+                    "/gate/recording",
+                    params=where,
+                    content=piece,
+                    headers={"Content-Type": "application/octet-stream"},
+                )
+            if answer.status_code == 404:
+                raise NotOurs(session)
+            _expect_yes(answer)
+            return wire.decode_held(answer.content).held
+        except (httpx2.HTTPError, msgspec.MsgspecError, OSError, TimeoutError) as error:
+            raise ConnectionError(f"The broker took no recording ({type(error).__name__}).") from None
 
     async def notices(self, gate: str) -> AsyncIterator[Notice]:
         timeout = httpx2.Timeout(self._silence)

@@ -98,6 +98,12 @@ class WithdrawQuestion(msgspec.Struct, frozen=True):
     why: str
 
 
+class HeldAnswer(msgspec.Struct, frozen=True):
+    """How many bytes of a recording the broker holds."""
+
+    held: int
+
+
 class NoticeLine(msgspec.Struct, frozen=True, omit_defaults=True):
     """One line of the stream of notices; an empty one is a heartbeat."""
 
@@ -159,5 +165,6 @@ decode_run_question = msgspec.json.Decoder(RunQuestion).decode
 decode_run_answer = msgspec.json.Decoder(RunAnswer).decode
 decode_finish_question = msgspec.json.Decoder(FinishQuestion).decode
 decode_withdraw_question = msgspec.json.Decoder(WithdrawQuestion).decode
+decode_held = msgspec.json.Decoder(HeldAnswer).decode
 decode_notice_line = msgspec.json.Decoder(NoticeLine).decode
 encode = msgspec.json.encode

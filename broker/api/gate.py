@@ -17,6 +17,7 @@ from fastapi.responses import StreamingResponse
 from broker.api.auth import P, parts_of
 from broker.api.parts import Parts
 from broker.api.problems import Problem
+from broker.reading import NO_SESSION
 from workflows import gate_wire as wire
 from workflows.gate import Notice
 from workflows.model import Refusal
@@ -92,6 +93,16 @@ async def withdraw(request: Request, parts: P) -> Response:
     question = _read(await request.body(), wire.decode_withdraw_question)
     await parts.door.withdraw_review(question.gate, question.review, question.why)
     return Response(status_code=204)
+
+
+@router.post("/recording")
+async def recording(request: Request, parts: P, gate: str, session: str, offset: int) -> Response:
+    """A piece of the recording of a session of this gate's. It is put behind what is here, never over it."""
+    record = await parts.service.session_at(gate, session)
+    if record is None:
+        raise Problem(404, NO_SESSION)
+    piece = await request.body()
+    return _json(wire.HeldAnswer(await asyncio.to_thread(parts.recordings.keep, record.id, offset, piece)))
 
 
 @router.get("/notices")

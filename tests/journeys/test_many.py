@@ -198,6 +198,13 @@ def test_one_session_killed_at_the_broker_that_is_not_its_gates(many: Many) -> N
     assert sleeping[0].poll() is None, "the other session of the same grant goes on"
     _until("only the other query to run", lambda: _running(many) == 1)
     assert _enters(many, 1), "and the grant stays"
+    # The recording is on its gate's disk, and by now on its broker's.
+    _until("the end to be told", lambda: bool(_session(many, doomed["id"])["closed_at"]))
+    replay = many.call(1, "linus", "GET", f"/api/v1/sessions/{doomed['id']}/recording")
+    assert replay["whole"]
+    assert "select pg_sleep(120)" in [it["text"] for it in replay["statements"]]
+    found = many.call(1, "linus", "GET", "/api/v1/statements/search?by=ada&like=pg_sleep")
+    assert doomed["id"] in [it["session_id"] for it in found["statements"]]
     sleeping[0].kill()
 
 
@@ -218,6 +225,10 @@ def test_a_gate_whose_broker_is_killed_cuts_within_its_lease(many: Many) -> None
 
 
 _LOGINS = "select rolname from pg_roles where rolname like 'pc\\_%' and rolcanlogin"
+
+
+def _session(many: Many, key: str) -> Any:
+    return many.call(0, "linus", "GET", f"/api/v1/sessions/{key}")
 
 
 def _running(many: Many) -> int:

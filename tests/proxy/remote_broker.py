@@ -10,7 +10,6 @@ import base64
 import socket
 import sys
 from pathlib import Path
-from typing import Any, cast
 
 import uvicorn
 
@@ -26,6 +25,7 @@ from broker.identity.web import WebSessions
 from broker.policy_file.holder import ConfigHolder
 from broker.service import Service
 from broker.store.engine import Store
+from cli.recordings import Shelf
 
 GATE_TOKEN = "the-token-of-this-gate"
 
@@ -46,7 +46,7 @@ async def main(database: str, policy: str, seal_key: str, where: str) -> None:
         door=authority,
         gate=GateAddress("127.0.0.1", 0, ""),
         certificates=authority.certificates,
-        recordings=cast(Any, None),
+        recordings=Shelf(Path(policy).parent / "kept"),
         gate_token=GATE_TOKEN,
     )
     server = uvicorn.Server(uvicorn.Config(create_api(parts), log_config=None, lifespan="off"))

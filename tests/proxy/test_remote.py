@@ -33,6 +33,7 @@ from broker.store.credentials import SealedLogin
 from broker.store.engine import Store
 from proxy.authority import Admission, Closing, GrantEnded, GrantMinted, Knock, Progress, SessionKilled
 from proxy.remote import RemoteAuthority
+from proxy.shipping import NotOurs
 from tests.broker.proving import answer_to, proof_of
 from workflows.access import Wish
 from workflows.model import EndReason, Refusal, Story
@@ -207,6 +208,31 @@ async def test_a_kill_reaches_the_gate_of_its_session(house: House, far: Far) ->
     assert told == SessionKilled(admitted.session, "grace", "enough")
     assert time.monotonic() - began < 1.0
     await notices.aclose()  # type: ignore[attr-defined]
+
+
+async def test_a_recording_is_put_behind_what_is_there_and_never_over_it(house: House, far: Far) -> None:
+    await house.grant()
+    admitted = await far.authority.admit(await house.knock())
+    assert isinstance(admitted, Admission)
+    session = admitted.session
+    ship = far.authority.ship
+    assert await ship("g1", session, 0, b"header\n") == 7
+    assert await ship("g1", session, 0, b"forged\n") == 7, "it says what it holds"
+    assert await ship("g1", session, 99, b"a gap\n") == 7
+    assert await ship("g1", session, 7, b"\x00\xff" * 1000) == 2007
+    assert (house.directory / "kept" / f"{session}.jsonl").read_bytes() == b"header\n" + b"\x00\xff" * 1000
+
+
+async def test_no_gate_brings_the_recording_of_anothers_session(house: House, far: Far) -> None:
+    await house.grant()
+    admitted = await far.authority.admit(await house.knock())
+    assert isinstance(admitted, Admission)
+    for gate, session in (("g2", admitted.session), ("g1", "S-NOBODY"), ("g1", "../../etc/passwd"), ("", "")):
+        with pytest.raises(NotOurs):
+            await far.authority.ship(gate, session, 0, b"forged\n")
+    with pytest.raises(ConnectionError):
+        await far.reach("the wrong token").ship("g1", admitted.session, 0, b"forged\n")
+    assert not (house.directory / "kept").exists()
 
 
 async def test_holding_and_closing_may_be_repeated(house: House, far: Far) -> None:
