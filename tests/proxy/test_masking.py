@@ -189,6 +189,30 @@ async def test_a_view_that_others_make_over_a_masked_column_is_masked(masked: Ho
     server.ask("drop view late_view")
 
 
+@pytest.mark.parametrize("pipelined", [False, True])
+async def test_a_function_made_a_moment_ago_is_not_taken_for_postgresqls_own(
+    masked: House, server: Server, pipelined: bool
+) -> None:
+    server.ask("drop function if exists fresh(int)")
+    async with await masked.connect() as db:
+        await db.execute("select 1")
+        server.ask("""
+            create function fresh(n int) returns text language sql security definer
+                as 'select email from public.users where id = n'""")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="PostgreSQL's own"):
+            await (_behind_another(db, "select fresh(1)") if pipelined else db.execute("select fresh(1)"))
+        # A type's name that is written like a call is looked up as well, and runs.
+        cursor = await db.execute("select regnamespace('public')::text")
+        assert await cursor.fetchone() == ("public",)
+    server.ask("drop function fresh(int)")
+
+
+async def _behind_another(db: psycopg.AsyncConnection, text: str) -> None:
+    async with db.pipeline():
+        await db.execute("select 1")
+        await db.execute(text)  # type: ignore[arg-type]
+
+
 async def test_a_prepared_statement_follows_a_view_that_is_redefined(masked: House, server: Server) -> None:
     server.ask("create or replace view turn as select name as x from users")
     server.ask("grant select on turn to app_read")
