@@ -7,6 +7,7 @@ no more, the worker cuts its sessions and ends too. It writes one line when it l
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import signal
@@ -61,6 +62,8 @@ async def work(order: WorkerOrder) -> None:
         gate = Gate(authority, settings, ship=ship)
         await gate.start()
         hub.listen(gate)
+        gc.collect()
+        gc.freeze()  # no later collection looks at what the start left behind, and stops sessions meanwhile
         print("listening", flush=True)
         try:
             await _end()
