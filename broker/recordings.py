@@ -36,11 +36,14 @@ class RecordedStatement:
 
 @dataclass(frozen=True, slots=True)
 class RecordingView:
-    """A recording that was verified: its statements, and the lines to show people."""
+    """A recording that was verified: its statements, the lines to show people, and an asciicast for each
+    terminal in it.
+    """
 
     statements: tuple[RecordedStatement, ...]
     lines: tuple[str, ...]
     whole: bool
+    casts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,6 +13,7 @@ from proxy import recording, recording_search
 from proxy.recording import Recording, Statement, Tampered
 from proxy.recording_tail import Tail
 from proxy.shipping import SHIPPED
+from proxy.ssh.cast import casts
 
 
 class Shelf:
@@ -29,7 +30,8 @@ class Shelf:
         """The whole of a recording."""
         found = self._read(session, head)
         statements = tuple(map(told, found.statements))
-        return RecordingView(statements, tuple(recording.render(found)), found.footer is not None)
+        lines, whole = tuple(recording.render(found)), found.footer is not None
+        return RecordingView(statements, lines, whole, casts(found))
 
     def search(self, session: str, head: str, sought: Sought, most: int) -> Found:
         """The newest statements that fit."""

@@ -76,6 +76,20 @@ def kill(
 
 
 @app.command()
+def cast(
+    session: Annotated[str, typer.Argument(help="S-…")],
+    terminal: Annotated[int, typer.Option(min=1, help="Which of its terminals.")] = 1,
+) -> None:
+    """What a terminal showed, as an asciicast: access sessions cast S-… > it.cast; asciinema play it.cast"""
+    found = Api.mine().get(f"/api/v1/sessions/{session}/recording")["casts"]
+    if len(found) < terminal:
+        raise Trouble(
+            f"{session} has {len(found)} terminals.", f"Its statements: access sessions replay {session}"
+        )
+    say_plain(found[terminal - 1].rstrip("\n"))
+
+
+@app.command()
 def replay(session: Annotated[str, typer.Argument(help="S-…")]) -> None:
     """What was done in a session, statement by statement; its chain is verified first."""
     for line in Api.mine().get(f"/api/v1/sessions/{session}/recording")["lines"]:

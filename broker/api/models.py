@@ -317,6 +317,7 @@ class RecordingOut(BaseModel):
     whole: bool
     statements: list[StatementOut]
     lines: list[str] = Field(description="The same, told for people.")
+    casts: list[str] = Field([], description="An asciicast for each terminal in it.")
 
 
 class LineOut(BaseModel):

@@ -116,6 +116,7 @@ async def recording(session_id: _Name, person: Person, parts: P) -> RecordingOut
         whole=view.whole,
         statements=[StatementOut(**asdict(statement)) for statement in view.statements],
         lines=list(view.lines),
+        casts=list(view.casts),
     )
 
 

@@ -1,4 +1,4 @@
-"""The story of a host: asked for in Slack, approved, entered by the real ssh, held, recorded, revoked, cut."""
+"""The story of a host: asked for in Slack, approved, entered by the real ssh, recorded, revoked, cut."""
 
 from __future__ import annotations
 
@@ -73,7 +73,8 @@ class Web:
         known.write_text(self.address.known_hosts + "\n")
         return [
             "ssh", "-F", "none", "-p", str(self.address.ssh_port), "-i", str(key), "-o", "BatchMode=yes",
-            "-o", f"UserKnownHostsFile={known}", "-o", "StrictHostKeyChecking=yes", f"{person}+web-1@localhost",
+            "-o", f"UserKnownHostsFile={known}", "-o", "StrictHostKeyChecking=yes",
+            f"{person}+web-1@localhost",
         ]  # fmt: skip
 
     async def ssh(self, line: str, person: str = "ada") -> tuple[int, str, str]:
@@ -85,9 +86,8 @@ class Web:
 
     async def start(self, line: str, person: str = "ada") -> asyncio.subprocess.Process:
         pipe = asyncio.subprocess.PIPE
-        return await asyncio.create_subprocess_exec(
-            *await self.command(person), line, stdout=pipe, stderr=pipe
-        )
+        ssh = await self.command(person)
+        return await asyncio.create_subprocess_exec(*ssh, line, stdout=pipe, stderr=pipe)
 
     async def granted(self) -> Message:
         ada, grace = self.be("ada"), self.be("grace")
