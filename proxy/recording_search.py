@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 
 import msgspec
@@ -50,7 +52,8 @@ def search(path: Path, sought: Sought, most: int, head: str = "") -> Found:
         if started is None:
             started = _started(group)
         if needle in group.lines.lower():
-            newest.extend(it for it in _statements(group, needle) if _fits(it, sought, started))
+            fit = (it for it in _from_the_last(group, needle) if _fits(it, sought, started))
+            newest.extend(reversed(list(islice(fit, most))))
     if started is None:
         raise Tampered(1, "the recording is empty")
     if not seen:
@@ -65,13 +68,13 @@ def _started(group: Group) -> datetime:
     return datetime.fromisoformat(header.started)
 
 
-def _statements(group: Group, needle: bytes) -> list[Statement]:
-    """Those whose line holds the needle: most lines need not be read."""
-    if not needle:
-        return [entry for entry in group.entries() if isinstance(entry, Statement)]
-    lines = [line for line in group.lines.split(b"\n") if needle in line.lower()]
-    few = Group(group.first, b"".join(line + b"\n" for line in lines), group.seal)
-    return [entry for entry in few.entries() if isinstance(entry, Statement)]
+def _from_the_last(group: Group, needle: bytes) -> Iterator[Statement]:
+    """Those whose line holds the needle, the last first: most lines need not be read."""
+    for line in reversed(group.lines.split(b"\n")[:-1]):
+        if needle in line.lower():
+            entry = next(Group(group.first, line + b"\n", group.seal).entries())
+            if isinstance(entry, Statement):
+                yield entry
 
 
 def _as_written(like: str) -> bytes:
