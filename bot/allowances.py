@@ -42,8 +42,8 @@ class AllowanceCourier:
         one = await self._service.allowance(allowance_id)
         if one is None:
             return
-        faces, now = faces_of(self._service, one), self._service.clock.now()
-        if user := self._service.slack_user(one.principal):
+        faces, now = await faces_of(self._service, one), self._service.clock.now()
+        if user := await self._service.slack_user(one.principal):
             await self._dm(one.id, one.version, user, "own", allowance_card(one, faces, "own", now, own=True))
         for index, channel in enumerate(self._channels(one)):
             kind = f"card:{index}"
@@ -65,11 +65,11 @@ class AllowanceCourier:
         return list(dict.fromkeys(filter(None, channels)))
 
 
-def faces_of(service: Service, *all_: Allowance) -> Faces:
+async def faces_of(service: Service, *all_: Allowance) -> Faces:
     people = {name for one in all_ for name in (one.approver, one.principal, one.ended_by) if name}
     everyone = service.config.directory.everyone()
     return Faces(
-        slack={p: user for p in people if (user := service.slack_user(p))},
+        slack=await service.slack_users(people),
         names={p: known.name for p in people if (known := everyone.get(p))},
     )
 
@@ -77,7 +77,7 @@ def faces_of(service: Service, *all_: Allowance) -> Faces:
 async def rows(moment: Moment) -> list[tuple[str, Block | None]]:
     """What is allowed in advance, as lines with the way to take it back."""
     found = await moment.service.allowances_for(moment.actor)
-    faces = faces_of(moment.service, *found)
+    faces = await faces_of(moment.service, *found)
     return [(line_of(one, faces), take_back(one)) for one in found]
 
 

@@ -51,25 +51,26 @@ async def _for(moment: Moment, line: str) -> forms.View:
 
 
 async def _view(service: Service, person: Principal, context: Context, draft: Request) -> forms.View:
-    draft, holder = _for_whom(service, person, draft)
+    draft, holder = await _for_whom(service, person, draft)
     preview = await _preview(service, person, holder, draft)
     asks = draft.resource in {resource.name for resource in for_others(service.policy, person)}
     return forms.ask_form(context.offers, draft, _titles(service), preview, for_others=asks)
 
 
-def _for_whom(service: Service, person: Principal, draft: Request) -> tuple[Request, Principal | None]:
+async def _for_whom(service: Service, person: Principal, draft: Request) -> tuple[Request, Principal | None]:
     """The draft with whom it is for as Slack's select wants it, and that person; None where nobody known."""
     target = draft.beneficiary
     if target is None:
         return draft, person
     if target.kind is not TargetKind.SLACK_USER:
         named = service.person_named(target.value)
-        user = None if isinstance(named, Refusal) else service.slack_user(named.id)
+        user = None if isinstance(named, Refusal) else await service.slack_user(named.id)
         target = Target(TargetKind.SLACK_USER, user) if user else None
         holder = None if isinstance(named, Refusal) else named
         return replace(draft, beneficiary=target), holder
-    everyone = service.config.directory.everyone().values()
-    return draft, next((p for p in everyone if service.slack_user(p.id) == target.value), None)
+    everyone = service.config.directory.everyone()
+    users = await service.slack_users(everyone)
+    return draft, next((p for p in everyone.values() if users.get(p.id) == target.value), None)
 
 
 def _titles(service: Service) -> dict[str, str]:
@@ -121,7 +122,7 @@ async def offered(desk: Desk, body: Body) -> list[dict[str, Any]]:
     """The options of the resource select for what was typed: only what this person may ask for, and first
     what they asked for last.
     """
-    person = desk.service.principal_of_slack(team_of(body), user_of(body))
+    person = await desk.service.principal_of_slack(team_of(body), user_of(body))
     if person is None or not person.active:
         return []
     context = context_of(Moment(desk, body, person, ""))
@@ -132,11 +133,11 @@ async def offered(desk: Desk, body: Body) -> list[dict[str, Any]]:
 
 async def submitted(desk: Desk, body: Body, ack: AsyncAck) -> None:
     """The form was sent: what is wrong is shown at its field, from what is in memory; else it is asked."""
-    person = desk.service.principal_of_slack(team_of(body), user_of(body))
+    person = await desk.service.principal_of_slack(team_of(body), user_of(body))
     filled = forms.read(body["view"])
     wish: Request | None = None
     if person is not None:
-        wish, errors = _checked(desk, body, person, filled)
+        wish, errors = await _checked(desk, body, person, filled)
         if errors:
             await ack(response_action="errors", errors=errors)
             return
@@ -149,7 +150,7 @@ async def submitted(desk: Desk, body: Body, ack: AsyncAck) -> None:
         await moment.refuse(result, audited=True)
 
 
-def _checked(
+async def _checked(
     desk: Desk, body: Body, person: Principal, filled: forms.Filled
 ) -> tuple[Request, dict[str, str]]:
     """The request that the form asks for, and what is wrong by block."""
@@ -166,7 +167,7 @@ def _checked(
         span, starts_at = answer.duration or span, answer.starts_at
     wish = replace(draft, duration=span, starts_at=starts_at, reason=" ".join(draft.reason.split()))
     moment = Moment(desk, body, person, "")
-    holder = person_meant(moment, wish.beneficiary) if wish.beneficiary else person
+    holder = await person_meant(moment, wish.beneficiary) if wish.beneficiary else person
     if isinstance(holder, Refusal):
         return wish, {filled.block("whom", "resource"): str(holder)}
     route = route_for(desk.service.policy, person, holder, wish.resource, wish.role)

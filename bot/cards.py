@@ -292,7 +292,8 @@ def _quorum(request: AccessRequest, faces: Faces) -> str:
     ]
     yes = [faces.person(approval.approver) for approval in request.approvals if approval.yes]
     said = f" — {', '.join(yes)} ✅" if yes else ""
-    return f"{' and '.join(seats)} said yes{said}"
+    how = ", each with a passkey" if request.step_up else ""
+    return f"{' and '.join(seats)} said yes{how}{said}"
 
 
 def _short(faces: Faces) -> Blocks:

@@ -6,10 +6,11 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from bot import allowances, texts
+from bot import allowances, link_texts, texts
 from bot.desk import Moment, refusal_text, team_of
 from bot.faces import faces_of
 from bot.markup import Blocks, code, plain
+from broker.identity.links import Links
 from broker.reviews import Reviews
 from broker.runs import NO_READER
 from broker.service import Service
@@ -26,6 +27,7 @@ from workflows.grammar import (
     Drill,
     Extend,
     Help,
+    Link,
     Mistake,
     Nudge,
     Release,
@@ -36,6 +38,7 @@ from workflows.grammar import (
     Status,
     Target,
     TargetKind,
+    Unlink,
     Who,
     Why,
     context_for,
@@ -90,17 +93,17 @@ async def submit(moment: Moment, command: Request) -> Story | Refusal:
     """Ask what was typed or filled in."""
     whom = ""
     if command.beneficiary is not None:
-        person = person_meant(moment, command.beneficiary)
+        person = await person_meant(moment, command.beneficiary)
         if isinstance(person, Refusal):
             return person
         whom = person.id
     return await moment.service.submit(moment.actor, command.wish(whom), via="slack", dedupe=moment.key)
 
 
-def person_meant(moment: Moment, target: Target) -> Principal | Refusal:
+async def person_meant(moment: Moment, target: Target) -> Principal | Refusal:
     """Whom a mention, or a typed `@name`, means."""
     if target.kind is TargetKind.SLACK_USER:
-        return moment.service.principal_of_slack(team_of(moment.body), target.value) or NOT_LINKED
+        return await moment.service.principal_of_slack(team_of(moment.body), target.value) or NOT_LINKED
     return moment.service.person_named(target.value)
 
 
@@ -270,7 +273,7 @@ async def _revoke(moment: Moment, command: Revoke) -> Answer:
 async def _allow(moment: Moment, command: AllowLine) -> Answer:
     if command.target is None:
         return "Yeses in advance", texts.listed("Yeses in advance", await allowances.rows(moment), "None.")
-    whom = person_meant(moment, command.target)
+    whom = await person_meant(moment, command.target)
     if isinstance(whom, Refusal):
         return refusal_text(whom), []
     result = await moment.service.allow(
@@ -298,7 +301,7 @@ async def _meant(moment: Moment, target: Target) -> list[str] | Refusal:
         return found if isinstance(found, Refusal) else [story.request.id for story in found]
     principal = target.value
     if target.kind is TargetKind.SLACK_USER:
-        person = service.principal_of_slack(team_of(moment.body), target.value)
+        person = await service.principal_of_slack(team_of(moment.body), target.value)
         principal = person.id if person else ""
     if not principal:
         return []
@@ -317,6 +320,25 @@ async def _why(moment: Moment, command: Why) -> Answer:
     admin = service.is_admin(moment.actor)
     told = service.explain(story.request.holder, story.request.resource) if admin else ()
     return texts.why(story, decided, told), []
+
+
+async def _link(moment: Moment, _: Link) -> Answer:
+    """Whoever is not linked never gets here: any line of theirs is answered with the way to link."""
+    link = await moment.service.slack_link(moment.actor)
+    return link_texts.state(moment.person, link), []
+
+
+async def _unlink(moment: Moment, command: Unlink) -> Answer:
+    principal = moment.actor
+    if command.target is not None and command.target.kind is TargetKind.SLACK_USER:
+        person = await moment.service.principal_of_slack(team_of(moment.body), command.target.value)
+        principal = person.id if person else ""
+    elif command.target is not None:
+        principal = command.target.value
+    gone = await Links(moment.service).unlink(principal, actor=moment.actor, via="slack")
+    if isinstance(gone, Refusal):
+        return refusal_text(gone), []
+    return f"🔗 {plain(gone.principal, 80)} is no longer linked to a Slack account.", []
 
 
 async def _help(_: Moment, command: Help) -> Answer:
@@ -355,5 +377,7 @@ _RUN: dict[type[Command], Callable[[Moment, Any], Awaitable[Answer]]] = {
     Status: _status,
     Who: _who,
     Why: _why,
+    Link: _link,
+    Unlink: _unlink,
     Help: _help,
 }

@@ -24,6 +24,7 @@ from bot.allowances import AllowanceCourier
 from bot.cards import FOR, approver_card, ending_card, requester_card
 from bot.faces import faces_of
 from bot.ledger import Ledger, Place, said_kind
+from bot.link_texts import account_card
 from bot.markup import section
 from bot.notes import Note, notes
 from bot.notice_courier import NoticeCourier
@@ -36,7 +37,7 @@ from bot.sitting_courier import SittingCourier
 from bot.slack import NO_DM, NO_ENTRY, TROUBLE, Pace, error_of
 from broker import metrics, outbox
 from broker.bus import OUTBOX
-from broker.outbox import ALLOWANCE, CARD, NOTIFY, REVIEW, WATCH, Outbox, Work, backoff
+from broker.outbox import ACCOUNT, ALLOWANCE, CARD, NOTIFY, REVIEW, WATCH, Outbox, Work, backoff
 from broker.recordings import Recordings
 from broker.reviews import Reviews
 from broker.runs import Runs
@@ -114,7 +115,7 @@ class Courier:
         workers of ours take turns where a claim ran out all the same (the clock was set, say): of two who
         show one story at once the slower would put an older state over a newer one, or post twice.
         """
-        work = await self._box.claim(CARD, REVIEW, NOTIFY, WATCH, ALLOWANCE, lease=_LEASE)
+        work = await self._box.claim(CARD, REVIEW, NOTIFY, WATCH, ALLOWANCE, ACCOUNT, lease=_LEASE)
         if work is None:
             return False
         turn = self._turns.setdefault(work.key, asyncio.Lock())
@@ -132,6 +133,8 @@ class Courier:
                 await self._notices.deliver(work.payload)
             elif work.kind == WATCH:
                 await self._look(work.payload)
+            elif work.kind == ACCOUNT:
+                await self._tell_account(work)
             else:
                 await self.deliver(work.key, force=work.payload == AGAIN)
         except TROUBLE as trouble:
@@ -150,6 +153,11 @@ class Courier:
             if not await self._box.finish(work) and work.kind in (CARD, REVIEW, ALLOWANCE):
                 # Our claim had run out: another may have shown something newer before we wrote over it.
                 await self._again(work.key, kind=work.kind)
+
+    async def _tell_account(self, work: Work) -> None:
+        """Once, in direct messages."""
+        user, card = account_card(work.payload, f"A-{work.id}")
+        await self._dm_about(f"A-{work.id}", 0, user, "account", card)
 
     async def _failed(self, work: Work, problem: str) -> None:
         metrics.outbox_failed.labels(work.kind).inc()
@@ -236,7 +244,8 @@ class Courier:
             steps += [
                 partial(self._to_group, story, faces, end, group, force) for end, group in self._seats(story)
             ]
-        steps += [partial(self._to_person, story, faces, kind, force) for kind in self._copies(story, known)]
+        copies = await self._copies(story, known)
+        steps += [partial(self._to_person, story, faces, kind, force) for kind in copies]
         await _each(steps)
         ended = story.grant is not None and story.grant.state is GrantState.ENDED
         if ended and faces.done is not None and faces.done.open:
@@ -247,31 +256,37 @@ class Courier:
     def _seats(self, story: Story) -> list[tuple[str, str]]:
         return [*seats(story), *watchers(self._service.policy, story)]
 
-    def _copies(self, story: Story, known: Mapping[str, Place]) -> list[str]:
+    async def _copies(self, story: Story, known: Mapping[str, Place]) -> list[str]:
         """The cards in direct messages: of those who were passed over in an emergency, of whoever was paged,
         and the warnings before the end.
         """
         skipped = story.request.emergency.skipped if story.request.emergency else ()
-        users = filter(None, map(self._service.slack_user, skipped))
+        users = await self._users(skipped)
         shown = [kind for kind in known if kind.startswith(("ending:", "card:page:"))]
         return [*(f"card:skip:{user}" for user in users), *shown]
 
+    async def _users(self, people: Sequence[str]) -> list[str]:
+        """The Slack accounts of those of these people who have one, in their order."""
+        users = await self._service.slack_users(people)
+        return [users[person] for person in people if person in users]
+
     async def _to_person(self, story: Story, faces: Faces, kind: str, force: bool) -> None:
         if kind.startswith("ending:"):
-            user = self._service.slack_user(story.request.holder) or ""
+            user = await self._service.slack_user(story.request.holder) or ""
             card = ending_card(story, faces, kind)
         else:
             user = kind.rpartition(":")[2]
-            card = approver_card(story, faces, self._seat_of(story, user), kind)
+            card = approver_card(story, faces, await self._seat_of(story, user), kind)
             if kind.startswith("card:page:") and story.request.state is RequestState.PENDING:
                 card = replace(card, text=paged(story, faces))
         if not user or not await self._dm(story, user, kind, card, force):
             await self._ledger.forget(story.request.id, kind)
 
-    def _seat_of(self, story: Story, user: str) -> str:
+    async def _seat_of(self, story: Story, user: str) -> str:
         """The group for which this Slack user decides: the first of the quorum that they can fill."""
         people = self._service.config.directory.everyone().values()
-        person = next((p for p in people if self._service.slack_user(p.id) == user), None)
+        users = await self._service.slack_users(person.id for person in people)
+        person = next((p for p in people if users.get(p.id) == user), None)
         groups = [q.group for q in story.request.quorum if person is not None and q.open_to(person)]
         return groups[0] if groups else story.request.quorum[0].group
 
@@ -337,9 +352,10 @@ class Courier:
         able = [p.id for p in everyone.values() if eligible(story.request, p) and group in p.groups]
         reached = 0
         told_already = story.request.emergency.skipped if story.request.emergency else ()
-        for user in filter(None, map(self._service.slack_user, sorted(able))):
+        told_users = await self._users(told_already)
+        for user in await self._users(sorted(able)):
             kind = f"card:{end}:{user}"
-            if user in map(self._service.slack_user, told_already) or await self._dm(
+            if user in told_users or await self._dm(
                 story, user, kind, approver_card(story, faces, group, kind), force
             ):
                 reached += 1
@@ -367,7 +383,7 @@ class Courier:
     async def _to_owner(self, story: Story, faces: Faces, kind: str, force: bool) -> None:
         """The card of whoever asked (`own`), or of whom it is for (`for`), and its thread."""
         owner = story.request.holder if kind == FOR else story.request.requester
-        user = self._service.slack_user(owner)
+        user = await self._service.slack_user(owner)
         if user is None or not await self._dm(story, user, kind, requester_card(story, faces, kind), force):
             return
         place = (await self._ledger.of(story.request.id))[kind]

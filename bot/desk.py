@@ -16,12 +16,14 @@ import structlog
 from slack_sdk.web.async_client import AsyncWebClient
 from slack_sdk.webhook.async_client import AsyncWebhookClient
 
+from bot import link_texts
 from bot.ledger import Ledger
 from bot.markup import Blocks, plain
-from bot.people import People
+from bot.people import UNLINKED, People
 from bot.slack import TROUBLE, error_of
 from broker.runs import Runs
 from broker.service import Service
+from workflows.grammar import MAX_LINE, from_slack
 from workflows.model import Principal, Refusal
 
 log = structlog.get_logger(__name__)
@@ -53,9 +55,24 @@ class Desk:
         person = await self.people.identify(team, user)
         if isinstance(person, Refusal):
             moment = Moment(self, body, Principal(f"slack:{team}/{user}", "", ""), key, channel)
-            await moment.refuse(person, about)
+            if person is UNLINKED and self.public_url:
+                await self._offer_link(moment, about)
+            else:
+                await moment.refuse(person, about)
             return None
         return Moment(self, body, person, key, channel)
+
+    async def _offer_link(self, moment: Moment, about: str) -> None:
+        """Somebody whose account is nobody's yet gets the way to link it; what they typed is kept."""
+        await self.service.note_refused(moment.actor, about, UNLINKED, "slack")
+        line = _typed(moment.body)
+        try:
+            secret = await self.people.offer(team_of(moment.body), moment.slack_user, line)
+        except TROUBLE as trouble:
+            log.warning("link_not_offered", problem=error_of(trouble))
+            await moment.say(refusal_text(UNLINKED))
+            return
+        await moment.say(*link_texts.offer(f"{self.public_url}/link/{secret}", line))
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,11 +133,21 @@ class Moment:
         """Tell the person why not and who can, and write it down unless the service has (`audited`)."""
         if not audited:
             await self.service.note_refused(self.actor, about, refusal, "slack")
-        await self.say(refusal_text(refusal))
+        await self.say(refusal_text(refusal), link_texts.with_page(refusal) if refusal.link else None)
 
 
 def refusal_text(refusal: Refusal) -> str:
     return f"⛔ {plain(str(refusal), 1500)}"
+
+
+def _typed(body: Body) -> str:
+    """The line that somebody typed, or pressed as a mended one; not the wish to link itself."""
+    pressed = (body.get("actions") or [{}])[0]
+    line = str(body.get("text") or "") if body.get("command") else ""
+    if pressed.get("action_id") == "mended":
+        line = str(pressed.get("value") or "")
+    line = " ".join(from_slack(line).split())
+    return "" if line.casefold() == "link" else line[:MAX_LINE]
 
 
 def key_of(body: Body) -> str:

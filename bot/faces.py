@@ -35,7 +35,7 @@ async def faces_of(service: Service, story: Story, public_url: str) -> Faces:
     found = await _sessions(service, story) if grant is not None and (ended or request.emergency) else []
     people = _people(story) | {record.killed_by for record in found} - {""}
     return Faces(
-        slack={p: user for p in people if (user := service.slack_user(p))},
+        slack=await service.slack_users(people),
         names={p: known.name for p in people if (known := everyone.get(p))},
         groups=config.policy.groups,
         resource=resource.title if resource else "",
@@ -49,13 +49,13 @@ async def faces_of(service: Service, story: Story, public_url: str) -> Faces:
     )
 
 
-def faces_of_review(service: Service, review: StatementReview, public_url: str) -> Faces:
+async def faces_of_review(service: Service, review: StatementReview, public_url: str) -> Faces:
     """The same for a held statement."""
     config = service.config
     everyone = config.directory.everyone()
     people = {review.requester, review.closed_by, *(a.approver for a in review.approvals)} - {""}
     return Faces(
-        slack={p: user for p in people if (user := service.slack_user(p))},
+        slack=await service.slack_users(people),
         names={p: found.name for p in people if (found := everyone.get(p))},
         groups=config.policy.groups,
         missing=missing(review, everyone) if review.state is ReviewState.PENDING else (),

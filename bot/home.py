@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 from datetime import timedelta
 
+from bot import link_texts
 from bot.commands import context_of, rules_of, status_blocks
-from bot.desk import Moment, log
+from bot.desk import Body, Desk, Moment, log, team_of, user_of
 from bot.markup import Block, Blocks, actions, button, code, context, date, plain, section
+from bot.people import UNLINKED
 from bot.shown import pointer
 from bot.slack import TROUBLE, error_of
 from broker.oncall import OnCallUnavailable
@@ -29,8 +31,8 @@ async def publish_home(moment: Moment) -> None:
     head = [section("*Portcullis* opens doors when the right people say so."), actions("ask", *row)]
     blocks: Blocks = [*head, *await status_blocks(moment), *await _more_time(moment), *await _owed(moment)]
     blocks += [*await _emergencies(moment, rules), *_may_ask(moment), *await _duties(moment)]
-    person = f"You are linked as {plain(moment.person.name, 80)} ({code(moment.actor)})"
-    blocks.append(context(f"{person} · `/access help` tells the rest."))
+    link = await moment.service.slack_link(moment.actor)
+    blocks.append(context(link_texts.state(moment.person, link), "`/access help` tells the rest."))
     user = moment.slack_user
     try:
         await moment.desk.client.views_publish(user_id=user, view={"type": "home", "blocks": blocks[:100]})
@@ -73,6 +75,18 @@ async def _on_duty(moment: Moment, schedule: str) -> str:
         return f"{code(schedule)}: it cannot be told"
     named = ", ".join(plain(person.name, 60) for person in people[:3]) or "nobody"
     return f"{code(schedule)}: {named}"
+
+
+async def show_unlinked(desk: Desk, body: Body) -> bool:
+    """Show the way to link to somebody whose account is nobody's yet. False for everybody else."""
+    user = user_of(body)
+    if await desk.people.identify(team_of(body), user) is not UNLINKED:
+        return False
+    try:
+        await desk.client.views_publish(user_id=user, view={"type": "home", "blocks": link_texts.home()})
+    except TROUBLE as trouble:
+        log.warning("home_not_published", problem=error_of(trouble))
+    return True
 
 
 async def _more_time(moment: Moment) -> Blocks:

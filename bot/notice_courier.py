@@ -68,7 +68,7 @@ class NoticeCourier:
 
     async def _warn(self, story: Story, left_at: int) -> None:
         """The holder hears of the end, in a message of its own, with the buttons for it."""
-        user, grant = self._service.slack_user(story.request.holder), story.grant
+        user, grant = await self._service.slack_user(story.request.holder), story.grant
         if user is None or grant is None or grant.state is GrantState.ENDED or not story.request.warned:
             return
         await self._show(story, f"ending:{left_at}")
@@ -84,7 +84,7 @@ class NoticeCourier:
             people = []
         able = [person for person in people if eligible(story.request, person)]
         for person in able:
-            user = self._service.slack_user(person.id)
+            user = await self._service.slack_user(person.id)
             if user is not None:
                 await self._show(story, f"card:page:{user}")
         if not able:
@@ -117,7 +117,7 @@ class NoticeCourier:
                     continue
                 done.add(place)
                 calls = said.calls and kind == f"card:{end}"
-                text = f"{self._call(story, faces, people, group)} {said.text}" if calls else said.text
+                text = f"{await self._call(story, faces, people, group)} {said.text}" if calls else said.text
                 kinds = [f"{name}:{kind.removeprefix('card:')}"[:40]]
                 await self._places.reply(
                     story.request.id, kinds, place, text.strip(), story.version, loud=said.loud
@@ -129,8 +129,8 @@ class NoticeCourier:
         async with self._service.store.read() as tx:
             return await outbox.is_open(tx, outbox.CARD, request_id)
 
-    def _call(self, story: Story, faces: Faces, people: list[Principal], group: str) -> str:
-        users = {p.id: user for p in people if (user := self._service.slack_user(p.id))}
+    async def _call(self, story: Story, faces: Faces, people: list[Principal], group: str) -> str:
+        users = await self._service.slack_users(person.id for person in people)
         return called(story, replace(faces, slack=users), people, group)
 
 

@@ -18,9 +18,9 @@ from bot.markup import (
     plain,
     quotation,
     section,
-    visible,
 )
 from workflows.model import ReviewState, StatementReview
+from workflows.visible import visible
 
 SHOWN = 2400
 """Characters of a statement on the card; Slack takes 3,000 in a block, escaped."""
@@ -120,7 +120,8 @@ def _quorum(review: StatementReview, faces: Faces) -> str:
         f"{q.needed - lacking.get(q.group, 0)} of {q.needed} {faces.group(q.group)}" for q in review.quorum
     ]
     yes = [faces.person(approval.approver) for approval in review.approvals if approval.yes]
-    return " and ".join(seats) + (f" — {', '.join(yes)} ✅" if yes else "")
+    how = ", each with a passkey" if review.step_up else ""
+    return " and ".join(seats) + how + (f" — {', '.join(yes)} ✅" if yes else "")
 
 
 def _decided(review: StatementReview, faces: Faces) -> str:

@@ -51,7 +51,7 @@ class ReviewCourier:
         if review is None:
             return
         service = self._reviews.service
-        faces = faces_of_review(service, review, self._public_url)
+        faces = await faces_of_review(service, review, self._public_url)
         if review.submitted:
             await self._to_owner(review, faces)
         for index, quorum in enumerate(review.quorum):
@@ -72,7 +72,7 @@ class ReviewCourier:
 
     async def _to_owner(self, review: StatementReview, faces: Faces) -> None:
         """Whoever submitted it follows it in their direct messages."""
-        if user := self._reviews.service.slack_user(review.requester):
+        if user := await self._reviews.service.slack_user(review.requester):
             await self._dm(review.id, review.version, user, "own", own_card(review, faces, "own"))
 
     async def _tell_result(self, review: StatementReview) -> None:

@@ -168,7 +168,7 @@ async def glass_sent(desk: Desk, body: Body, ack: AsyncAck) -> None:
     request, channel = _about(body["view"])
     filled = forms.read(body["view"])
     draft = urgent_forms.read_glass(filled, request)
-    person = desk.service.principal_of_slack(team_of(body), user_of(body))
+    person = await desk.service.principal_of_slack(team_of(body), user_of(body))
     errors = _wrong(desk, person, draft, filled) if person else {}
     if errors:
         await ack(response_action="errors", errors=errors)

@@ -26,8 +26,8 @@ from bot import (
     urgent_forms,
 )
 from bot.commands import run_line
-from bot.desk import Body, Desk, user_of
-from bot.home import publish_home
+from bot.desk import Body, Desk, team_of
+from bot.home import publish_home, show_unlinked
 from workflows.grammar import from_slack
 from workflows.run_lines import is_run
 
@@ -69,12 +69,23 @@ async def _glass(desk: Desk, body: Body) -> None:
 
 
 async def _home(desk: Desk, body: Body) -> None:
-    if (body.get("event") or {}).get("tab") == "home" and (moment := await desk.receive(body)) is not None:
+    if (body.get("event") or {}).get("tab") != "home" or await show_unlinked(desk, body):
+        return
+    if (moment := await desk.receive(body)) is not None:
         await publish_home(moment)
 
 
 async def _user_changed(desk: Desk, body: Body) -> None:
-    desk.people.forget(user_of(body))
+    user = (body.get("event") or {}).get("user")
+    if isinstance(user, dict):
+        await desk.people.changed(team_of(body), user)
+
+
+async def _link(desk: Desk, body: Body) -> None:
+    """The button of the home tab: pressing it is typing `link`."""
+    if (moment := await desk.receive(body)) is not None:
+        await run_line(moment, "link")
+        await publish_home(moment)
 
 
 async def _nothing(desk: Desk, body: Body) -> None:
@@ -134,6 +145,8 @@ ACTIONS: dict[str, Handler] = {
     "mended": _mended,
     "form": _form,
     "enter": _nothing,
+    "open_page": _nothing,
+    "link": _link,
     "resource": asking.changed,
     "role": asking.changed,
     "whom": asking.changed,

@@ -122,9 +122,15 @@ class PagerTarget:
 
 @dataclass(frozen=True, slots=True)
 class SlackSettings:
-    """`team` is the workspace's id; empty: whichever the bot token belongs to."""
+    """`team` is the workspace's id; empty: whichever the bot token belongs to.
+
+    `match_email` takes an account for the person with the same address, without a login. `other_email` lets
+    somebody link an account whose address is not theirs.
+    """
 
     team: str = ""
+    match_email: bool = False
+    other_email: bool = False
 
 
 @dataclass(frozen=True, slots=True)

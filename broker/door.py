@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from broker import audit, metrics, outbox
 from broker.bus import DEADLINES, GRANTS, OUTBOX
 from broker.codec import kind_of
+from broker.identity.step_up_offers import Wanted, with_page
 from broker.paging import rows as paging
 from broker.reading import NO_STORY, UNKNOWN, Reading
 from broker.store import deliveries, stories
@@ -25,6 +26,7 @@ from workflows.access import Decision, Event, GrantEnded, RequestApproved, Reque
 from workflows.events import GlassBroken, GrantExtended, StepTaken
 from workflows.model import Principal, Refusal, Story
 from workflows.policy import StepKind
+from workflows.step_up import NEEDED
 
 GATE_FIRST = timedelta(seconds=0.5)
 """The gate is told at once and cuts with a word of explanation; the login at the target falls right after."""
@@ -55,6 +57,12 @@ class Door(Reading):
             )
 
     # --------------------------------------------------------- the inside
+
+    async def _or_page(self, result: Result, actor: str, wanted: Wanted) -> Result:
+        """What came of a decision; where it lacks a passkey, with the page where it goes on."""
+        if isinstance(result, Refusal) and result.code == NEEDED:
+            return await with_page(self, result, actor, wanted)
+        return result
 
     async def _move(
         self,

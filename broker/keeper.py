@@ -25,6 +25,7 @@ from broker.credentials import seal
 from broker.credentials.seal import Seal
 from broker.credentials.worker import CredentialWorker
 from broker.identity import tokens
+from broker.identity.links import Links
 from broker.identity.tokens import Tokens
 from broker.oncall.roster import Roster
 from broker.outbox import Outbox
@@ -121,6 +122,7 @@ class Broker:
         """What the scheduler does at every look besides deadlines."""
         await self.authority.close_lost()
         await self.reviews.close_over()
+        await Links(self.service).sweep()
         await self.bus.publish(OUTBOX, "sweep")
         if self.config.changed():
             await self.reload_policy()
@@ -201,6 +203,7 @@ def _wire(
     installation: str,
 ) -> Broker:
     service = Service(store, config, clock, chance, bus, roster)
+    service.public_url = settings.public_url
     box = Outbox(store, clock, chance)
     authority = LocalAuthority(service, sealer, settings.lease_seconds, settings.public_url)
     broker = Broker(

@@ -7,7 +7,8 @@ itself, so work may be done twice and must not mind.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+import json
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -32,7 +33,8 @@ ALLOWANCE = "allowance"
 """The card of a yes in advance; its key is the allowance's id."""
 PAGE = "page"
 """A pager is to be called, or its call settled; broker/paging/worker.py does it."""
-
+ACCOUNT = "account"
+"""A Slack account is to be told about itself: it was linked or unlinked."""
 WATCH = "watch"
 """Look again what goes on in an emergency; the payload is its request."""
 
@@ -61,6 +63,14 @@ async def put(
     """Leave work behind in the caller's transaction."""
     values = {"kind": kind, "key": key, "payload": payload, "created_at": now, "available_at": now + delay}
     await tx.execute(insert(t).values(attempts=0, problem="", **values))
+
+
+async def tell_accounts(
+    tx: AsyncConnection, users: Iterable[str], told: dict[str, str], now: datetime
+) -> None:
+    """Leave a message to Slack accounts about themselves; bot/link_texts.py says what `told` may hold."""
+    for user in users:
+        await put(tx, ACCOUNT, f"account:{user}", now, json.dumps({**told, "user": user}))
 
 
 async def waits(tx: AsyncConnection, kind: str, key: str) -> bool:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import datetime
 
 from broker import audit
 from broker.bus import Bus
 from broker.clock import Chance, Clock
 from broker.config import Config
-from broker.store import sessions, stories
+from broker.identity.link_rules import fault
+from broker.store import links, sessions, stories
 from broker.store.engine import Store
+from broker.store.links import SlackLink
 from broker.store.sessions import SessionRecord
 from workflows import policy
 from workflows.model import Principal, Refusal, Resource, Story
@@ -34,6 +36,8 @@ class Reading:
         self.clock = clock
         self.chance = chance
         self.bus = bus
+        self.public_url = ""
+        """The address by which browsers reach us; the composition root sets it."""
         self._config = config
 
     @property
@@ -62,11 +66,34 @@ class Reading:
         ]
         return like[0] if len(like) == 1 else NOBODY
 
-    def principal_of_slack(self, team: str, user: str) -> Principal | None:
-        return self.config.directory.of_slack(team, user)
+    async def principal_of_slack(self, team: str, user: str) -> Principal | None:
+        """The person behind a Slack account: as the policy file names it, else as it was linked."""
+        directory = self.config.directory
+        if (named := directory.of_slack(team, user)) or not (team and user):
+            return named
+        async with self.store.read() as tx:
+            link = await links.of_account(tx, team, user)
+        return directory.principal(link.principal) if link and not fault(link, self.config) else None
 
-    def slack_user(self, principal_id: str) -> str | None:
-        return self.config.directory.slack_user(principal_id)
+    async def slack_users(self, people: Iterable[str]) -> dict[str, str]:
+        """The Slack accounts of these people in the served workspace; the file's come first."""
+        directory, team, wanted = self.config.directory, self.config.slack.team, set(people)
+        found = {person: user for person in wanted if (user := directory.slack_user(person))}
+        if rest := wanted - set(found):
+            async with self.store.read() as tx:
+                for link in reversed(await links.of_people(tx, rest)):  # the newest stays
+                    if team in ("", link.team) and not fault(link, self.config):
+                        found[link.principal] = link.slack_user
+        return found
+
+    async def slack_user(self, person: str) -> str | None:
+        return (await self.slack_users([person])).get(person)
+
+    async def slack_link(self, person: str) -> SlackLink | None:
+        """The link of this person that holds; None where there is none or the file names one."""
+        async with self.store.read() as tx:
+            found = await links.of_people(tx, [person])
+        return next((link for link in found if not fault(link, self.config)), None)
 
     def timezone(self, principal_id: str) -> str:
         """The IANA name of the time zone in which this person reads a clock."""

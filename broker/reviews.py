@@ -15,6 +15,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from broker import audit, outbox, run_steps
 from broker.bus import DEADLINES, GRANTS, OUTBOX
 from broker.door import Via
+from broker.identity.step_up_offers import Wanted, with_page
 from broker.service import Service
 from broker.store import reviews as table
 from broker.store import sessions, stories
@@ -22,6 +23,7 @@ from workflows import review as rules
 from workflows.gate import HeldStatement, ReviewDecided, ReviewTicket, RunPass
 from workflows.model import Refusal, ReviewState, StatementReview
 from workflows.quorum import eligible
+from workflows.step_up import NEEDED, Proof, stale
 
 NO_REVIEW = Refusal("no-such-review", "There is no such statement waiting that you may see.")
 Check = Callable[[AsyncConnection, StatementReview, datetime], "Refusal | None"]
@@ -60,11 +62,25 @@ class Reviews:
     # ---------------------------------------------------------- for people
 
     async def approve(
-        self, review_id: str, actor: str, *, via: Via, row_budget: int | None = None, reason: str = ""
+        self,
+        review_id: str,
+        actor: str,
+        *,
+        via: Via,
+        row_budget: int | None = None,
+        reason: str = "",
+        proof: Proof | None = None,
     ) -> StatementReview | Refusal:
-        """Say yes to these very bytes, once."""
+        """Say yes to these very bytes, once. A yes that needs a passkey and comes without `proof` is refused
+        with the page where it is given.
+        """
         everyone = self.service.config.directory.everyone()
-        return await self._move(review_id, rules.Approve(actor, everyone, row_budget, reason), actor, via)
+        command = rules.Approve(actor, everyone, row_budget, reason, proof.by if proof else "")
+        result = await self._move(review_id, command, actor, via, proof=proof)
+        if isinstance(result, Refusal) and result.code == NEEDED:
+            wanted = Wanted("statement", via, review_id, reason, row_budget=row_budget)
+            return await with_page(self.service, result, actor, wanted)
+        return result
 
     async def deny(
         self, review_id: str, actor: str, *, via: Via, reason: str = ""
@@ -216,6 +232,7 @@ class Reviews:
             transaction=held.transaction,
             reason=story.request.reason,
             version=1,
+            step_up=story.grant.terms.steps_up(held.rule),
         )
         await self.begin(tx, review, now, request_id=session.request_id, gate=gate)
         return review
@@ -247,14 +264,25 @@ class Reviews:
         await outbox.put(tx, outbox.REVIEW, review.id, now)
 
     async def _move(
-        self, review_id: str, command: rules.Command, actor: str, via: Via, *, at_gate: str = ""
+        self,
+        review_id: str,
+        command: rules.Command,
+        actor: str,
+        via: Via,
+        *,
+        at_gate: str = "",
+        proof: Proof | None = None,
     ) -> StatementReview | Refusal:
         async with self.service.store.write() as tx:
             now = self.service.clock.now()
             found = await table.lock(tx, review_id)
             if found is None or (at_gate and await table.gate_of(tx, review_id) != at_gate):
                 return NO_REVIEW
-            decision = await self._still_wanted(tx, found, command, now) or rules.decide(found, command, now)
+            decision = (
+                stale(proof, found.version)
+                or await self._still_wanted(tx, found, command, now)
+                or rules.decide(found, command, now)
+            )
             if isinstance(decision, Refusal):
                 body = {
                     "verb": type(command).__name__.lower(),

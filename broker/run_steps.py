@@ -67,4 +67,10 @@ async def fits(
             f"At the target the statement meets the rule {held.rule}, which asks for {asked} besides.",
             "Ask for access, and send it in a session: it is held there for them.",
         )
+    if story.request.terms.steps_up(held.rule) and not all(a.proof for a in review.approvals if a.yes):
+        return Refusal(
+            "more-approval",
+            f"At the target the statement meets the rule {held.rule}, whose approvers need a passkey.",
+            "Ask for access, and send it in a session: it is held there for them.",
+        )
     return review, None if review.session_id else RunBound(review.grant_id, session.id)

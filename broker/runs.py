@@ -166,6 +166,8 @@ class Runs:
             reason=reason,
             version=1,
             submitted=True,
+            step_up=bool(quorum)
+            and (route.role.terms.steps_up(read.rule) or (route.rule.step_up and not holds)),
         )
         await self.reviews.begin(tx, review, now, via=via)
         if quorum:

@@ -13,11 +13,13 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.allowing import Allowing
 from broker.door import GATE_FIRST, Plan, Result, Via, just, still_allowed
+from broker.identity.step_up_offers import Wanted
 from broker.reading import NOBODY, UNKNOWN
 from broker.store import credentials, stories
 from workflows import access, policy
 from workflows.access import Command, RequestApproved, RequestSubmitted, Wish
 from workflows.model import Refusal, Story
+from workflows.step_up import Proof, stale
 
 __all__ = ["GATE_FIRST", "Plan", "Result", "Service", "Via", "still_allowed"]
 
@@ -57,21 +59,34 @@ class Service(Allowing):
         return await self._once(("submit",), actor, via, dedupe, work)
 
     async def approve(
-        self, request_id: str, actor: str, *, via: Via, reason: str = "", dedupe: str | None = None
+        self,
+        request_id: str,
+        actor: str,
+        *,
+        via: Via,
+        reason: str = "",
+        dedupe: str | None = None,
+        proof: Proof | None = None,
     ) -> Result:
-        """Say yes. Who may is looked up now, and so is whether the policy would still give it."""
+        """Say yes. Who may is looked up now, and so is whether the policy would still give it. A yes that
+        needs a passkey and comes without `proof` is refused with the page where it is given.
+        """
 
         async def plan(tx: AsyncConnection, story: Story, now: datetime) -> Command | Refusal:
+            if changed := stale(proof, story.version):
+                return changed
             everyone = self.config.directory.everyone()
             grant_id = await stories.free_id(tx, self.chance, "G")
-            command = access.Approve(actor, everyone, grant_id, reason)
+            by, step_up = proof.by if proof else "", self.steps_up(story)
+            command = access.Approve(actor, everyone, grant_id, reason, by, step_up)
             decision = access.decide(story, command, now)
             grants = not isinstance(decision, Refusal) and any(
                 isinstance(e, RequestApproved) for e in decision
             )
             return (still_allowed(self.policy, story, everyone) if grants else None) or command
 
-        return await self._move("approve", request_id, plan, actor, via, dedupe)
+        result = await self._move("approve", request_id, plan, actor, via, dedupe)
+        return await self._or_page(result, actor, Wanted("approve", via, request_id, reason))
 
     async def deny(
         self, request_id: str, actor: str, *, via: Via, reason: str = "", dedupe: str | None = None

@@ -13,6 +13,7 @@ from broker.bus import Bus
 from broker.clock import Chance, Clock
 from broker.door import Door, Result, Via, just, still_allowed
 from broker.identity import offline_codes
+from broker.identity.step_up_offers import Wanted
 from broker.oncall import OnCallUnavailable
 from broker.oncall.roster import Roster, who
 from broker.reading import NO_STORY, UNKNOWN
@@ -25,6 +26,7 @@ from workflows.break_glass import Break, OnDuty
 from workflows.model import Principal, Refusal, Role, Story, Verdict
 from workflows.policy import Rule
 from workflows.quorum import eligible
+from workflows.step_up import Proof, stale
 
 WHICH_DRILL = Refusal(
     "which-drill", "There is not just one resource of which you may break the glass.", "Say: drill RESOURCE."
@@ -58,11 +60,17 @@ class Urgency(Door):
         via: Via,
         request_id: str = "",
         dedupe: str | None = None,
+        proof: Proof | None = None,
     ) -> Result:
         """Take access at once. With `request_id` one's own waiting request becomes the emergency; the wish's
         resource is then that request's.
         """
-        return await self._break(actor, wish, incident, via, request_id, dedupe, None)
+        result = await self._break(actor, wish, incident, via, request_id, dedupe, None, proof)
+        seconds = int(wish.duration.total_seconds()) if wish.duration is not None else None
+        wanted = Wanted(
+            "break-glass", via, request_id, wish.reason, seconds, wish.role, None, wish.resource, incident
+        )
+        return await self._or_page(result, actor, wanted)
 
     async def break_glass_with_code(
         self, code: str, wish: Wish, incident: str, *, via: Via, dedupe: str | None = None
@@ -89,6 +97,7 @@ class Urgency(Door):
         request_id: str,
         dedupe: str | None,
         code: str | None,
+        proof: Proof | None = None,
     ) -> Result:
         if request_id and (asked := await self.story(request_id)):
             wish = Wish(asked.request.resource, wish.role, wish.duration, wish.reason)
@@ -97,7 +106,7 @@ class Urgency(Door):
         on_duty = await self._on_duty(person, wish.resource) if code is None else OnDuty()
 
         async def work(tx: AsyncConnection, now: datetime) -> Result:
-            decision = await self._glass(tx, person, wish, incident, on_duty, request_id, code, now)
+            decision = await self._glass(tx, person, wish, incident, on_duty, request_id, code, proof, now)
             if isinstance(decision, Refusal):
                 return await self._refuse(tx, "break-glass", request_id, actor, via, decision, now)
             before, events = decision
@@ -188,6 +197,7 @@ class Urgency(Door):
         on_duty: OnDuty,
         request_id: str,
         code: str | None,
+        proof: Proof | None,
         now: datetime,
     ) -> tuple[Story | None, Sequence[Event]] | Refusal:
         """Decide in the caller's transaction, with nobody else deciding on this person's emergencies."""
@@ -195,10 +205,13 @@ class Urgency(Door):
             return UNKNOWN
         if code is not None and not await offline_codes.lock(tx, code, now):
             return BAD_CODE
-        command = await self._break_of(tx, person, wish, incident, on_duty, code=code is not None)
+        by = proof.by if proof else ""
+        command = await self._break_of(tx, person, wish, incident, on_duty, code=code is not None, proof=by)
         before = await stories.lock(tx, request_id) if request_id else None
         if request_id and (before is None or not self.may_see(before, person.id)):
             return NO_STORY
+        if changed := stale(proof, before.version if before else 0):
+            return changed
         if before is not None:
             decision = break_glass.escalate(self.policy, before, command, now)
         else:
@@ -215,6 +228,7 @@ class Urgency(Door):
         on_duty: OnDuty,
         *,
         code: bool = False,
+        proof: str = "",
         findings: tuple[str, ...] | None = None,
     ) -> Break:
         """What is decided on, with nobody else deciding on this person's emergencies until `tx` ends."""
@@ -229,6 +243,7 @@ class Urgency(Door):
             grant_id=await stories.free_id(tx, self.chance, "G"),
             code=code,
             findings=findings,
+            proof=proof,
         )
 
     async def review_break_glass(
@@ -275,16 +290,22 @@ class Urgency(Door):
         role: str = "",
         reason: str = "",
         dedupe: str | None = None,
+        proof: Proof | None = None,
     ) -> Result:
         """Say yes to less than was asked: a shorter time, a narrower role (a name), or both."""
 
         async def plan(tx: AsyncConnection, story: Story, now: datetime) -> Any:
+            if changed := stale(proof, story.version):
+                return changed
             everyone = self.config.directory.everyone()
             narrower = self._role(story, role) if role else None
             if isinstance(narrower, Refusal):
                 return narrower
             grant_id = await stories.free_id(tx, self.chance, "G")
-            command = access.ApproveForLess(actor, everyone, grant_id, duration, narrower, reason)
+            by, step_up = proof.by if proof else "", self.steps_up(story)
+            command = access.ApproveForLess(
+                actor, everyone, grant_id, duration, narrower, reason, by, step_up
+            )
             decision = access.decide(story, command, now)
             if isinstance(decision, Refusal) or not decision:
                 return command
@@ -293,7 +314,14 @@ class Urgency(Door):
                 after = access.evolve(after, event)
             return still_allowed(self.policy, after, everyone) or command
 
-        return await self._move("approve", request_id, plan, actor, via, dedupe)
+        result = await self._move("approve", request_id, plan, actor, via, dedupe)
+        seconds = int(duration.total_seconds()) if duration is not None else None
+        return await self._or_page(result, actor, Wanted("less", via, request_id, reason, seconds, role))
+
+    def steps_up(self, story: Story) -> bool:
+        """Whether the policy of today has a yes to this need a passkey, whatever it was when it was asked."""
+        rule = self.policy.rule(story.request.rule)
+        return rule is not None and rule.step_up
 
     def _role(self, story: Story, name: str) -> Role | Refusal:
         resource = self.policy.find(story.request.resource)
@@ -321,20 +349,27 @@ class Urgency(Door):
         return await self._move("extend", key, plan, actor, via, dedupe, extension.decide)
 
     async def approve_extension(
-        self, key: str, actor: str, *, via: Via, reason: str = "", dedupe: str | None = None
+        self,
+        key: str,
+        actor: str,
+        *,
+        via: Via,
+        reason: str = "",
+        dedupe: str | None = None,
+        proof: Proof | None = None,
     ) -> Result:
         """Say yes to the extension that waits."""
 
         async def plan(_tx: AsyncConnection, story: Story, _now: datetime) -> Any:
             rule = self._rule_of_today(story)
-            everyone = self.config.directory.everyone()
-            return (
-                rule
-                if isinstance(rule, Refusal)
-                else extension.ApproveExtension(actor, everyone, rule, reason)
-            )
+            refusal = stale(proof, story.version) or (rule if isinstance(rule, Refusal) else None)
+            if refusal or isinstance(rule, Refusal):
+                return refusal
+            everyone, by = self.config.directory.everyone(), proof.by if proof else ""
+            return extension.ApproveExtension(actor, everyone, rule, reason, by)
 
-        return await self._move("approve-extension", key, plan, actor, via, dedupe, extension.decide)
+        result = await self._move("approve-extension", key, plan, actor, via, dedupe, extension.decide)
+        return await self._or_page(result, actor, Wanted("extension", via, key, reason))
 
     async def deny_extension(
         self, key: str, actor: str, *, via: Via, reason: str = "", dedupe: str | None = None

@@ -58,7 +58,15 @@ def whoami() -> None:
     person = me["principal"]
     say(f"[bold]{person['id']}[/bold] ({person['name']}, {person['email']}) at {api.broker}")
     say(f"Groups: {', '.join(person['groups']) or 'none'}" + (", administrator" if person["admin"] else ""))
+    say(_slack(me["slack"]))
     say_list("Open:", [_held(story) for story in me["grants"]], "You hold no grant.")
+
+
+def _slack(link: dict[str, Any] | None) -> str:
+    if link is None:
+        return "Slack: no account is linked to you; type /access link there."
+    how = {"policy": "the policy file says so", "login": "you linked it", "email": "the same e-mail address"}
+    return f"Slack: {link['user']} acts for you ({how[link['how']]})."
 
 
 def _held(story: dict[str, Any]) -> str:

@@ -8,7 +8,20 @@ import traceback
 
 import typer
 
-from cli import emergency, entering, login, policy, run, serve, sessions, ssh, statements, trail, verbs
+from cli import (
+    devices,
+    emergency,
+    entering,
+    login,
+    policy,
+    run,
+    serve,
+    sessions,
+    ssh,
+    statements,
+    trail,
+    verbs,
+)
 from cli.say import warn
 from cli.trouble import Exit, Trouble
 
@@ -36,6 +49,7 @@ typer_app.command()(ssh.ssh_certificate)
 typer_app.command()(ssh.ssh_ca)
 typer_app.command()(run.run)
 typer_app.command()(entering.token)
+typer_app.add_typer(devices.app, name="devices")
 typer_app.add_typer(sessions.app, name="sessions")
 typer_app.add_typer(statements.app, name="statements")
 typer_app.add_typer(trail.app, name="audit")

@@ -27,6 +27,8 @@ VERBS = {
     "extend": "More time on your access: access extend prod-db 30m",
     "nudge": "Ask the approvers once more: access nudge R-7K3F9Q",
     "claim": "Say that you are looking at a request: access claim R-7K3F9Q",
+    "link": "Which Slack account acts for you, and how to link one.",
+    "unlink": "Take that link away; as an administrator anybody's: access unlink @ada",
     "review": "After an emergency: access review R-7K3F9Q justified",
 }
 

@@ -28,6 +28,7 @@ from workflows.model import (
 )
 from workflows.policy import Route, spell
 from workflows.quorum import eligible, may_not_decide, missing, who_can
+from workflows.step_up import lacking
 
 FARTHEST_START = timedelta(days=30)
 """How far ahead access can be asked for."""
@@ -41,13 +42,16 @@ _LATE = timedelta(minutes=1)
 class Approve:
     """`approver` says yes. `directory` holds everybody who has a say, as they are at this moment.
 
-    `grant_id` is the id that the grant gets if this is the yes that completes the quorum.
+    `grant_id` is the id that the grant gets if this is the yes that completes the quorum. `proof` is what
+    proved the approver beyond the login; `step_up` that the rule of today wants it, if that of then did not.
     """
 
     approver: str
     directory: Mapping[str, Principal]
     grant_id: str
     reason: str = ""
+    proof: str = ""
+    step_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +64,8 @@ class ApproveForLess:
     duration: timedelta | None = None
     role: Role | None = None
     reason: str = ""
+    proof: str = ""
+    step_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,6 +246,7 @@ def submit(
         lapses_at=now + rule.lapse_after,
         starts_at=wish.starts_at,
         beneficiary="" if wish.beneficiary == principal.id else wish.beneficiary,
+        step_up=rule.step_up,
     )
     submitted = RequestSubmitted(request)
     if rule.quorum:
@@ -282,7 +289,9 @@ def _approve(request: AccessRequest, command: Approve, now: datetime) -> Decisio
         return ()
     if refusal := _may_decide(request, command.approver, command.directory, now):
         return refusal
-    approval = Approval(command.approver, True, now, command.reason)
+    if refusal := lacking(request.step_up or command.step_up, command.proof):
+        return refusal
+    approval = Approval(command.approver, True, now, command.reason, command.proof)
     # A repeated yes adds nothing, but it may complete a quorum that a colleague's return has filled.
     given = () if said_yes else (ApprovalGiven(approval),)
     if missing(request, command.directory, (approval,)):
@@ -304,7 +313,14 @@ def _approve_for_less(request: AccessRequest, command: ApproveForLess, now: date
             f"{role.name} is not a part of {request.role}, which was asked.",
             "Narrower roles say in the policy what they are within.",
         )
-    plain = Approve(command.approver, command.directory, command.grant_id, command.reason)
+    plain = Approve(
+        command.approver,
+        command.directory,
+        command.grant_id,
+        command.reason,
+        command.proof,
+        command.step_up,
+    )
     name, terms = request.role, request.terms
     if role and role.name != request.role:
         name, terms = role.name, _both(role.terms, request.terms)

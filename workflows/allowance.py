@@ -111,6 +111,12 @@ def _way(policy: Policy, wanted: Allow) -> Route | Refusal:
         return Refusal(
             "no-approval-needed", f"{wanted.holder.name} has {way.resource.name} without approval."
         )
+    if way.rule.step_up:
+        return Refusal(
+            "step-up-each-time",
+            f"Rule {way.rule.name} wants a passkey for each yes, so none can be given in advance.",
+            "Approve it when it is asked.",
+        )
     if approver.kind is not PrincipalKind.PERSON or not any(q.open_to(approver) for q in way.rule.quorum):
         return _no_say(way)
     return way

@@ -31,6 +31,7 @@ from workflows.model import (
 )
 from workflows.policy import Emergency, Policy, Route, route, spell
 from workflows.quorum import eligible
+from workflows.step_up import lacking
 
 FRESH = timedelta(seconds=60)
 """An answer about who is on call that is older than this is no answer."""
@@ -68,8 +69,8 @@ class OnDuty:
 class Break:
     """Somebody breaks the glass. `history` holds every emergency of theirs, `directory` everybody.
 
-    `code` tells that they showed a good offline code instead of a login. With `findings` it is a drill, and
-    these are what was found on the way to it.
+    `code` tells that they showed a good offline code instead of a login, `proof` what proved them beyond the
+    login. With `findings` it is a drill, and these are what was found on the way to it.
     """
 
     principal: Principal
@@ -81,6 +82,7 @@ class Break:
     grant_id: str
     code: bool = False
     findings: tuple[str, ...] | None = None
+    proof: str = ""
 
 
 # ------------------------------------------------------------- what there is
@@ -214,6 +216,9 @@ def _way(policy: Policy, command: Break, now: datetime) -> _Way | Refusal:
         else:
             refusal = None if command.findings is not None else _form(rule, command)
             refusal = refusal or _record(rule, command, now)
+            # A sealed code is something one has, and works when no page of ours can be reached.
+            free = command.code or command.findings is not None
+            refusal = refusal or lacking(rule.step_up and not free, command.proof)
             way = _Way(
                 rule, resource.name, role, wish.duration or rule.longest,
                 _who_could(policy, person, resource.name, role.name, rule), *proof,
@@ -357,7 +362,7 @@ def _broken(request: AccessRequest, way: _Way, command: Break, now: datetime) ->
     emergency = BreakGlass(
         incident=DRILL if command.findings is not None else command.incident.strip(),
         rule=way.rule.name,
-        eligible_by=way.eligible_by,
+        eligible_by=f"{way.eligible_by}, with {command.proof}" if command.proof else way.eligible_by,
         at=now,
         review_due=now + way.rule.review_within,
         reviewers=way.rule.reviewers,

@@ -25,6 +25,7 @@ from workflows.model import (
 )
 from workflows.policy import Rule, spell
 from workflows.quorum import may_not_decide, missing
+from workflows.step_up import lacking
 
 _SHORTEST = timedelta(minutes=1)
 
@@ -47,6 +48,7 @@ class ApproveExtension:
     directory: Mapping[str, Principal]
     rule: Rule
     reason: str = ""
+    proof: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +145,9 @@ def _approve(story: Story, command: ApproveExtension, now: datetime) -> Decision
         return Refusal("requester-inactive", f"{grant.principal}, who asked, is no longer active.")
     if refusal := _too_long(story, command.rule, extension.span):
         return refusal
-    approval = Approval(command.approver, True, now, command.reason)
+    if refusal := lacking(request.step_up or command.rule.step_up, command.proof):
+        return refusal
+    approval = Approval(command.approver, True, now, command.reason, command.proof)
     given = () if said_yes else (ExtensionApproved(approval),)
     if missing(matter, command.directory, (approval,)):
         return given

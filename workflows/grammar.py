@@ -44,6 +44,7 @@ from workflows.lines import (
     context_for,
 )
 from workflows.lines import Command as PlainCommand
+from workflows.link_lines import Link, Unlink, read_link, read_unlink
 from workflows.run_lines import Run, is_run, read_run
 from workflows.spans import is_number, read_span
 from workflows.urgent_lines import (
@@ -84,6 +85,7 @@ __all__ = [
     "Drill",
     "Extend",
     "Help",
+    "Link",
     "Mistake",
     "Nudge",
     "Offer",
@@ -96,6 +98,7 @@ __all__ = [
     "Status",
     "Target",
     "TargetKind",
+    "Unlink",
     "Verb",
     "Who",
     "Why",
@@ -106,7 +109,7 @@ __all__ = [
     "spell",
 ]
 
-Command = PlainCommand | Urgent | Run | AllowLine
+Command = PlainCommand | Urgent | Run | AllowLine | Link | Unlink
 Reader = Callable[[Sequence[Word], Context], Command | Mistake]
 
 
@@ -340,6 +343,8 @@ VERBS: dict[str, Verb] = {
     "cancel": Verb(_cancel, "cancel [R-… | V-…]", "Take your request or statement back."),
     "why": Verb(_why, "why R-…", "Why a request is as it is, rule by rule."),
     **{name: Verb(*verb) for name, verb in URGENT_VERBS.items()},
+    "link": Verb(read_link, "link", "Link this Slack account to you, by logging in."),
+    "unlink": Verb(read_unlink, "unlink [@person]", "Take that link away; an administrator, anybody's."),
     "help": Verb(_help, "help [verb]", "This.", ("?", "--help", "-h")),
 }
 _VERB_OF = {also: name for name, verb in VERBS.items() for also in (name, *verb.also)}

@@ -93,7 +93,7 @@ class Guardrail:
     statement waits for `quorum` for at most `hold_for`. `row_limit` bounds the rows a statement may affect
     or return, `timeout` how long it may run. `dry_run` lets a held statement be counted in a transaction that
     is rolled back. `message` is told to whoever meets the rule. `commands` are patterns over the words of
-    one command of a shell line, where `*` is anything.
+    one command of a shell line, where `*` is anything. `step_up` has a yes need a passkey.
     """
 
     name: str
@@ -110,6 +110,7 @@ class Guardrail:
     when: str = ""
     timeout: timedelta | None = None
     dry_run: bool = False
+    step_up: bool = False
     commands: tuple[str, ...] = ()
 
 
@@ -162,6 +163,14 @@ class Terms:
     hold_all: Guardrail | None = None
     host: HostTerms | None = None
 
+    def steps_up(self, rule: str) -> bool:
+        """Whether a yes to what this rule holds needs a passkey; several guardrails that hold one text are
+        named with a comma between them.
+        """
+        names, extra = rule.split(", "), (self.hold_commit, self.hold_all)
+        rails = (*self.guardrails, *(rail for rail in extra if rail))
+        return any(rail.step_up for rail in rails if rail.name in names)
+
 
 @dataclass(frozen=True, slots=True)
 class Role:
@@ -192,12 +201,13 @@ class Resource:
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """One approver's yes or no."""
+    """One approver's yes or no. `proof` is what proved the person beyond their login, in words."""
 
     approver: str
     yes: bool
     at: datetime
     reason: str = ""
+    proof: str = ""
 
 
 class Verdict(StrEnum):
@@ -277,6 +287,7 @@ class AccessRequest:
     `warned` tells that the holder was told of the coming end. `starts_at` is when the access is to begin;
     None: at once. `statement` is the review (V-…) whose one statement the grant is for, and for nothing else.
     `beneficiary` is whom the access is for, where that is not whoever asked.
+    `step_up` has every yes need a passkey.
     """
 
     id: str
@@ -305,6 +316,7 @@ class AccessRequest:
     warned: bool = False
     starts_at: datetime | None = None
     statement: str = ""
+    step_up: bool = False
     beneficiary: str = ""
 
     @property
@@ -405,7 +417,7 @@ class StatementReview:
 
     One that was `submitted`, in chat or by command, has neither `grant_id` nor `session_id` until it runs.
     `transaction` tells what it stands in, for the approver. `row_budget` is how many rows it may affect;
-    more, and it is rolled back.
+    more, and it is rolled back. `step_up` has every yes need a passkey.
     """
 
     id: str
@@ -430,6 +442,7 @@ class StatementReview:
     outcome: str = ""
     version: int = 0
     submitted: bool = False
+    step_up: bool = False
 
     @property
     def parties(self) -> frozenset[str]:
@@ -439,7 +452,8 @@ class StatementReview:
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why something was not done, and the way out. `code` is stable, the texts are for people.
+    """Why something was not done, and the way out. `code` is stable, the texts are for people. `link` is a
+    page of ours where it goes on.
 
     Nothing private stands in them: a person who may not see a resource is not told that it exists.
     """
@@ -447,6 +461,7 @@ class Refusal:
     code: str
     why: str
     way_out: str = ""
+    link: str = ""
 
     def __str__(self) -> str:
         return f"{self.why} {self.way_out}".strip()

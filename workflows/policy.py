@@ -69,7 +69,8 @@ class Emergency:
     escalation level of at most `level`), or with an offline code where `codes`. While no schedule can be
     asked, members of `when_away` qualify; nobody where it is empty. `most_unreviewed` is how many reviews a
     person may owe and still do it; one that is overdue always stands in the way. `type_name` has a form ask
-    for the resource's name, typed. `pagers` (names) are called at once.
+    for the resource's name, typed. `pagers` (names) are called at once. `step_up` has it need a passkey,
+    unless an offline code is shown.
     """
 
     name: str
@@ -88,6 +89,7 @@ class Emergency:
     shortest_reason: int = 10
     type_name: bool = False
     pagers: tuple[str, ...] = ()
+    step_up: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +99,7 @@ class Rule:
     An empty `quorum` grants at once. `lapse_after` is how long a request waits for a decision. Extensions of
     up to `extend_freely` in all need no new decision; none goes beyond `longest_total` (nothing: `longest`).
     Members of `for_others` (group names) may ask for somebody else to whom the rule opens it.
+    `step_up` has every yes need a passkey.
     """
 
     name: str
@@ -112,6 +115,7 @@ class Rule:
     extend_freely: timedelta = timedelta()
     ladder: Ladder = Ladder()
     for_others: frozenset[str] = frozenset()
+    step_up: bool = False
 
     @property
     def total(self) -> timedelta:
@@ -299,7 +303,8 @@ def decided_by(rule: Rule) -> str:
     """How a rule's requests are decided, as a phrase."""
     if not rule.quorum:
         return "granted at once"
-    return "decided by " + " and ".join(f"{q.needed} of {q.group}" for q in rule.quorum)
+    how = ", each with a passkey" if rule.step_up else ""
+    return "decided by " + " and ".join(f"{q.needed} of {q.group}" for q in rule.quorum) + how
 
 
 def spell(span: timedelta) -> str:

@@ -13,18 +13,22 @@ from datetime import datetime
 
 from workflows.model import Approval, Principal, Refusal, ReviewState, StatementReview
 from workflows.quorum import may_not_decide, missing
+from workflows.step_up import lacking
 
 # ---------------------------------------------------------------- commands
 
 
 @dataclass(frozen=True, slots=True)
 class Approve:
-    """`approver` says yes; `row_budget` may only narrow what the review has."""
+    """`approver` says yes; `row_budget` may only narrow what the review has. `proof` is what proved them
+    beyond the login.
+    """
 
     approver: str
     directory: Mapping[str, Principal]
     row_budget: int | None = None
     reason: str = ""
+    proof: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +151,9 @@ def _approve(review: StatementReview, command: Approve, now: datetime) -> Decisi
         return refusal
     if command.row_budget is not None and command.row_budget < 0:
         return Refusal("bad-budget", "A row budget is zero or more.", "Give a whole number of rows.")
-    approval = Approval(command.approver, True, now, command.reason)
+    if refusal := lacking(review.step_up, command.proof):
+        return refusal
+    approval = Approval(command.approver, True, now, command.reason, command.proof)
     given = () if said_yes else (ReviewVoted(approval, command.row_budget),)
     if missing(review, command.directory, (approval,)):
         return given

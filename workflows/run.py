@@ -89,6 +89,7 @@ def grant_for(
         state=RequestState.PENDING,
         approvals=review.approvals,
         statement=review.id,
+        step_up=review.step_up,
     )
     grant = Grant(
         id=grant_id,

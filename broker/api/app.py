@@ -10,6 +10,7 @@ from fastapi.routing import APIRoute
 from broker.api import (
     allowances,
     certificates,
+    devices,
     gate,
     health,
     lines,
@@ -28,6 +29,7 @@ from broker.api import (
 from broker.api.auth import only_known_query
 from broker.api.parts import Parts
 from broker.api.shield import BodyLimit, SecurityHeaders
+from broker.console import account, deciding, linking
 from broker.console import routes as console
 from broker.console import sessions as session_pages
 from broker.console import statements as statement_pages
@@ -62,9 +64,10 @@ def _bare() -> FastAPI:
         generate_unique_id_function=_name,
     )
     asking = (lines, urgent, allowances, requests, searching, statements, runs)
-    for module in (*asking, sessions, reading, tokens, certificates, ssh):
+    for module in (*asking, sessions, reading, tokens, certificates, ssh, devices):
         app.include_router(module.router, dependencies=[Depends(only_known_query)])
-    for module in (login, health, gate, console, session_pages, statement_pages):
+    pages = (session_pages, statement_pages, account, linking, deciding)
+    for module in (login, health, gate, console, *pages):
         app.include_router(module.router)
     problems.install(app)
     app.add_exception_handler(console.LoginFirst, console.login_first)

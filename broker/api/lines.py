@@ -13,6 +13,7 @@ from broker.api.auth import Once, P, Person
 from broker.api.models import LineIn, LineOut, StoryOut
 from broker.api.parts import Parts
 from broker.api.problems import documented, refused
+from broker.identity.links import Links
 from broker.reviews import Reviews
 from broker.runs import NO_READER
 from broker.service import Via
@@ -249,6 +250,21 @@ class Lines:
         if request.holder == self._me.id or self._service.is_admin(self._me.id):
             lines += self._service.explain(request.holder, request.resource)
         return self._answer("why", "\n".join(lines), [story])
+
+    async def _link(self, _it: grammar.Link) -> LineOut:
+        user = await self._service.slack_user(self._me.id)
+        text = f"Your Slack account is {user}." if user else "No Slack account is linked to you."
+        way = "Another: take the link away first (unlink)." if user else "Type /access link in Slack."
+        return self._answer("link", f"{text} {way}", [])
+
+    async def _unlink(self, it: grammar.Unlink) -> LineOut:
+        whose = it.target.value if it.target else self._me.id
+        gone = await Links(self._service).unlink(whose, actor=self._me.id, via=self._via)
+        if isinstance(gone, Refusal):
+            raise refused(gone)
+        return self._answer(
+            "unlink", f"{gone.principal} is no longer linked to the Slack account {gone.slack_user}.", []
+        )
 
     async def _help(self, it: grammar.Help) -> LineOut:
         verbs = [grammar.VERBS[it.topic]] if it.topic else list(grammar.VERBS.values())

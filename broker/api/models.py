@@ -60,10 +60,11 @@ class ApprovalOut(BaseModel):
     yes: bool
     at: datetime
     reason: str
+    proof: str = Field("", description="What proved the approver beyond the login, as a passkey.")
 
     @staticmethod
     def of(it: Approval) -> ApprovalOut:
-        return ApprovalOut(approver=it.approver, yes=it.yes, at=it.at, reason=it.reason)
+        return ApprovalOut(approver=it.approver, yes=it.yes, at=it.at, reason=it.reason, proof=it.proof)
 
 
 class QuorumOut(BaseModel):
@@ -182,6 +183,7 @@ class StoryOut(BaseModel):
     emergency: EmergencyOut | None = None
     extensions: list[ExtensionOut] = []
     comments: list[CommentOut] = []
+    step_up: bool = Field(False, description="Whether each yes needs a passkey.")
 
     @staticmethod
     def of(story: Story) -> StoryOut:
@@ -210,6 +212,7 @@ class StoryOut(BaseModel):
             emergency=EmergencyOut.of(it.emergency) if it.emergency else None,
             extensions=[ExtensionOut.of(e) for e in it.extensions],
             comments=[CommentOut(by=c.by, at=c.at, text=c.text) for c in it.comments],
+            step_up=it.step_up,
         )
 
 
@@ -227,6 +230,17 @@ class PrincipalOut(BaseModel):
         )
 
 
+class SlackOut(BaseModel):
+    """The Slack account that acts for somebody. `how` it became theirs: `policy` (the file says so), `login`
+    (they confirmed it) or `email` (the same address).
+    """
+
+    user: str
+    how: Literal["policy", "login", "email"]
+    team: str = ""
+    since: datetime | None = None
+
+
 class MeOut(BaseModel):
     """Who I am, what I may do now, and what is owed to me or by me."""
 
@@ -236,6 +250,7 @@ class MeOut(BaseModel):
     extensions_for_me: list[StoryOut] = Field(description="Wishes for more time that I may decide now.")
     reviews_for_me: list[StoryOut] = Field(description="Emergencies that I may review.")
     requests: list[StoryOut] = Field(description="My stories, newest first.")
+    slack: SlackOut | None = Field(None, description="My Slack account; null: none is linked to me.")
 
 
 class RoleOut(BaseModel):

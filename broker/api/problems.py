@@ -24,6 +24,7 @@ class ProblemOut(BaseModel):
     code: str
     why: str
     way_out: str
+    link: str = Field("", description="A page where it goes on, such as that of a decision with a passkey.")
 
 
 class Problem(Exception):
@@ -59,6 +60,9 @@ _STATUS = {
     "no-emergency": 404,
     "only-for-yourself": 403,
     "not-for-them": 403,
+    "not-linked": 404,
+    "no-such-device": 404,
+    "step-up": 403,
 }
 """Refusals that are not a conflict with what is (409)."""
 
@@ -89,6 +93,7 @@ def problem_response(status: int, refusal: Refusal, headers: dict[str, str] | No
         code=refusal.code,
         why=refusal.why,
         way_out=refusal.way_out,
+        link=refusal.link,
     )
     return JSONResponse(body.model_dump(), status, headers=headers, media_type=MEDIA_TYPE)
 

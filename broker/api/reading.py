@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import asdict
-from typing import Annotated
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
@@ -21,6 +21,7 @@ from broker.api.models import (
     RecordingOut,
     ResourceOut,
     SessionOut,
+    SlackOut,
     StatementOut,
     StoryOut,
 )
@@ -50,7 +51,17 @@ async def me(person: Person, parts: P) -> MeOut:
         extensions_for_me=[StoryOut.of(s) for s in await parts.service.extensions_for(person.id)],
         reviews_for_me=[StoryOut.of(s) for s in await parts.service.reviews_owed(person.id)],
         requests=[StoryOut.of(s) for s in mine],
+        slack=await _slack(parts, person),
     )
+
+
+async def _slack(parts: Parts, person: Principal) -> SlackOut | None:
+    if named := parts.service.config.directory.slack_user(person.id):
+        return SlackOut(user=named, how="policy")
+    if (link := await parts.service.slack_link(person.id)) is None:
+        return None
+    how: Literal["login", "email"] = "email" if link.how == "email" else "login"
+    return SlackOut(user=link.slack_user, how=how, team=link.team, since=link.linked_at)
 
 
 @router.get("/resources")

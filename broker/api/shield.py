@@ -97,4 +97,4 @@ def _limit(path: str) -> int:
         return GATE_BODY_LIMIT
     if path == "/api/v1/runs":
         return RUN_BODY_LIMIT
-    return BODY_LIMIT if path.startswith(("/api/", "/auth/", "/enter/", "/device")) else CHAT_BODY_LIMIT
+    return CHAT_BODY_LIMIT if path.startswith("/slack/") else BODY_LIMIT

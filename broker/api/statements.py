@@ -56,6 +56,7 @@ class HeldOut(BaseModel):
     close_reason: str
     outcome: str
     submitted: bool
+    step_up: bool = Field(False, description="Whether each yes needs a passkey.")
 
     @classmethod
     def of(cls, it: StatementReview) -> HeldOut:
@@ -87,6 +88,7 @@ class HeldOut(BaseModel):
             close_reason=it.close_reason,
             outcome=it.outcome,
             submitted=it.submitted,
+            step_up=it.step_up,
         )
 
 

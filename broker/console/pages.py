@@ -7,6 +7,8 @@ from importlib.resources import files
 import jinja2
 from fastapi.responses import HTMLResponse
 
+from workflows.visible import visible
+
 _environment = jinja2.Environment(
     loader=jinja2.PackageLoader("broker.console"),
     autoescape=True,
@@ -14,6 +16,8 @@ _environment = jinja2.Environment(
     trim_blocks=True,
     lstrip_blocks=True,
 )
+
+_environment.filters["visible"] = visible
 
 
 def render(template: str, status: int = 200, /, **values: object) -> HTMLResponse:
@@ -26,5 +30,5 @@ def stylesheet() -> str:
     return (files("broker.console") / "static" / "console.css").read_text()
 
 
-def script() -> str:
-    return (files("broker.console") / "static" / "console.js").read_text()
+def script(name: str = "console.js") -> str:
+    return (files("broker.console") / "static" / name).read_text()

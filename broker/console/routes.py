@@ -65,20 +65,22 @@ async def login_first(request: Request, _error: Exception) -> Response:
     """The handler of LoginFirst: by way of the identity provider back to this page."""
     page = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     if request.method != "GET":
-        return _message(None, 403, "Your session is over", "Nothing was done.", "Log in and do it again.")
+        return message(None, 403, "Your session is over", "Nothing was done.", "Log in and do it again.")
     return RedirectResponse("/login?" + urlencode({"next": own_page(page)}), 303)
 
 
-def _message(visitor: Visitor | None, status: int, title: str, why: str, way_out: str) -> HTMLResponse:
-    return render("message.html", status, title=title, why=why, way_out=way_out, **_who(visitor))
+def message(visitor: Visitor | None, status: int, title: str, why: str, way_out: str) -> HTMLResponse:
+    return render("message.html", status, title=title, why=why, way_out=way_out, **who(visitor))
 
 
-def _who(visitor: Visitor | None) -> dict[str, object]:
+def who(visitor: Visitor | None) -> dict[str, object]:
+    """What every page is given about its visitor."""
     return {"person": visitor.person, "csrf": visitor.session.csrf} if visitor else {}
 
 
-def _forged(visitor: Visitor) -> HTMLResponse:
-    return _message(
+def forged(visitor: Visitor) -> HTMLResponse:
+    """The answer to a form that no page of this session sent."""
+    return message(
         visitor, 403, "Not done", "That form did not come from this session.", "Open the page anew."
     )
 
@@ -91,6 +93,11 @@ async def css() -> Response:
 @router.get("/static/console.js")
 async def js() -> Response:
     return Response(script(), media_type="text/javascript", headers=_WEEK)
+
+
+@router.get("/static/passkey.js")
+async def passkey_js() -> Response:
+    return Response(script("passkey.js"), media_type="text/javascript", headers=_WEEK)
 
 
 @router.get("/gate-ca.pem")
@@ -112,14 +119,14 @@ async def home(parts: P, visitor: Maybe) -> HTMLResponse:
         others=[s for s in mine if not (s.grant and s.grant.live(now))][:10],
         resources=parts.service.requestable(visitor.person.id),
         standing=lambda story: told.standing(story, now),
-        **_who(visitor),
+        **who(visitor),
     )
 
 
 @router.post("/logout")
 async def logout(request: Request, parts: P, visitor: Known, csrf: Csrf = "") -> Response:
     if not visitor.accepts(request, csrf):
-        return _forged(visitor)
+        return forged(visitor)
     await parts.web.close(visitor.session.secret)
     answer = RedirectResponse("/", 303)
     answer.delete_cookie(cookie_name(parts), path="/", secure=parts.secure, httponly=True, samesite="lax")
@@ -134,18 +141,18 @@ async def enter(grant_id: str, parts: P, visitor: Known) -> HTMLResponse:
     """How to enter under a grant; only for its holder."""
     story = await _held(parts, grant_id, visitor.person)
     if isinstance(story, str):
-        return _message(visitor, 404, "Nothing to enter", story, "See what you hold on the front page.")
-    return render("enter.html", **_entering(parts, story), line="", **_who(visitor))
+        return message(visitor, 404, "Nothing to enter", story, "See what you hold on the front page.")
+    return render("enter.html", **_entering(parts, story), line="", **who(visitor))
 
 
 @router.post("/enter/{grant_id}")
 async def reveal(grant_id: str, request: Request, parts: P, visitor: Known, csrf: Csrf = "") -> HTMLResponse:
     """Make a password for the gate and show it, this once."""
     if not visitor.accepts(request, csrf):
-        return _forged(visitor)
+        return forged(visitor)
     story = await _held(parts, grant_id, visitor.person)
     if isinstance(story, str):
-        return _message(visitor, 404, "Nothing to enter", story, "See what you hold on the front page.")
+        return message(visitor, 404, "Nothing to enter", story, "See what you hold on the front page.")
     assert story.grant is not None
     left = min(timedelta(minutes=10), story.grant.expiry - parts.clock.now())
     issued = await parts.tokens.issue(
@@ -157,7 +164,7 @@ async def reveal(grant_id: str, request: Request, parts: P, visitor: Known, csrf
         **_entering(parts, story),
         line=line,
         until=told.clock(issued.expires_at),
-        **_who(visitor),
+        **who(visitor),
     )
 
 
@@ -187,9 +194,9 @@ def _entering(parts: Parts, story: Story) -> dict[str, object]:
 
 def _psql_line(parts: Parts, story: Story, person: Principal, token: str) -> str:
     where = f"host={parts.gate.host} port={parts.gate.port} dbname={story.request.resource}"
-    who = f"user={person.id}/{story.request.role} sslmode=verify-full sslrootcert=portcullis-ca.pem"
+    login = f"user={person.id}/{story.request.role} sslmode=verify-full sslrootcert=portcullis-ca.pem"
     fetch = f"curl -fsSo portcullis-ca.pem {parts.public_url}/gate-ca.pem"
-    return f"{fetch} && \\\nPGPASSWORD={token} psql '{where} {who}'"
+    return f"{fetch} && \\\nPGPASSWORD={token} psql '{where} {login}'"
 
 
 # ----------------------------------------- a command line without a browser
@@ -200,7 +207,7 @@ async def device(parts: P, visitor: Known, code: str = "") -> HTMLResponse:
     """Confirm the short code that a command line shows."""
     waits = bool(code) and await logins_of(parts).device_waits(code)
     shown = tidy_code(code) if waits else ""
-    return render("device.html", code=shown, unknown=bool(code) and not waits, **_who(visitor))
+    return render("device.html", code=shown, unknown=bool(code) and not waits, **who(visitor))
 
 
 @router.post("/device")
@@ -213,17 +220,17 @@ async def decide_device(
     say: Annotated[str, Form(max_length=10)] = "",
 ) -> Response:
     if not visitor.accepts(request, csrf):
-        return _forged(visitor)
+        return forged(visitor)
     if say not in {"yes", "no"}:
         return RedirectResponse(f"/device?code={tidy_code(code)}", 303)
     done = await logins_of(parts).decide_device(code, visitor.person, yes=say == "yes")
     if not done:
-        return _message(
+        return message(
             visitor, 409, "Nothing waits", "No command line waits for that code.", "Start again there."
         )
     if say == "no":
-        return _message(visitor, 200, "Turned down", "That command line was not logged in.", "")
-    return _message(
+        return message(visitor, 200, "Turned down", "That command line was not logged in.", "")
+    return message(
         visitor,
         200,
         "Logged in",

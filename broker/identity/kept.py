@@ -28,6 +28,12 @@ class Kind(StrEnum):
     """A finished login that the command line has yet to pick up, once, with its PKCE verifier."""
     DEVICE = "device"
     """A command line without a browser that waits for somebody to confirm its short code."""
+    LINK = "link"
+    """A Slack account that asks to be linked; its secret is the link that only that account was shown."""
+    STEP_UP = "step_up"
+    """A decision that lacks a passkey; its secret is the address of its page."""
+    CHALLENGE = "challenge"
+    """What a passkey is asked to sign, for one answer from one browser."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +88,20 @@ class Keep:
         row = (t.c.hash == _hash(secret)) & (t.c.kind == kind) & t.c.ended_at.is_(None)
         async with self._store.write() as tx:
             await tx.execute(update(t).where(row).values(payload=payload))
+
+    async def bind(self, kind: Kind, secret: str, *, principal: str, payload: str) -> bool:
+        """Give what belongs to nobody yet to `principal`: one call of many is first."""
+        alive = t.c.ended_at.is_(None) & (t.c.expires_at > self._clock.now())
+        row = (t.c.hash == _hash(secret)) & (t.c.kind == kind) & (t.c.principal == "") & alive
+        async with self._store.write() as tx:
+            done = await tx.execute(update(t).where(row).values(principal=principal, payload=payload))
+        return done.rowcount == 1
+
+    async def end_labelled(self, kind: Kind, label: str) -> None:
+        """End everything of this kind that is kept under this label."""
+        row = (t.c.kind == kind) & (t.c.label == label) & t.c.ended_at.is_(None)
+        async with self._store.write() as tx:
+            await tx.execute(update(t).where(row).values(ended_at=self._clock.now(), payload=""))
 
     async def labelled(self, kind: Kind, label: str) -> Kept | None:
         """What is kept under this label and belongs to nobody yet."""

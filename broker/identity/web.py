@@ -18,16 +18,22 @@ IDLE = timedelta(hours=1)
 ABSOLUTE = timedelta(hours=12)
 _TOUCH_EVERY = timedelta(minutes=1)
 
-_PAGES = ("/enter/", "/device", "/sessions/")
+_PAGES = ("/enter/", "/device", "/sessions/", "/statements/", "/account", "/link/", "/decide/")
 
 
 @dataclass(frozen=True, slots=True)
 class WebSession:
-    """A browser that is logged in as `principal`. `csrf` goes into each of its forms."""
+    """A browser that is logged in as `principal` since `since`. `csrf` goes into each of its forms."""
 
     principal: str
+    since: datetime
     csrf: str = field(repr=False)
     secret: str = field(repr=False)
+
+    @property
+    def mark(self) -> str:
+        """What stands for this session where something is bound to it, without opening it."""
+        return hmac.new(self.secret.encode(), b"mark", hashlib.sha256).hexdigest()
 
     def accepts(self, csrf: str) -> bool:
         """Whether a form comes from one of this session's own pages."""
@@ -42,10 +48,9 @@ class WebSessions:
         """A new session; the `former` one of the same browser ends with it."""
         if former:
             await self.close(former)
-        seen = self._keep.clock.now().isoformat()
-        return _session(
-            principal, await self._keep.put(Kind.WEB, ABSOLUTE, principal=principal, payload=seen)
-        )
+        now = self._keep.clock.now()
+        secret = await self._keep.put(Kind.WEB, ABSOLUTE, principal=principal, payload=now.isoformat())
+        return _session(principal, now, secret)
 
     async def check(self, secret: str) -> WebSession | None:
         """The session of this cookie, if it is still good."""
@@ -60,15 +65,15 @@ class WebSessions:
             return None
         if now - seen >= _TOUCH_EVERY:
             await self._keep.touch(Kind.WEB, secret, now.isoformat())
-        return _session(kept.principal, secret)
+        return _session(kept.principal, kept.created_at, secret)
 
     async def close(self, secret: str) -> None:
         await self._keep.take(Kind.WEB, secret)
 
 
-def _session(principal: str, secret: str) -> WebSession:
+def _session(principal: str, since: datetime, secret: str) -> WebSession:
     csrf = hmac.new(secret.encode(), b"csrf", hashlib.sha256).hexdigest()
-    return WebSession(principal, csrf, secret)
+    return WebSession(principal, since, csrf, secret)
 
 
 def own_page(address: str) -> str:

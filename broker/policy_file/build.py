@@ -217,6 +217,9 @@ def _rule(marked: Marked, shape: FileShape, path: marks.Path, rule: RuleShape) -
     for name in rule.resources:
         if resource := shape.resources.get(name):
             yield from unknown(marked, (*path, "roles"), rule.roles, resource.roles, f"role of {name}")
+    if rule.step_up and not rule.approval:
+        what = "“step_up” belongs to a rule that somebody decides"
+        yield marked.problem((*path, "step_up"), what, "say who does: approval: [{group: …, needed: 1}]")
     if rule.usual and rule.usual > rule.longest:
         yield marked.problem((*path, "usual"), f"is longer than the longest, {spell(rule.longest)}")
     groups: set[str] = set()
@@ -255,7 +258,7 @@ def _config(shape: FileShape, base: Path, digest: str) -> Config:
         policy=policy,
         directory=StaticDirectory(people, shape.slack.team, shape.timezone),
         targets={name: _target(resource, base) for name, resource in shape.resources.items()},
-        slack=SlackSettings(shape.slack.team),
+        slack=SlackSettings(shape.slack.team, shape.slack.match_email, shape.slack.other_email),
         timezone=shape.timezone,
         schedules={name: urgency.schedule(schedule, base) for name, schedule in shape.schedules.items()},
         pagers={name: urgency.pager(pager, base) for name, pager in shape.pagers.items()},
@@ -335,6 +338,7 @@ def _policy_rule(shape: FileShape, rule: RuleShape) -> Rule:
         extend_freely=rule.extend_freely or timedelta(),
         ladder=urgency.ladder(shape, rule),
         for_others=frozenset(rule.for_others),
+        step_up=rule.step_up,
     )
 
 

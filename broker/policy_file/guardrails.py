@@ -63,6 +63,8 @@ class RailShape(Shape):
     kinds: list[str] = []
     when: str = ""
     approval: list[SeatShape] = []
+    step_up: bool = False
+    """Whether each yes needs a passkey, on a page of ours."""
     hold_for: Span | None = None
     message: str = Field("", max_length=500)
 
@@ -82,6 +84,8 @@ class CommitShape(Shape):
     name: Name = "hold-commit"
     approval: list[SeatShape] = Field(min_length=1)
     hold_for: Span = timedelta(minutes=15)
+    step_up: bool = False
+    """Whether each yes needs a passkey, on a page of ours."""
     message: str = Field("", max_length=500)
 
 
@@ -148,7 +152,7 @@ def _near_kind(name: str) -> str:
 
 def _answer(marked: Marked, shape: FileShape, path: marks.Path, rail: RailShape) -> Iterator[Problem]:
     if rail.action != "hold":
-        for key in ("approval", "hold_for", "dry_run"):
+        for key in ("approval", "hold_for", "dry_run", "step_up"):
             if getattr(rail, key, None):
                 yield marked.problem(
                     (*path, key), f"“{key}” belongs to a guardrail that holds", "action: hold"
@@ -213,6 +217,7 @@ def commit_value(shape: CommitShape | None) -> Guardrail | None:
         quorum=tuple(Quorum(seat.group, seat.needed) for seat in shape.approval),
         hold_for=shape.hold_for,
         message=shape.message,
+        step_up=shape.step_up,
     )
 
 
@@ -232,6 +237,7 @@ def _value(rail: GuardrailShape) -> Guardrail:
         when=_when(rail),
         timeout=rail.timeout,
         dry_run=rail.dry_run,
+        step_up=rail.step_up,
     )
 
 

@@ -97,6 +97,8 @@ class RuleShape(Shape):
     usual: Span | None = None
     approval: Annotated[list[QuorumShape], BeforeValidator(_approval)]
     """There is no default: a rule that grants at once has to say `approval: none`."""
+    step_up: bool = False
+    """Whether each yes needs a passkey, on a page of ours."""
     lapses_after: Span = timedelta(hours=8)
     reason: Literal["required", "optional"] = "required"
     longest_total: Span | None = None
@@ -113,6 +115,10 @@ class RuleShape(Shape):
 
 class SlackShape(Shape):
     team: str = ""
+    match_email: bool = False
+    """Whether the same verified e-mail address is enough to be taken for somebody. It is the weaker way."""
+    other_email: bool = False
+    """Whether people may link a Slack account whose e-mail address is not theirs."""
 
 
 class FileShape(Shape):

@@ -207,4 +207,5 @@ def _guardrail(rail: HostRailShape) -> Guardrail:
         kinds=frozenset(rail.kinds),
         when=rail.when,
         commands=tuple(rail.commands),
+        step_up=rail.step_up,
     )

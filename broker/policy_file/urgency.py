@@ -182,6 +182,7 @@ def emergency(shape: EmergencyShape) -> Emergency:
         shortest_reason=shape.reason,
         type_name=shape.type_name,
         pagers=tuple(shape.pagers),
+        step_up=shape.step_up,
     )
 
 

@@ -113,3 +113,5 @@ class EmergencyShape(Shape):
     """Whether a form asks for the resource's name to be typed, for the most dangerous ones."""
     pagers: list[str] = []
     """Pagers that are called at once, whoever broke the glass."""
+    step_up: bool = False
+    """Whether it takes a passkey, on a page of ours; an offline code does without."""

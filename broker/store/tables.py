@@ -317,3 +317,38 @@ results = Table(
     Index(None, "expires_at"),
 )
 """What came of a submitted statement, masked by the gate and sealed; gone after a while."""
+
+passkeys = Table(
+    "passkeys",
+    metadata,
+    Column("id", String(16), primary_key=True),
+    Column("principal", String(200), nullable=False),
+    Column("credential", String(1400), nullable=False, unique=True),
+    Column("public_key", Text, nullable=False),
+    Column("sign_count", BigInteger, nullable=False),
+    Column("name", String(80), nullable=False),
+    Column("transports", String(200), nullable=False),
+    Column("synced", Boolean, nullable=False),
+    Column("made_at", Instant, nullable=False),
+    Column("used_at", Instant),
+    Index(None, "principal"),
+)
+"""Public keys of people's authenticators (WebAuthn). `credential` and `public_key` are base 64 for URLs;
+`synced` keys are on several devices of their owner's.
+"""
+
+slack_links = Table(
+    "slack_links",
+    metadata,
+    Column("team", String(32), primary_key=True),
+    Column("slack_user", String(32), primary_key=True),
+    Column("principal", String(200), nullable=False),
+    Column("email", String(320), nullable=False),
+    Column("slack_email", String(320), nullable=False),
+    Column("how", String(16), nullable=False),
+    Column("linked_at", Instant, nullable=False),
+    UniqueConstraint("team", "principal"),
+)
+"""Which Slack account is whose. The e-mail addresses are those of both sides when it was linked: where one
+of them has changed, the link is over.
+"""

@@ -7,10 +7,11 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bot.markup import plain, quotation, visible
+from bot.markup import plain, quotation
 from bot.review_cards import review_card, statement_block
 from bot.shown import Faces
 from workflows.model import Quorum, Statement, StatementClass, StatementReview
+from workflows.visible import visible
 
 ORDER = "".join(map(chr, (*range(0x202A, 0x202F), *range(0x2066, 0x206A))))
 BREAKS = "\u2028\u2029\u0085\x0b\x0c"

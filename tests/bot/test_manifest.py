@@ -24,7 +24,7 @@ SCOPES_OF_METHOD: dict[str, frozenset[str]] = {
     "conversations.history": frozenset({"channels:history", "groups:history", "im:history"}),
     "conversations.replies": frozenset({"channels:history", "groups:history", "im:history"}),
     "conversations.open": frozenset({"im:write"}),
-    "users.info": frozenset({"users:read"}),
+    "users.info": frozenset({"users:read", "users:read.email"}),  # the address is compared
     "views.open": frozenset(),
     "views.update": frozenset(),
     "views.publish": frozenset(),

@@ -43,7 +43,7 @@ async def test_guests_strangers_bots_and_unlinked_accounts_are_refused(http_worl
     card = await world.ask()
     user = world.sandbox.as_user(who)
     await user.clicks(card, "approve", force=True)
-    await user.sees("⛔", ephemeral=True)
+    await user.sees("🔗" if who == "unlinked" else "⛔", ephemeral=True)
     assert await world.refused() == [code]
     await user.commands("/access request prod-db 1h because x")
     await world.until(lambda: _refusals(world, 2))

@@ -186,9 +186,9 @@ async def test_what_the_policy_took_back_meanwhile_is_not_granted(
 
 
 async def test_a_slack_user_of_another_workspace_is_nobody(keeper: Broker) -> None:
-    assert keeper.service.principal_of_slack("T0HOME", "U0GRACE") is not None
+    assert await keeper.service.principal_of_slack("T0HOME", "U0GRACE") is not None
     for team, user in (("T0EVIL", "U0GRACE"), ("", "U0GRACE"), ("T0HOME", ""), ("T0HOME", "grace")):
-        assert keeper.service.principal_of_slack(team, user) is None
+        assert await keeper.service.principal_of_slack(team, user) is None
 
 
 # ---------------------------------------------------------------- entering
