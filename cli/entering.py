@@ -34,7 +34,11 @@ def psql(
 
 
 def token(resource: Resource, role: RoleOption = "") -> None:
-    """Print a password for the gate, for any PostgreSQL client; how to use it goes to standard error."""
+    """Print a password for the gate, for any client; how to use it goes to standard error."""
+    known = Api.mine().get("/api/v1/resources")
+    if any(it["kind"] == "ssh" and resource in (it["name"], *it["aliases"]) for it in known):
+        _ssh_token(Api.mine(), resource, role)
+        return
     found = libpq(Api.mine(), resource, role)
     whisper(
         f"host={found['PGHOST']} port={found['PGPORT']} dbname={found['PGDATABASE']} user={found['PGUSER']} "
@@ -42,6 +46,16 @@ def token(resource: Resource, role: RoleOption = "") -> None:
     )
     whisper("The password, good to log in with for 10 minutes:")
     say_plain(found["PGPASSWORD"])
+
+
+def _ssh_token(api: Api, resource: str, role: str) -> None:
+    """The same for an SSH host, for clients that bring no certificate."""
+    story = _held(api, resource, role)
+    gate, issued = api.get("/api/v1/ssh/gate"), api.post("/api/v1/tokens")
+    whisper(f"ssh -p {gate['port']} {issued['user']}+{story['resource']}+{story['role']}@{gate['host']}")
+    whisper(f"For known_hosts: {gate['known_hosts']}")
+    whisper("The password, good to log in with for 10 minutes:")
+    say_plain(issued["token"])
 
 
 def libpq(api: Api, resource: str, role: str = "") -> dict[str, str]:
