@@ -51,7 +51,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for name in options.suites or SUITES:
         with tempfile.TemporaryDirectory(prefix="portcullis-proof-") as folder:
             rows.append(_compare(name, SUITES[name], library, Path(folder), options))
-    report.save(options.out, rows)
+            if not rows[-1].failure:
+                report.save(options.out, options.policy, rows[-1])
+    if options.write:
+        report.write_page(options.out, list(SUITES))
     print(report.markdown(rows))
     return 1 if any(row.unexplained for row in rows) else 0
 
@@ -88,7 +91,7 @@ def _compare(
     except Missing as missing:
         print(f"{name}: {missing}", file=sys.stderr)
         return report.Row(name, {}, {}, [], [], failure=str(missing))
-    return report.row(name, found["direct"], found["gate"], exact=suite.exact)
+    return report.row(name, found["direct"], found["gate"], exact=suite.exact, policy=options.policy)
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -97,8 +100,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--policy", choices=POLICIES, default="open")
     parser.add_argument("--turns", type=int, default=3, help="at most, while the two ways still differ")
     parser.add_argument("--library", type=Path, default=TOP / ".proof", help="where sources are kept")
+    parser.add_argument("--out", type=Path, default=TOP / ".proof" / "report", help="results are kept here")
     parser.add_argument(
-        "--out", type=Path, default=TOP / ".proof" / "report", help="JSON and Markdown go here"
+        "--write", action="store_true", help="put all results in --out into the documentation"
     )
     parser.add_argument("--keep", type=Path, help="keep the suites' own output here")
     options = parser.parse_args(arguments)

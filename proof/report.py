@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from proof.outcomes import Difference, Outcomes, counts, differences
 
 EXPLAINED = Path(__file__).with_name("explained.toml")
+PAGE = Path(__file__).parents[1] / "docs/explanation/drivers.md"
+POLICIES = ("open", "reading")
 
 
 @dataclass(frozen=True)
@@ -27,7 +30,14 @@ class Row:
     failure: str = ""
 
 
-def row(suite: str, direct: Sequence[Outcomes], gate: Sequence[Outcomes], *, exact: bool = False) -> Row:
+def row(
+    suite: str,
+    direct: Sequence[Outcomes],
+    gate: Sequence[Outcomes],
+    *,
+    exact: bool = False,
+    policy: str = "open",
+) -> Row:
     """Put a suite's turns together. A test that ends now so, now otherwise on one way is unsteady: where its
     ends overlap with the other way's, it tells nothing of the gate.
     """
@@ -39,7 +49,8 @@ def row(suite: str, direct: Sequence[Outcomes], gate: Sequence[Outcomes], *, exa
             unsteady += 1
         else:
             real.append(it)
-    reasons = tomllib.loads(EXPLAINED.read_text()).get(suite, {})
+    known = tomllib.loads(EXPLAINED.read_text())
+    reasons = known["open"].get(suite, {}) | (known[policy].get(suite, {}) if policy != "open" else {})
     explained, unexplained = [], []
     for it in real:
         reason = next((why for test, why in reasons.items() if fnmatchcase(it.test, test)), "")
@@ -74,7 +85,36 @@ def _count(way: Mapping[str, int]) -> str:
     return f"{way.get('passed', 0)} passed, {way.get('failed', 0)} failed, {way.get('skipped', 0)} skipped"
 
 
-def save(folder: Path, rows: Sequence[Row]) -> None:
-    folder.mkdir(parents=True, exist_ok=True)
-    (folder / "report.json").write_text(json.dumps([asdict(it) for it in rows], indent=1) + "\n")
-    (folder / "report.md").write_text(markdown(rows) + "\n")
+def save(folder: Path, policy: str, it: Row) -> None:
+    """Keep a suite's result, beside those of other suites and of runs before."""
+    kept = folder / policy
+    kept.mkdir(parents=True, exist_ok=True)
+    (kept / f"{it.suite}.json").write_text(json.dumps(asdict(it), indent=1) + "\n")
+
+
+def write_page(folder: Path, suites: Sequence[str], page: Path = PAGE) -> None:
+    """Put what is kept in `folder` into the page, each policy's between its marks. Raises ValueError where a
+    mark is missing.
+    """
+    text = page.read_text()
+    for policy in POLICIES:
+        paths = (folder / policy / f"{name}.json" for name in suites)
+        kept = [json.loads(path.read_text()) for path in paths if path.exists()]
+        begin, end = f"<!-- {policy}: from the runs -->\n", f"<!-- {policy}: up to here -->"
+        before, rest = text.split(begin)
+        _, after = rest.split(end)
+        text = before + begin + "\n".join(_tables(kept)) + "\n\n" + end + after
+    page.write_text(text)
+
+
+def _tables(kept: Sequence[dict[str, Any]]) -> Iterator[str]:
+    yield "\n| suite | end the same both ways | otherwise through the gate |\n| --- | --- | --- |"
+    for it in kept:
+        other, total = len(it["explained"]) + len(it["unexplained"]), sum(it["direct"].values())
+        unsteady = f"; {it['unsteady']} end now so, now so on either way" if it["unsteady"] else ""
+        yield f"| {it['suite']} | {total - other} of {total}{unsteady} | {other} |"
+    yield "\n| suite | test | directly | through the gate | why |\n| --- | --- | --- | --- | --- |"
+    for it in kept:
+        for difference, why in it["explained"] + [(one, "not explained") for one in it["unexplained"]]:
+            ends = f"{difference['direct']['status']} | {difference['gate']['status']}"
+            yield f"| {it['suite']} | `{difference['test']}` | {ends} | {why} |"

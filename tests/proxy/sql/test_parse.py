@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from proxy.sql.parse import parse
+from proxy.sql import libpg, second
+from proxy.sql.parse import base_tables, parse
 
 
 @pytest.mark.parametrize(
@@ -96,6 +97,31 @@ def test_what_does_not_parse_is_unread(text: str) -> None:
     assert reading.unread
     assert reading.sqlstate == "42601"
     assert not reading.statements
+
+
+def test_only_parameters_become_names_for_the_second_parser() -> None:
+    text = "select $1,$2, '$3', \"$4\", $q$ $5 $q$, e'\\'$6', $7::int[] /* $8 */ -- $9"
+    said = "select p1,p2, '$3', \"$4\", $q$ $5 $q$, e'\\'$6', p7::int[] /* $8 */ -- $9"
+    assert libpg.with_names_for_parameters(text) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "tables"),
+    [
+        ("insert into a values ($1),($2)", {"a"}),
+        ("insert into a select ($1),($2) from b where x in (select $3 from c)", {"a", "b", "c"}),
+        ("insert into a overriding system value select * from b", {"a", "b"}),
+        ("insert into a (x, y) overriding user value values (1, 2), ($1,$2)", {"a"}),
+        ("select overriding.system as value from b overriding", {"b"}),
+    ],
+)
+def test_both_parsers_see_the_same_tables_round_parameters_and_overriding(
+    text: str, tables: set[str]
+) -> None:
+    (statement,) = parse(text).statements
+    assert base_tables(statement.tree) == tables
+    (glance,) = second.glance(text)
+    assert glance.tables == tables
 
 
 def test_a_long_honest_text_is_read() -> None:
