@@ -407,3 +407,18 @@ def demo(demo_folder: Path) -> Iterator[Demo]:
 def run_demo() -> tuple[Callable[..., Demo], Callable[..., int]]:
     """For tests that start and stop it themselves: the two functions."""
     return start_demo, stop_demo
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """The scores of the corpora of attacks and of honest statements."""
+    found = [
+        value
+        for outcome in ("passed", "failed")
+        for report in terminalreporter.getreports(outcome)
+        for name, value in report.user_properties
+        if name == "score"
+    ]
+    if found:
+        terminalreporter.section("scores")
+        for line in sorted(found):
+            terminalreporter.write_line(line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +34,9 @@ def _texts(attack: Any) -> list[str]:
     return attack if isinstance(attack, list) else [attack]
 
 
-def test_no_attack_of_the_corpus_brings_a_piece_of_a_masked_value_to_the_client(sample: str) -> None:
+def test_no_attack_of_the_corpus_brings_a_piece_of_a_masked_value_to_the_client(
+    record_property: Callable[[str, object], None], sample: str
+) -> None:
     leaked, refused = [], 0
     for attack in ATTACKS["leaks"]:
         door = Door(sample)
@@ -47,7 +50,9 @@ def test_no_attack_of_the_corpus_brings_a_piece_of_a_masked_value_to_the_client(
         if door.wrote:
             reset(sample)
     total = len(ATTACKS["leaks"])
-    print(f"\nscore: {total - len(leaked)} of {total} attacks showed nothing; {refused} of them refused")
+    record_property(
+        "score", f"{total - len(leaked)} of {total} attacks showed nothing; {refused} of them refused"
+    )
     assert total >= 300
     assert leaked == []
 
@@ -67,16 +72,19 @@ def test_the_harness_sees_a_leak_when_nothing_is_masked(sample: str) -> None:
 
 
 def test_every_statement_that_tells_about_a_masked_value_without_showing_it_is_refused(
+    record_property: Callable[[str, object], None],
     masks: MaskSet,
 ) -> None:
     allowed = [attack for attack in ATTACKS["refused"] if read(attack, masks).allowed]
     total = len(ATTACKS["refused"])
-    print(f"\nscore: {total - len(allowed)} of {total} oracles refused")
+    record_property("score", f"{total - len(allowed)} of {total} oracles refused")
     assert allowed == []
 
 
 @pytest.mark.parametrize("group", sorted(HONEST))
-def test_honest_statements_pass_and_show_what_no_mask_covers(group: str, masks: MaskSet) -> None:
+def test_honest_statements_pass_and_show_what_no_mask_covers(
+    record_property: Callable[[str, object], None], group: str, masks: MaskSet
+) -> None:
     wronged = []
     for text in HONEST[group]:
         verdict = read(text, masks)
@@ -85,11 +93,13 @@ def test_honest_statements_pass_and_show_what_no_mask_covers(group: str, masks: 
         elif group != "touching" and any(not c.clear for s in verdict.statements for c in s.columns or ()):
             wronged.append((text, "masked"))
     total = len(HONEST[group])
-    print(f"\nscore: {total - len(wronged)} of {total} honest statements pass ({group})")
+    record_property("score", f"{total - len(wronged)} of {total} honest statements pass ({group})")
     assert wronged == []
 
 
-def test_what_psql_asks_for_its_own_commands_passes(sample: str, masks: MaskSet) -> None:
+def test_what_psql_asks_for_its_own_commands_passes(
+    record_property: Callable[[str, object], None], sample: str, masks: MaskSet
+) -> None:
     psql = shutil.which("psql")
     assert psql is not None, "this test needs psql"
     asked = set()
@@ -98,6 +108,6 @@ def test_what_psql_asks_for_its_own_commands_passes(sample: str, masks: MaskSet)
         run = subprocess.run(line, capture_output=True, text=True)
         asked |= set(re.findall(r"\*{9} QUERY \*{10}\n(.*?)\n\*{24}", run.stdout, re.S))
     refused = [(text, verdict.reason) for text in asked if not (verdict := read(text, masks)).allowed]
-    print(f"\nscore: {len(asked) - len(refused)} of {len(asked)} of psql's own queries pass")
+    record_property("score", f"{len(asked) - len(refused)} of {len(asked)} of psql's own queries pass")
     assert len(asked) > 40
     assert refused == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 
@@ -32,18 +33,22 @@ def _passes(text: str, masks: MaskSet) -> bool:
 
 
 @pytest.mark.parametrize("group", ["unbounded", "dangerous"])
-def test_nothing_dangerous_of_the_corpus_runs_unheld(group: str, unmasked: MaskSet) -> None:
+def test_nothing_dangerous_of_the_corpus_runs_unheld(
+    record_property: Callable[[str, object], None], group: str, unmasked: MaskSet
+) -> None:
     passed = [text for text in CORPUS[group] if _passes(text, unmasked)]
     total = len(CORPUS[group])
-    print(f"\nscore: {total - len(passed)} of {total} held or refused ({group})")
+    record_property("score", f"{total - len(passed)} of {total} held or refused ({group})")
     assert passed == []
 
 
 @pytest.mark.parametrize("group", ["bounded", "harmless"])
-def test_nothing_honest_of_the_corpus_is_held(group: str, unmasked: MaskSet) -> None:
+def test_nothing_honest_of_the_corpus_is_held(
+    record_property: Callable[[str, object], None], group: str, unmasked: MaskSet
+) -> None:
     stopped = [text for text in CORPUS[group] if not _passes(text, unmasked)]
     total = len(CORPUS[group])
-    print(f"\nscore: {total - len(stopped)} of {total} honest statements pass ({group})")
+    record_property("score", f"{total - len(stopped)} of {total} honest statements pass ({group})")
     assert stopped == []
 
 
