@@ -114,31 +114,36 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         return not self.session.over
 
     def session_started(self) -> None:
-        self.session.gate.spawn(self._begin())
-
-    async def _begin(self) -> None:
-        session, host = self.session, self.session.host
+        """The tape is there before the client's first byte, which may come before anything is decided."""
+        session = self.session
         execution = Execution(self._text, self._what, self.number, round(session.now(), 6))
         assert session.track is not None
-        sftp = self._what == "subsystem" and self._text == "sftp"
-        self.tape = Tape(
+        tape = self.tape = Tape(
             session.track,
             session.now,
             execution,
             terminal=self.terminal is not None,
-            opaque=sftp,
+            opaque=self._is_sftp,
             hidden=session.admission.terms.detect,
         )
+        session.gate.spawn(self._begin(tape))
+
+    @property
+    def _is_sftp(self) -> bool:
+        return self._what == "subsystem" and self._text == "sftp"
+
+    async def _begin(self, tape: Tape) -> None:
+        host = self.session.host
         try:
             refusal = self._refusal()
             if not refusal and self._what == "exec":
-                refusal = await self._deciding.refusal(execution, terminal=self.terminal is not None)
+                refusal = await self._deciding.refusal(tape.execution, terminal=self.terminal is not None)
             if refusal:
                 self.refuse(refusal)
                 return
-            if sftp:
+            if self._is_sftp:
                 self._sftp = Sftp(host.files, self._to_far, self._to_client, self._file_done)
-            self.tape.begin()
+            tape.begin()
             if self._what == "shell" and host.shell == "lines":
                 self._lines = LineShell(self)
                 await self._lines.run(self._taken_early())
