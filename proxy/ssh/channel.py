@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
 
 REFUSED = 126
 """The exit status of what the gate refused: as of a command that may not be run."""
+_EXIT_SOON = 0.5
+"""Seconds that the end of output waits for the exit status."""
 WINDOW = 2 << 20
 PACKET = 32 << 10
 _VALUE = re.compile(rb"[\x20-\x7e\x80-\xff]{0,1024}")
@@ -325,6 +328,12 @@ class Channel(asyncssh.SSHServerSession[bytes]):
             )  # fmt: skip
 
     def host_finished(self) -> None:
+        """The host sends no more output. Clients close a channel that is at its end both ways, and asyncssh
+        then takes no exit status for it: so the exit, which follows at once as a rule, goes first.
+        """
+        asyncio.get_running_loop().call_later(_EXIT_SOON, self._pass_end)
+
+    def _pass_end(self) -> None:
         if not self._over and not self.chan.is_closing():
             self.chan.write_eof()
 

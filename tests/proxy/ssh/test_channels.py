@@ -176,7 +176,8 @@ async def test_several_channels_share_one_session(web: SshHouse) -> None:
         web.run("ssh", "-S", str(control), "-F", "none", "127.0.0.1", f"echo {n}; exit {n}") for n in range(5)
     ]
     done = await asyncio.gather(*several)
-    assert [(it.out, it.code) for it in done] == [(f"{n}\n", n) for n in range(5)]
+    said = [(it.out, it.code, it.err) for it in done]
+    assert [(it.out, it.code) for it in done] == [(f"{n}\n", n) for n in range(5)], said
     assert len(web.gate.registry.all()) == 1
     master.terminate()
     await master.wait()
