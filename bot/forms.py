@@ -82,11 +82,7 @@ def options(
 ) -> list[Block]:
     """What the search of resources offers for what was typed; those in `recent` first."""
     key = typed.casefold().strip()
-    found = [
-        o
-        for o in offers
-        if any(key in text.casefold() for text in (o.name, titles.get(o.name, ""), *o.aliases))
-    ]
+    found = [o for o in offers if any(key in text.casefold() for text in (_label(o, titles), *o.aliases))]
     first = {name: place for place, name in reversed(list(enumerate(recent)))}
     found.sort(key=lambda offer: first.get(offer.name, len(recent)))
     return [_resource_option(offer, titles) for offer in found[:_MOST_OPTIONS]]
@@ -147,8 +143,12 @@ def _resource_input(chosen: Offer | None, titles: Mapping[str, str]) -> Block:
 
 
 def _resource_option(offer: Offer, titles: Mapping[str, str]) -> Block:
+    return option(_label(offer, titles), offer.name)
+
+
+def _label(offer: Offer, titles: Mapping[str, str]) -> str:
     title = titles.get(offer.name, "")
-    return option(f"{title} ({offer.name})" if title else offer.name, offer.name)
+    return f"{title} ({offer.name})" if title else offer.name
 
 
 def _role_input(offer: Offer, role: RoleOffer) -> Block:
