@@ -78,7 +78,7 @@ class Listened:
         await export(house.broker.store, trail.write)
         found.append(("the exported trail", trail.getvalue().encode()))
         found.append(("the server's log", house.shop.server.log.read_bytes()))
-        for path in (self.folder / "recordings").glob("*"):
+        for path in (self.folder / "recordings").glob("*.jsonl"):
             found.append(
                 (f"replay of {path.name}", "\n".join(recording.render(recording.read(path))).encode())
             )
