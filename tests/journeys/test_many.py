@@ -78,6 +78,10 @@ class Many:
     run_psql: Callable[..., subprocess.CompletedProcess[str]]
     shop: Any
 
+    def logs(self) -> str:
+        """What the brokers said last."""
+        return "\n".join(part.log.read_text()[-4000:] for part in self.brokers)
+
     def call(self, broker: int, person: str, method: str, path: str, body: Any = None) -> Any:
         """One call of the API of one of the brokers."""
         base = self.brokers[broker].env["PORTCULLIS_PUBLIC_URL"]
@@ -177,7 +181,7 @@ def test_approved_at_one_entered_at_the_other_revoked_at_the_first(many: Many) -
         assert process.returncode != 0
         assert "revoked" in said.lower(), said
     assert time.monotonic() - began < 2.0  # one second, and psql's own end
-    _until("the login to be gone", lambda: not many.shop.query(_LOGINS))
+    _until("the login to be gone", lambda: not many.shop.query(_LOGINS), logs=many.logs)
 
 
 def test_one_session_killed_at_the_broker_that_is_not_its_gates(many: Many) -> None:
@@ -248,8 +252,10 @@ def _psql_in_background(many: Many, gate: int, sql: str) -> subprocess.Popen[str
     )
 
 
-def _until(what: str, seen: Callable[[], bool], timeout: float = 20) -> None:
+def _until(
+    what: str, seen: Callable[[], bool], timeout: float = 20, logs: Callable[[], str] = lambda: ""
+) -> None:
     deadline = time.monotonic() + timeout
     while not seen():
-        assert time.monotonic() < deadline, f"waited {timeout} s for {what}"
+        assert time.monotonic() < deadline, f"waited {timeout} s for {what}\n{logs()}"
         time.sleep(0.1)

@@ -5,7 +5,9 @@ import { avatar } from "./messages.js";
 export function sidebar(seen, here, world, go) {
   const row = (channel, icon, name) => {
     const classes = ["row", channel.id === here.channel && "on", channel.unread && "unread", channel.is_archived && "off"];
-    return el("button", { class: classes.filter(Boolean).join(" "), onclick: () => go({ channel: channel.id, thread: null, tab: "messages" }) },
+    const open = () => go({ channel: channel.id, thread: null, tab: "messages" });
+    // At the press, not at the release: a row drawn anew in between would lose the click. The keyboard only clicks.
+    return el("button", { class: classes.filter(Boolean).join(" "), onclick: open, onmousedown: open },
       el("span", { class: "sign" }, icon), el("span", { class: "name" }, name),
       channel.mentions ? el("span", { class: "pill" }, String(channel.mentions)) : null);
   };
