@@ -21,6 +21,8 @@ from typing import IO, NamedTuple
 
 import msgspec
 
+from proxy.files import sync, write_all
+
 SUFFIX = ".journal"
 
 
@@ -56,7 +58,7 @@ class Journal:
         self._path = self._directory / f"{os.getpid()}-{os.urandom(4).hex()}{SUFFIX}"
         self._descriptor = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o600)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)  # as long as this process lives, nobody recovers it
-        sync_directory(self._directory)
+        sync(self._directory)
         self.size = 0
 
     def append(self, pieces: Sequence[Piece]) -> None:
@@ -102,22 +104,6 @@ class Journal:
             os.close(self._descriptor)
 
 
-def write_all(descriptor: int, data: bytes) -> None:
-    """Write every byte. Raises OSError."""
-    view = memoryview(data)
-    while view:
-        view = view[os.write(descriptor, view) :]
-
-
-def sync_directory(directory: Path) -> None:
-    """Have a new file's name on disk. Raises OSError."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def recover(directory: Path) -> None:
     """Bring into the recordings of `directory` what crashed processes left in their journals. Raises OSError.
 
@@ -132,7 +118,7 @@ def recover(directory: Path) -> None:
                 continue
             touched = {piece.session for piece in _pieces(file) if _restore(directory, piece)}
             for session in touched:
-                _sync(directory / f"{session}.jsonl")
+                sync(directory / f"{session}.jsonl")
             path.unlink(missing_ok=True)
 
 
@@ -160,11 +146,3 @@ def _restore(directory: Path, piece: Piece) -> bool:
     finally:
         os.close(descriptor)
     return True
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fdatasync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -20,7 +20,8 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from proxy import recording
-from proxy.journal import Journal, Piece, recover, sync_directory, write_all
+from proxy.files import sync, write_all
+from proxy.journal import Journal, Piece, recover
 from proxy.recording import GENESIS, Footer, Header, Statement
 
 TEXT_LIMIT = 64 * 1024
@@ -275,7 +276,7 @@ class Recorder:
             file.take(first + line, (1, head))
             file.write()
             file.sync()
-            sync_directory(self._directory)
+            sync(self._directory)
         except OSError:
             file.close()
             raise

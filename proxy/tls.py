@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-import os
 import ssl
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,6 +18,8 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+from proxy.files import write_whole
 
 _CA_DAYS = 3650
 _LEAF_DAYS = 397
@@ -52,13 +53,13 @@ def self_made(directory: Path, names: Sequence[str], now: dt.datetime) -> Identi
     else:
         ca_key = ec.generate_private_key(ec.SECP256R1())
         ca = _sign_ca(ca_key, now)
-        _write(ca_key_file, _key_pem(ca_key))
-        _write(identity.ca, ca.public_bytes(serialization.Encoding.PEM), mode=0o644)
+        write_whole(ca_key_file, _key_pem(ca_key))
+        write_whole(identity.ca, ca.public_bytes(serialization.Encoding.PEM), mode=0o644)
     if not _still_good(identity, names, now):
         key = ec.generate_private_key(ec.SECP256R1())
         leaf = _sign_leaf(key, names, ca, ca_key, now)
-        _write(identity.key, _key_pem(key))
-        _write(identity.certificate, leaf.public_bytes(serialization.Encoding.PEM), mode=0o644)
+        write_whole(identity.key, _key_pem(key))
+        write_whole(identity.certificate, leaf.public_bytes(serialization.Encoding.PEM), mode=0o644)
     return identity
 
 
@@ -171,14 +172,3 @@ def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
-
-
-def _write(path: Path, content: bytes, mode: int = 0o600) -> None:
-    """Write whole or not at all, never readable by others in between."""
-    draft = path.with_suffix(path.suffix + f".{os.getpid()}.draft")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(path)

@@ -7,7 +7,6 @@ proxy/tls.py for TLS; private keys are readable by the gate's user only.
 from __future__ import annotations
 
 import datetime as dt
-import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +23,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_ssh_private_key,
     load_ssh_public_identity,
 )
+
+from proxy.files import write_whole
 
 _DAYS = 397
 _RENEW_DAYS = 30
@@ -60,7 +61,7 @@ def self_made(directory: Path, names: Sequence[str], now: dt.datetime) -> HostId
             .valid_before(int((now + dt.timedelta(days=_DAYS)).timestamp()))
             .sign(authority)
         )
-        _write(certificate, made.public_bytes() + b"\n", 0o644)
+        write_whole(certificate, made.public_bytes() + b"\n", 0o644)
     return HostIdentity(directory / "ssh_host_key", certificate, _line(authority))
 
 
@@ -73,7 +74,7 @@ def known_hosts(authority: str, names: Sequence[str], port: int) -> str:
 def _key(place: Path) -> Ed25519PrivateKey:
     if not place.exists():
         made = Ed25519PrivateKey.generate()
-        _write(place, made.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), 0o600)
+        write_whole(place, made.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()), 0o600)
     key = load_ssh_private_key(place.read_bytes(), password=None)
     if not isinstance(key, Ed25519PrivateKey):
         raise ValueError(f"{place} is no Ed25519 key; remove it to have it made anew")
@@ -95,14 +96,3 @@ def _still_good(
 
 def _line(key: Ed25519PrivateKey) -> str:
     return key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
-
-
-def _write(place: Path, content: bytes, mode: int) -> None:
-    """Write whole or not at all, never readable by others in between."""
-    draft = place.with_name(f"{place.name}.{os.getpid()}.draft")
-    descriptor = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    draft.replace(place)
