@@ -6,6 +6,8 @@ exchange: chacha20-poly1305 and CBC are left out, and strict key exchange is use
 
 from __future__ import annotations
 
+from typing import Any
+
 from asyncssh.kex import get_kex_algs
 
 _KEX = (
@@ -35,3 +37,18 @@ SIGNATURES = [
 """Of people's and hosts' keys: none with SHA-1."""
 COMPRESSION = ["none"]
 """Compressing costs more than it gives, and its length tells of secrets."""
+
+ON_BOTH_SIDES: dict[str, Any] = {
+    "config": None,
+    "kex_algs": KEX,
+    "encryption_algs": CIPHERS,
+    "mac_algs": MACS,
+    "signature_algs": SIGNATURES,
+    "compression_algs": COMPRESSION,
+    "gss_host": None,
+    "keepalive_interval": 15.0,
+    "keepalive_count_max": 3,
+}
+"""asyncssh's options towards clients and hosts alike: nothing from files of this machine, and a peer that
+does not answer for 45 seconds is gone.
+"""

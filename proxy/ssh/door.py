@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 _TRIES = 3
 """Wrong passwords or certificates before the connection is ended."""
 _TOKEN_LIMIT = 16 * 1024
-_KEEPALIVE = 15.0
-_SILENT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,21 +96,13 @@ class SshDoor:
             server_factory=partial(Entrance, self),
             server_host_keys=[host_key],
             server_version="Portcullis",
-            config=None,
-            kex_algs=algorithms.KEX,
-            encryption_algs=algorithms.CIPHERS,
-            mac_algs=algorithms.MACS,
-            signature_algs=algorithms.SIGNATURES,
-            compression_algs=algorithms.COMPRESSION,
             host_based_auth=False,
-            gss_host=None,
             x11_forwarding=False,
             agent_forwarding=False,
             encoding=None,
             line_editor=False,
             login_timeout=self.gate.settings.greeting_timeout,
-            keepalive_interval=_KEEPALIVE,
-            keepalive_count_max=_SILENT,
+            **algorithms.ON_BOTH_SIDES,
         )
 
 

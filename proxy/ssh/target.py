@@ -10,8 +10,6 @@ from proxy.authority import Upstream
 from proxy.ssh import algorithms
 
 CONNECT_SECONDS = 10.0
-_KEEPALIVE = 15.0
-_SILENT = 3
 
 
 class LoginError(Exception):
@@ -51,17 +49,9 @@ async def connect(upstream: Upstream, lost: asyncio.Future[str]) -> asyncssh.SSH
                 username=upstream.user,
                 client_keys=[(key, certificate)],
                 known_hosts=known,
-                config=None,
                 agent_path=None,
                 preferred_auth="publickey",
-                gss_host=None,
-                kex_algs=algorithms.KEX,
-                encryption_algs=algorithms.CIPHERS,
-                mac_algs=algorithms.MACS,
-                signature_algs=algorithms.SIGNATURES,
-                compression_algs=algorithms.COMPRESSION,
-                keepalive_interval=_KEEPALIVE,
-                keepalive_count_max=_SILENT,
+                **algorithms.ON_BOTH_SIDES,
                 login_timeout=CONNECT_SECONDS,
             )
     except (OSError, TimeoutError, asyncssh.Error) as error:
