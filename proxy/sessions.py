@@ -12,7 +12,8 @@ from functools import partial
 from typing import Protocol
 
 from proxy.authority import Admission, Progress, ReviewDecided
-from proxy.recorder import Track
+from proxy.recorder import Recorder, Track
+from proxy.recording import Header
 from workflows.model import EndReason
 
 
@@ -97,6 +98,21 @@ class OpenSession(ABC):
 
     def decided(self, notice: ReviewDecided) -> None:  # noqa: B027
         """A statement of this session that was held has its answer. For protocols that hold statements."""
+
+    async def begin_recording(self, recorder: Recorder, client: str, protocol: str) -> None:
+        """Open the recording, of whoever came from `client`. Raises RecordingError."""
+        it = self.admission
+        header = Header(
+            session=it.session,
+            principal=it.principal,
+            grant=it.grant,
+            resource=it.resource,
+            role=it.role,
+            client=client,
+            protocol=protocol,
+            started=self.clock.now().isoformat(),
+        )
+        self.track = await recorder.open(header, self.recording_failed)
 
     def recording_failed(self, why: str) -> None:
         self.cut(

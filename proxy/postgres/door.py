@@ -26,7 +26,6 @@ from proxy.postgres.reading import Reading
 from proxy.postgres.session import Session
 from proxy.postgres.wire import Greeter, Lost
 from proxy.recorder import RecordingError
-from proxy.recording import Header
 from proxy.sql.guardrails import Circumstances
 from workflows.model import Refusal
 from workflows.scram import Proof
@@ -277,19 +276,8 @@ class PostgresDoor:
         return Reading(self._gate.pictures, picture, it.terms, it.mask_key, self._gate.clock.monotonic(), who)
 
     async def _record(self, session: Session) -> None:
-        it = session.admission
-        header = Header(
-            session=it.session,
-            principal=it.principal,
-            grant=it.grant,
-            resource=it.resource,
-            role=it.role,
-            client=session.client.peer,
-            protocol="postgres",
-            started=self._gate.clock.now().isoformat(),
-        )
         try:
-            session.track = await self._gate.recorder.open(header, session.recording_failed)
+            await session.begin_recording(self._gate.recorder, session.client.peer, "postgres")
         except RecordingError as error:
             raise Turned(fatal("58030", str(error), "Tell the people who run the gate.")) from error
         if session.over:

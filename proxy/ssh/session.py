@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Protocol
 import asyncssh
 
 from proxy.authority import Admission, ReviewDecided
-from proxy.recording import Header
 from proxy.sessions import CutReason, OpenSession
 from proxy.ssh import target
 from proxy.ssh.tape import Execution
@@ -67,19 +66,8 @@ class Session(OpenSession):
 
     async def enter(self) -> None:
         """Begin the recording, then enter the host. Raises RecordingError, target.LoginError."""
-        it = self.admission
-        header = Header(
-            session=it.session,
-            principal=it.principal,
-            grant=it.grant,
-            resource=it.resource,
-            role=it.role,
-            client=self.peer,
-            protocol="ssh",
-            started=self.gate.clock.now().isoformat(),
-        )
-        self.track = await self.gate.recorder.open(header, self.recording_failed)
-        far = await target.connect(it.upstream, self._lost)
+        await self.begin_recording(self.gate.recorder, self.peer, "ssh")
+        far = await target.connect(self.admission.upstream, self._lost)
         if self.over:
             far.abort()
             raise target.LoginError("the session ended first")

@@ -280,8 +280,29 @@ class MemoryAuthority:
         raise ConnectionError("the broker went away")
 
 
+class Ended:
+    """What ended at a gate: its closings as the authority was told of them, and their recordings."""
+
+    gate: Gate
+    authority: MemoryAuthority
+
+    async def closed(self, count: int = 1) -> list[Closing]:
+        """The sessions' ends, once `count` of them are reported."""
+        async with asyncio.timeout(10):
+            while len(self.authority.closings) < count:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        return self.authority.closings
+
+    async def recording(self, index: int = 0) -> Recording:
+        """The verified recording of the session that ended as number `index`."""
+        closing = (await self.closed(index + 1))[index]
+        recording = read(self.gate.recorder.path(closing.session), closing.head)
+        assert recording.entries == closing.entries
+        return recording
+
+
 @dataclass
-class House:
+class House(Ended):
     """A gate in front of the server, with the authority that commands it."""
 
     gate: Gate
@@ -321,20 +342,6 @@ class House:
         out, err = await process.communicate(stdin.encode())
         assert not check or process.returncode == 0, err.decode()
         return out.decode(), err.decode()
-
-    async def closed(self, count: int = 1) -> list[Closing]:
-        """The sessions' ends, once `count` of them are reported."""
-        async with asyncio.timeout(10):
-            while len(self.authority.closings) < count:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-        return self.authority.closings
-
-    async def recording(self, index: int = 0) -> Recording:
-        """The verified recording of the session that ended as number `index`."""
-        closing = (await self.closed(index + 1))[index]
-        recording = read(self.gate.recorder.path(closing.session), closing.head)
-        assert recording.entries == closing.entries
-        return recording
 
     async def texts(self, index: int = 0) -> list[str]:
         return [statement.text for statement in (await self.recording(index)).statements]

@@ -19,12 +19,11 @@ from broker.credentials.seal import Seal
 from broker.credentials.ssh import CertificateError, Claim, SshAuthorities
 from cli.embedded_sshd import EmbeddedSshd
 from proxy import tls
-from proxy.authority import Admission, Closing, Knock, Upstream
+from proxy.authority import Admission, Knock, Upstream
 from proxy.gate import Gate, GateSettings
-from proxy.recording import Recording, read
 from proxy.ssh import identity
 from proxy.ssh.door import SshSettings
-from tests.proxy.conftest import MemoryAuthority
+from tests.proxy.conftest import Ended, MemoryAuthority
 from workflows.model import FileRule, HostTerms, Refusal
 
 TOKEN = "pce_ada-token-1"
@@ -120,7 +119,7 @@ class Done:
 
 
 @dataclass
-class SshHouse:
+class SshHouse(Ended):
     """A gate in front of the host; `ssh` runs the real client with Ada's certificate under `grant`."""
 
     gate: Gate
@@ -226,19 +225,6 @@ class SshHouse:
             known_hosts=str(self.known_hosts()),
             **more,
         )
-
-    async def closed(self, count: int = 1) -> list[Closing]:
-        async with asyncio.timeout(10):
-            while len(self.authority.closings) < count:  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-        return self.authority.closings
-
-    async def recording(self, index: int = 0) -> Recording:
-        """The verified recording of the session that ended as number `index`."""
-        closing = (await self.closed(index + 1))[index]
-        recording = read(self.gate.recorder.path(closing.session), closing.head)
-        assert recording.entries == closing.entries
-        return recording
 
     async def until(self, seen: Callable[[], object], what: str, seconds: float = 10) -> None:
         async with asyncio.timeout(seconds):
