@@ -17,6 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from broker.codec import encode
 from broker.store.tables import audit as t
 from broker.store.tables import audit_head
+from workflows.model import Refusal
 
 GENESIS = "0" * 64
 """What stands for the hash before the first entry."""
@@ -72,6 +73,14 @@ async def append(
     await tx.execute(insert(t), [_values(entry) for entry in entries])
     await tx.execute(update(audit_head).where(audit_head.c.id == 1).values(seq=seq, hash=prev))
     return entries
+
+
+async def refused(
+    tx: AsyncConnection, verb: str, subject: str, refusal: Refusal, *, at: datetime, actor: str, via: str
+) -> None:
+    """Write down that `verb` was refused, and why."""
+    body = {"verb": verb, "code": refusal.code, "why": refusal.why}
+    await append(tx, [Note("refused", subject, body)], at=at, actor=actor, via=via)
 
 
 async def of_subject(tx: AsyncConnection, subject: str) -> list[Entry]:

@@ -190,8 +190,7 @@ class Door(Reading):
         refusal: Refusal,
         now: datetime,
     ) -> Refusal:
-        body = {"verb": verb, "code": refusal.code, "why": refusal.why}
-        await audit.append(tx, [audit.Note("refused", subject, body)], at=now, actor=actor, via=via)
+        await audit.refused(tx, verb, subject, refusal, at=now, actor=actor, via=via)
         metrics.refusals.labels(verb, refusal.code).inc()
         return refusal
 

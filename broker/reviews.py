@@ -284,12 +284,8 @@ class Reviews:
                 or rules.decide(found, command, now)
             )
             if isinstance(decision, Refusal):
-                body = {
-                    "verb": type(command).__name__.lower(),
-                    "code": decision.code,
-                    "why": decision.why,
-                }
-                await audit.append(tx, [audit.Note("refused", review_id, body)], at=now, actor=actor, via=via)
+                verb = type(command).__name__.lower()
+                await audit.refused(tx, verb, review_id, decision, at=now, actor=actor, via=via)
                 return decision
             review = await self.write(tx, found, decision, actor, via, now) if decision else found
         await self.wake(review)

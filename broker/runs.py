@@ -97,8 +97,7 @@ class Runs:
             made = await self._submit(tx, actor, resource, role, text, reason.strip(), via)
             refusal = made if isinstance(made, Refusal) else None
             if refusal:
-                body = {"verb": "run", "code": refusal.code, "why": refusal.why}
-                await audit.append(tx, [audit.Note("refused", "", body)], at=now, actor=actor, via=via)
+                await audit.refused(tx, "run", "", refusal, at=now, actor=actor, via=via)
             if key:
                 await deliveries.conclude(tx, key, "" if isinstance(made, Refusal) else made.id, refusal)
         if isinstance(made, StatementReview):

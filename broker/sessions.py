@@ -45,9 +45,7 @@ class Sessions:
             now = self.service.clock.now()
             found = await self._to_kill(tx, session_id, actor)
             if isinstance(found, Refusal):
-                body = {"verb": "kill", "code": found.code, "why": found.why}
-                note = audit.Note("refused", session_id[:40], body)
-                await audit.append(tx, [note], at=now, actor=actor, via=via)
+                await audit.refused(tx, "kill", session_id[:40], found, at=now, actor=actor, via=via)
                 metrics.refusals.labels("kill", found.code).inc()
                 return found
             if found.killed_at is not None:
