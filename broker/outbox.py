@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import structlog
 from sqlalchemy import and_, delete, exists, insert, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from broker.bus import OUTBOX, Bus
 from broker.clock import Chance, Clock
 from broker.store.engine import Store
 from broker.store.tables import outbox as t
@@ -37,6 +39,11 @@ ACCOUNT = "account"
 """A Slack account is to be told about itself: it was linked or unlinked."""
 WATCH = "watch"
 """Look again what goes on in an emergency; the payload is its request."""
+
+IDLE = 1.0
+"""Seconds at most between two looks for work."""
+
+log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,6 +177,12 @@ class Outbox:
         async with self._store.write() as tx:
             await tx.execute(update(t).where(t.c.id == work.id, t.c.claim == work.claim).values(**values))
 
+    async def pause(self, *kinds: str, least: float = 0.1) -> float:
+        """Seconds until there may be something of these kinds to do: from `least` to IDLE."""
+        due = await self.next_due(*kinds)
+        wait = (due - self._clock.now()).total_seconds() if due else IDLE
+        return min(max(wait, least), IDLE)
+
     async def next_due(self, *kinds: str) -> datetime | None:
         """When the next row of these kinds is due, or a claim on one runs out."""
         query = select(t.c.available_at, t.c.claimed_until).where(t.c.done_at.is_(None), t.c.kind.in_(kinds))
@@ -183,6 +196,26 @@ async def finish(tx: AsyncConnection, work: Work, now: datetime) -> bool:
     row = and_(t.c.id == work.id, t.c.claim == work.claim, t.c.done_at.is_(None))
     done = await tx.execute(update(t).where(row).values(done_at=now, claimed_until=None, problem=""))
     return done.rowcount == 1
+
+
+async def work_off(
+    name: str, bus: Bus, drain: Callable[[], Awaitable[int]], pause: Callable[[], Awaitable[float]]
+) -> None:
+    """Drain whenever there is work, until cancelled or the bus closes. `pause` tells for how many seconds to
+    wait where nothing wakes us; `name` is for the log.
+    """
+    wake = bus.subscribe(OUTBOX)
+    while True:
+        try:
+            await drain()
+            with suppress(TimeoutError):
+                async with asyncio.timeout(await pause()):
+                    await anext(wake)
+        except StopAsyncIteration:
+            return
+        except Exception as error:  # the database is away; the work is still there when it is back
+            log.error(f"{name}: cannot work", problem=type(error).__name__)
+            await asyncio.sleep(IDLE)
 
 
 def backoff(attempts: int, *, first: float = 0.5, most: float = 60.0) -> timedelta:

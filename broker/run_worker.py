@@ -8,16 +8,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
+from functools import partial
 
 import structlog
 
 from broker import metrics, outbox
-from broker.bus import OUTBOX
 from broker.identity.tokens import TokenKind, Tokens
-from broker.outbox import RUN, Outbox, Work
+from broker.outbox import RUN, Outbox, Work, work_off
 from broker.runs import RunOutput, Runs
 from workflows.model import Grant, GrantState, ReviewState, StatementReview
 
@@ -25,7 +24,6 @@ LEASE = timedelta(seconds=6)
 LOOK_AGAIN = timedelta(seconds=0.3)
 MOST_ROWS = 10_000
 MOST_BYTES = 4 << 20
-_IDLE = 1.0
 _AT_HAND = (ReviewState.APPROVED, ReviewState.RUNNING)
 
 log = structlog.get_logger(__name__)
@@ -66,18 +64,7 @@ class RunWorker:
         self._client = client
 
     async def run(self) -> None:
-        wake = self._service.bus.subscribe(OUTBOX)
-        while True:
-            try:
-                await self.drain()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(await self._pause()):
-                        await anext(wake)
-            except StopAsyncIteration:
-                return
-            except Exception as error:
-                log.error("runs: cannot work", problem=type(error).__name__)
-                await asyncio.sleep(_IDLE)
+        await work_off("runs", self._service.bus, self.drain, partial(self._box.pause, RUN, least=0.05))
 
     async def drain(self) -> int:
         """Do everything that is due now; how much there was."""
@@ -87,11 +74,6 @@ class RunWorker:
                 await self._do(work)
             count += 1
         return count
-
-    async def _pause(self) -> float:
-        due = await self._box.next_due(RUN)
-        wait = (due - self._service.clock.now()).total_seconds() if due else _IDLE
-        return min(max(wait, 0.05), _IDLE)
 
     async def _do(self, work: Work) -> None:
         review = await self._runs.reviews.find(work.payload)

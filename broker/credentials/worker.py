@@ -7,20 +7,20 @@ makes the same login; a drop of what is gone does nothing. What a crash leaves a
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from datetime import timedelta
+from functools import partial
 from typing import Protocol
 
 import structlog
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker import audit, metrics
-from broker.bus import GRANTS, OUTBOX
+from broker.bus import GRANTS
 from broker.config import SshTarget, Target
 from broker.credentials.postgres import NewLogin, PostgresLogins, TargetError, login_name
 from broker.credentials.seal import Seal, SealError
 from broker.credentials.ssh import SshLogins
-from broker.outbox import DROP, MINT, Outbox, Work, backoff, finish
+from broker.outbox import DROP, MINT, Outbox, Work, backoff, finish, work_off
 from broker.service import Service
 from broker.store import credentials, stories
 from broker.store.credentials import SealedLogin
@@ -32,7 +32,6 @@ AT_MOST = 45.0
 """Seconds that one attempt may take."""
 LEASE = timedelta(seconds=6)
 """How soon another broker takes over the work of one that was killed; prolonged while work is being done."""
-_IDLE = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -55,24 +54,7 @@ class CredentialWorker:
         self._installation = installation
 
     async def run(self) -> None:
-        wake = self._service.bus.subscribe(OUTBOX)
-        while True:
-            try:
-                await self.drain()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(await self._pause()):
-                        await anext(wake)
-            except StopAsyncIteration:
-                return
-            except Exception as error:  # the database is away; the work is still there when it is back
-                log.error("credentials: cannot work", problem=type(error).__name__)
-                await asyncio.sleep(_IDLE)
-
-    async def _pause(self) -> float:
-        """Seconds until there may be something to do."""
-        due = await self._outbox.next_due(MINT, DROP)
-        wait = (due - self._service.clock.now()).total_seconds() if due else _IDLE
-        return min(max(wait, 0.1), _IDLE)
+        await work_off("credentials", self._service.bus, self.drain, partial(self._outbox.pause, MINT, DROP))
 
     async def drain(self) -> int:
         """Do everything that is due now; how much there was."""

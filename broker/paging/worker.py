@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Mapping
-from contextlib import suppress
 from datetime import datetime, timedelta
+from functools import partial
 
 import httpx2
 import structlog
@@ -17,7 +17,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker import audit, metrics, outbox
 from broker.bus import OUTBOX
-from broker.outbox import PAGE, Outbox, Work, backoff
+from broker.outbox import PAGE, Outbox, Work, backoff, work_off
 from broker.paging import Page, PageFailed, Pager, Urgency
 from broker.paging.opsgenie import Opsgenie
 from broker.paging.pagerduty import PagerDuty
@@ -33,7 +33,6 @@ MOST_ATTEMPTS = 8
 TIMEOUT = 10.0
 """Seconds for one attempt."""
 LEASE = timedelta(seconds=30)
-_IDLE = 1.0
 
 log = structlog.get_logger(__name__)
 
@@ -59,18 +58,7 @@ class PagingWorker:
         await self._http.aclose()
 
     async def run(self) -> None:
-        wake = self._service.bus.subscribe(OUTBOX)
-        while True:
-            try:
-                await self.drain()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_IDLE):
-                        await anext(wake)
-            except StopAsyncIteration:
-                return
-            except Exception as error:  # the database is away; the work is still there when it is back
-                log.error("paging: cannot work", problem=type(error).__name__)
-                await asyncio.sleep(_IDLE)
+        await work_off("paging", self._service.bus, self.drain, partial(self._box.pause, PAGE))
 
     async def drain(self) -> int:
         """Do everything that is due now; how much there was."""
