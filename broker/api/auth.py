@@ -9,6 +9,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
 from broker.api.parts import Parts
 from broker.api.problems import Problem
+from broker.door import Via
 from broker.identity.tokens import TokenKind
 from workflows.model import Principal, Refusal
 
@@ -48,6 +49,18 @@ async def _person(
 
 Person = Annotated[Principal, Depends(_person)]
 """The caller; 401 without a good token of an active principal."""
+
+
+def _way(
+    client: Annotated[
+        str, Header(alias="Portcullis-Client", max_length=20, description="`cli` for our own command line.")
+    ] = "",
+) -> Via:
+    return "cli" if client == "cli" else "api"
+
+
+Way = Annotated[Via, Depends(_way)]
+"""By which way the caller came, for the trail."""
 
 Once = Annotated[
     str | None,

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Annotated, Any
+from typing import Any
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from fastapi import APIRouter, Header
+from fastapi import APIRouter
 
 from broker.api import told
-from broker.api.auth import Once, P, Person
+from broker.api.auth import Once, P, Person, Way
 from broker.api.models import LineIn, LineOut, StoryOut
 from broker.api.parts import Parts
 from broker.api.problems import documented, refused
@@ -31,13 +31,10 @@ async def run_line(
     said: LineIn,
     person: Person,
     parts: P,
+    via: Way,
     once: Once = None,
-    client: Annotated[
-        str, Header(alias="Portcullis-Client", max_length=20, description="`cli` for our own command line.")
-    ] = "",
 ) -> LineOut:
     """Do what a line says, as chat does. A line that is not understood changes nothing and is mended."""
-    via: Via = "cli" if client == "cli" else "api"
     return await Lines(parts, person, via, once).run(said.line)
 
 

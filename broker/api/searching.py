@@ -6,14 +6,13 @@ from dataclasses import asdict
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Query
 from pydantic import AwareDatetime, BaseModel, BeforeValidator, Field
 
-from broker.api.auth import P, Person
+from broker.api.auth import P, Person, Way
 from broker.api.models import StatementOut
 from broker.api.problems import documented, refused
 from broker.searching import Hit, Search, Searching
-from broker.service import Via
 from workflows.model import Refusal, StatementClass
 
 router = APIRouter(prefix="/api/v1", tags=["statements"], responses=documented(401, 403, 409, 422))
@@ -76,6 +75,7 @@ class PageOut(BaseModel):
 async def search_statements(
     person: Person,
     parts: P,
+    via: Way,
     by: Annotated[str, Query(max_length=200, description="Whose: a principal.")] = "",
     on: Annotated[str, Query(max_length=200, description="Where: a resource or its alias.")] = "",
     like: Annotated[
@@ -89,12 +89,10 @@ async def search_statements(
     ] = None,
     limit: Annotated[int, Query(ge=1, le=500)] = 50,
     place: _Filter = "",
-    client: Annotated[str, Header(alias="Portcullis-Client", max_length=20)] = "",
 ) -> PageOut:
     """Statements in sessions I may see: my own, those of grants I decide on, all for administrators. That I
     looked, and for what, is noted.
     """
-    via: Via = "cli" if client == "cli" else "api"
     wish = Search(by, on, like, since, until, refused_only, class_ or "", limit, place)
     found = await Searching(parts.service, parts.recordings).search(person.id, wish, via=via)
     if isinstance(found, Refusal):

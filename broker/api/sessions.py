@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, Field
 
-from broker.api.auth import P, Person
+from broker.api.auth import P, Person, Way
 from broker.api.models import DecisionIn, SessionOut
 from broker.api.parts import Parts
 from broker.api.problems import documented, refused
@@ -17,7 +17,6 @@ from broker.api.searching import HitOut
 from broker.identity import tokens
 from broker.identity.tokens import TokenKind
 from broker.searching import Hit
-from broker.service import Via
 from broker.sessions import Sessions
 from broker.watching import Event, Joined, Left, Over, Said, Watching
 from workflows.model import Refusal
@@ -27,7 +26,6 @@ router = APIRouter(
 )
 
 Key = Annotated[str, Path(pattern=r"^S-[0-9A-Z]{1,26}$", description="The id of a session (S-…).")]
-_Client = Annotated[str, Header(alias="Portcullis-Client", max_length=20)]
 
 
 @router.post("/{key}/kill")
@@ -36,12 +34,12 @@ async def kill_session(
     said: DecisionIn,
     person: Person,
     parts: P,
-    client: _Client = "",
+    via: Way,
 ) -> SessionOut:
     """Cut this one session within a second; its grant stays. Its owner may, whoever may decide on its grant,
     and administrators.
     """
-    found = await Sessions(parts.service).kill(key, person.id, via=_via(client), reason=said.reason)
+    found = await Sessions(parts.service).kill(key, person.id, via=via, reason=said.reason)
     if isinstance(found, Refusal):
         raise refused(found)
     return SessionOut.of(found)
@@ -91,16 +89,16 @@ async def watch_session(
     key: Key,
     person: Person,
     parts: P,
+    via: Way,
     request: Request,
     from_start: Annotated[bool, Query(description="Also what was done before.")] = False,
-    client: _Client = "",
 ) -> StreamingResponse:
     """Statements as they are recorded, one JSON object a line, until the session ends or my right to see it.
     That I watch is noted.
     """
     watching: Watching = request.app.state.watching
     still = _still(request, parts)
-    found = await watching.one(key, person.id, still, from_start=from_start, via=_via(client))
+    found = await watching.one(key, person.id, still, from_start=from_start, via=via)
     return _stream(found)
 
 
@@ -108,13 +106,13 @@ async def watch_session(
 async def watch_sessions(
     person: Person,
     parts: P,
+    via: Way,
     request: Request,
     on: Annotated[str, Query(min_length=1, max_length=200, description="A resource or its alias.")],
-    client: _Client = "",
 ) -> StreamingResponse:
     """The same for all sessions on a resource that I may see, and those that come."""
     watching: Watching = request.app.state.watching
-    return _stream(await watching.all_on(on, person.id, _still(request, parts), via=_via(client)))
+    return _stream(await watching.all_on(on, person.id, _still(request, parts), via=via))
 
 
 def _stream(found: AsyncIterator[Event] | Refusal) -> StreamingResponse:
@@ -126,10 +124,6 @@ def _stream(found: AsyncIterator[Event] | Refusal) -> StreamingResponse:
 async def _lines(events: AsyncIterator[Event]) -> AsyncIterator[str]:
     async for event in events:
         yield WatchOut.of(event).model_dump_json(exclude_none=True) + "\n"
-
-
-def _via(client: str) -> Via:
-    return "cli" if client == "cli" else "api"
 
 
 def _still(request: Request, parts: Parts) -> Callable[[], Awaitable[bool]]:
