@@ -8,7 +8,7 @@ database that does not answer is a ConnectionError: the gate then fails closed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -38,20 +38,19 @@ from workflows.gate import (
     Knock,
     Notice,
     Progress,
+    Renewal,
     ReviewDecided,
     ReviewTicket,
     RunPass,
     SessionKilled,
     Upstream,
 )
-from workflows.model import EndReason, Grant, Principal, Refusal, Story
+from workflows.model import EndReason, Grant, GrantState, Principal, Refusal, Story
 
 LOOK_EVERY = 0.5
 """Seconds between looks at the database where the bus is silent: half of what a cut may take."""
 _KIND_BEHIND = {"postgresql": "postgres"}
 """The kind of resource behind a protocol, where the two have different names."""
-NOTICE_FIRST = timedelta(seconds=1)
-"""The notice of a kill cuts with a word of explanation; whoever missed it is not renewed from then on."""
 KILLS_KEPT = timedelta(hours=1)
 """A gate that has heard nothing for so long has cut the session for want of a lease."""
 ANCHOR_EVERY = 60.0
@@ -91,10 +90,10 @@ class LocalAuthority:
         )
         return answer
 
-    async def renew(self, gate: str, progress: Sequence[Progress]) -> Mapping[str, float]:
-        """Renew leases: for each session that may go on, the seconds until its grant's expiry."""
+    async def renew(self, gate: str, progress: Sequence[Progress]) -> Renewal:
+        """Renew the leases of the sessions that may go on, and say why the others may not."""
         if not progress:
-            return {}
+            return Renewal({})
         with _reachable():
             async with self.service.store.write() as tx:
                 return await self._renew(tx, gate, progress)
@@ -384,25 +383,27 @@ class LocalAuthority:
 
     # -------------------------------------------------------------- staying
 
-    async def _renew(
-        self, tx: AsyncConnection, gate: str, progress: Sequence[Progress]
-    ) -> Mapping[str, float]:
+    async def _renew(self, tx: AsyncConnection, gate: str, progress: Sequence[Progress]) -> Renewal:
         now = self.service.clock.now()
         said = {item.session: item for item in progress}
         remaining: dict[str, float] = {}
+        ends: dict[GrantEnded | SessionKilled, None] = {}
         renewed: list[Progress] = []
         records = await sessions.open_at(tx, gate, list(said))
         found = await stories.of_grants(tx, list({record.grant_id for record in records}))
         for record in records:
             story, person = found.get(record.grant_id), self.service.principal(record.principal)
             grant = story.grant if story else None
-            doomed = record.killed_at is not None and now - record.killed_at >= NOTICE_FIRST
-            if grant and grant.live(now) and person and person.active and not doomed:
+            if record.killed_at is not None:
+                ends[_killed(record)] = None
+            elif grant and (grant.state is GrantState.ENDED or now >= grant.expiry):
+                ends[_ended(grant)] = None
+            elif grant and person and person.active:
                 remaining[record.id] = (grant.expiry - now).total_seconds()
                 renewed.append(said[record.id])
         await sessions.renew(tx, renewed, now + timedelta(seconds=self.lease))
         await self._anchor(tx, gate, renewed, now)
-        return remaining
+        return Renewal(remaining, tuple(ends))
 
     async def _anchor(
         self, tx: AsyncConnection, gate: str, progress: Sequence[Progress], now: datetime
@@ -417,7 +418,7 @@ class LocalAuthority:
     async def _killed(self, gate: str) -> list[SessionKilled]:
         async with self.service.store.read() as tx:
             found = await sessions.killed_at(tx, gate, self.service.clock.now() - KILLS_KEPT)
-        return [SessionKilled(it.id, it.killed_by, it.kill_reason) for it in found]
+        return [_killed(it) for it in found]
 
     async def _changes(self, told: set[str]) -> list[Notice]:
         """What to tell now; `told` is brought up to date."""
@@ -441,6 +442,10 @@ def _ended(grant: Grant) -> GrantEnded:
     reason = grant.end_reason or EndReason.EXPIRED
     note = f": {grant.end_note}" if grant.end_note else ""
     return GrantEnded(grant.id, reason, f"{grant.id} {reason}{by}{note}")
+
+
+def _killed(record: SessionRecord) -> SessionKilled:
+    return SessionKilled(record.id, record.killed_by, record.kill_reason)
 
 
 @contextmanager

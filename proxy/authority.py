@@ -7,7 +7,7 @@ hold them on its own monotonic clock and a skewed wall clock on either side can 
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Protocol
 
 from workflows.gate import (
@@ -19,6 +19,7 @@ from workflows.gate import (
     Knock,
     Notice,
     Progress,
+    Renewal,
     ReviewDecided,
     ReviewTicket,
     RunPass,
@@ -37,6 +38,7 @@ __all__ = [
     "Knock",
     "Notice",
     "Progress",
+    "Renewal",
     "ReviewDecided",
     "ReviewTicket",
     "RunPass",
@@ -56,12 +58,8 @@ class Authority(Protocol):
         """Check the token, the principal and a live grant now, and open a session under it."""
         ...
 
-    async def renew(self, gate: str, progress: Sequence[Progress]) -> Mapping[str, float]:
-        """Renew the leases of open sessions.
-
-        Returns, for each session that may go on, the seconds until its grant's expiry. A session that is
-        missing from the answer is to be cut.
-        """
+    async def renew(self, gate: str, progress: Sequence[Progress]) -> Renewal:
+        """Renew the leases of open sessions. A session that is missing from the answer is to be cut."""
         ...
 
     async def hold(self, gate: str, grant: str) -> None:

@@ -20,6 +20,7 @@ from proxy.authority import (
     GrantMinted,
     Knock,
     Progress,
+    ReviewDecided,
     SessionKilled,
 )
 from proxy.postgres.door import PostgresDoor
@@ -322,7 +323,9 @@ class Gate:
         except (ConnectionError, TimeoutError):
             self.log.warning("the broker did not renew the leases", sessions=len(asked))
             return
-        self.registry.renewed(asked_at, asked, dict(answer))
+        for end in answer.ends:
+            self._ended(end)
+        self.registry.renewed(asked_at, asked, answer.remaining)
 
     def _progress(self, session: OpenSession) -> Progress | None:
         """How far a session's recording has come, as far as the broker can read it."""
@@ -339,12 +342,10 @@ class Gate:
                     pause = 0.1
                     if isinstance(notice, GrantMinted):
                         self.spawn(self._hold(notice.grant))
-                    elif isinstance(notice, GrantEnded):
-                        self._grant_ended(notice)
-                    elif isinstance(notice, SessionKilled):
-                        self._session_killed(notice)
-                    else:
+                    elif isinstance(notice, ReviewDecided):
                         self.registry.decided(notice)
+                    else:
+                        self._ended(notice)
             except ConnectionError as error:
                 self.log.warning("the broker's notices broke off", error=str(error))
             await asyncio.sleep(pause)
@@ -363,13 +364,13 @@ class Gate:
                 await asyncio.sleep(pause)
                 pause = min(pause * 2, 5.0)
 
-    def _grant_ended(self, notice: GrantEnded) -> None:
-        count = self.registry.end_grant(notice.grant, notice.reason, notice.detail)
-        self.log.info("grant ended", grant=notice.grant, reason=notice.reason.value, sessions=count)
-
-    def _session_killed(self, notice: SessionKilled) -> None:
-        here = self.registry.kill(notice.session, notice.by, notice.reason)
-        self.log.info("session killed", session=notice.session, by=notice.by, here=here)
+    def _ended(self, notice: GrantEnded | SessionKilled) -> None:
+        if isinstance(notice, GrantEnded):
+            count = self.registry.end_grant(notice.grant, notice.reason, notice.detail)
+            self.log.info("grant ended", grant=notice.grant, reason=notice.reason.value, sessions=count)
+        else:
+            here = self.registry.kill(notice.session, notice.by, notice.reason)
+            self.log.info("session killed", session=notice.session, by=notice.by, here=here)
 
     async def _hold(self, grant: str) -> None:
         for pause in (0.1, 0.5, 1.0, 2.0, 0.0):

@@ -7,7 +7,7 @@ the gate then fails closed.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -25,6 +25,7 @@ from workflows.gate import (
     Knock,
     Notice,
     Progress,
+    Renewal,
     ReviewTicket,
     RunPass,
 )
@@ -87,9 +88,9 @@ class RemoteAuthority:
             raise ConnectionError("The broker answered a knock with neither yes nor no.")
         return answer.admission
 
-    async def renew(self, gate: str, progress: Sequence[Progress]) -> Mapping[str, float]:
+    async def renew(self, gate: str, progress: Sequence[Progress]) -> Renewal:
         question = wire.renew_question(gate, progress)
-        return (await self._ask("/gate/renew", question, wire.decode_renew_answer)).remaining
+        return (await self._ask("/gate/renew", question, wire.decode_renew_answer)).renewal
 
     async def hold(self, gate: str, grant: str) -> None:
         await self._ask("/gate/hold", wire.HoldQuestion(gate, grant), _nothing)

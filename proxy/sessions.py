@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
@@ -219,7 +219,7 @@ class Registry:
             session.cut(why)
         return len(sessions)
 
-    def renewed(self, asked_at: float, asked: Iterable[OpenSession], answer: dict[str, float]) -> None:
+    def renewed(self, asked_at: float, asked: Iterable[OpenSession], answer: Mapping[str, float]) -> None:
         """Take in the broker's answer about the sessions it was `asked` about; the missing are cut."""
         for session in asked:
             if session.over:

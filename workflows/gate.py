@@ -6,6 +6,7 @@ instants, so that a skewed wall clock on either side can only shorten access.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from workflows.model import EndReason, Quorum, ReviewState, Statement, Terms
@@ -130,6 +131,16 @@ class SessionKilled:
     session: str
     by: str
     reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Renewal:
+    """The broker's answer about open sessions: in `remaining` those that may go on, each with the seconds
+    until its grant's expiry. All others are to be cut; `ends` says why, as far as the broker can tell.
+    """
+
+    remaining: Mapping[str, float]
+    ends: tuple[GrantEnded | SessionKilled, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,7 @@ is no answer: decoding raises msgspec.MsgspecError and the gate fails closed.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import msgspec
 
@@ -19,6 +19,7 @@ from workflows.gate import (
     Knock,
     Notice,
     Progress,
+    Renewal,
     ReviewDecided,
     ReviewTicket,
     RunPass,
@@ -48,6 +49,12 @@ class RenewQuestion(msgspec.Struct, frozen=True):
 
 class RenewAnswer(msgspec.Struct, frozen=True):
     remaining: dict[str, float]
+    ended: tuple[GrantEnded, ...] = ()
+    killed: tuple[SessionKilled, ...] = ()
+
+    @property
+    def renewal(self) -> Renewal:
+        return Renewal(self.remaining, (*self.ended, *self.killed))
 
 
 class HoldQuestion(msgspec.Struct, frozen=True):
@@ -148,8 +155,10 @@ def renew_question(gate: str, progress: Sequence[Progress]) -> RenewQuestion:
     return RenewQuestion(gate, tuple(progress))
 
 
-def renew_answer(remaining: Mapping[str, float]) -> RenewAnswer:
-    return RenewAnswer(dict(remaining))
+def renew_answer(renewal: Renewal) -> RenewAnswer:
+    ended = tuple(end for end in renewal.ends if isinstance(end, GrantEnded))
+    killed = tuple(end for end in renewal.ends if isinstance(end, SessionKilled))
+    return RenewAnswer(dict(renewal.remaining), ended, killed)
 
 
 decode_client_ca_answer = msgspec.json.Decoder(ClientCaAnswer).decode

@@ -234,14 +234,14 @@ async def test_a_lease_is_renewed_only_for_open_sessions_of_this_gate_under_a_li
     mine, other = await enter(authority, tokens), await enter(authority, tokens, gate="g2")
     said = [Progress(s, 5, "ab" * 32) for s in (mine.session, other.session, "S-UNKNOWN")]
     clock.advance(minutes=20)
-    assert await authority.renew("g1", said) == {mine.session: 2400.0}
+    assert (await authority.renew("g1", said)).remaining == {mine.session: 2400.0}
     current.person("ada", active=False)
-    assert await authority.renew("g1", said) == {}
+    assert (await authority.renew("g1", said)).remaining == {}
     current.person("ada", active=True)
-    assert await authority.renew("g1", said) == {mine.session: 2400.0}
+    assert (await authority.renew("g1", said)).remaining == {mine.session: 2400.0}
     await authority.service.revoke(grant.id, "linus", via="api")
-    assert await authority.renew("g1", said) == {}
-    assert await authority.renew("g1", []) == {}
+    assert (await authority.renew("g1", said)).remaining == {}
+    assert (await authority.renew("g1", [])).remaining == {}
 
 
 async def test_how_far_a_recording_has_come_is_anchored_now_and_then(
@@ -273,7 +273,7 @@ async def test_a_close_that_is_repeated_or_from_another_gate_counts_once(
     assert record is not None
     assert (record.close_reason, record.rows, record.head) == ("client", 42, "ab" * 32)
     assert (await kinds(authority)).count("session.closed") == 1
-    assert await authority.renew("g1", [Progress(session, 10, "cd" * 32)]) == {}
+    assert (await authority.renew("g1", [Progress(session, 10, "cd" * 32)])).remaining == {}
 
 
 async def test_a_session_whose_gate_fell_silent_is_closed_as_lost_until_the_gate_says_otherwise(
@@ -286,7 +286,7 @@ async def test_a_session_whose_gate_fell_silent_is_closed_as_lost_until_the_gate
     clock.advance(seconds=2)
     assert await authority.close_lost() == 1
     assert await authority.close_lost() == 0
-    assert await authority.renew("g1", [Progress(session, 1, "")]) == {}
+    assert (await authority.renew("g1", [Progress(session, 1, "")])).remaining == {}
     await authority.close("g1", Closing(session, "cut", "lease", 4, "ab" * 32, 1, 0, 0))
     async with authority.service.store.read() as tx:
         record = await sessions.find(tx, session)

@@ -138,13 +138,13 @@ async def test_from_the_wish_to_the_dropped_login(broker: Broker, shop: Any) -> 
     ada = await enter(broker, admission)
     assert await ada.fetchval("SELECT count(*) > 0 FROM users")
     renewed = await broker.authority.renew("g1", [Progress(admission.session, 3, "ab" * 32)])
-    assert set(renewed) == {admission.session}
+    assert set(renewed.remaining) == {admission.session}
 
     await broker.service.revoke(first.grant, "grace", via="api", reason="enough")
     async with asyncio.timeout(1):
         ended = await anext(notices)
     assert ended == GrantEnded(first.grant, EndReason.REVOKED, f"{first.grant} revoked by grace: enough")
-    assert await broker.authority.renew("g1", [Progress(admission.session, 4, "ab" * 32)]) == {}
+    assert (await broker.authority.renew("g1", [Progress(admission.session, 4, "ab" * 32)])).remaining == {}
     assert isinstance(await knock(broker), Refusal)
     await broker.authority.close("g1", Closing(admission.session, "cut", "revoked", 4, "cd" * 32, 2, 0, 9))
     login = admission.upstream.user

@@ -20,7 +20,7 @@ from tests.broker.test_authority import (  # noqa: F401  (fixtures are imported 
     grant_to,
     tokens,
 )
-from workflows.gate import Admission, Closing, Notice, Progress, SessionKilled
+from workflows.gate import Admission, Closing, Notice, Progress, Renewal, SessionKilled
 from workflows.model import Refusal
 
 # ruff: noqa: F811
@@ -73,7 +73,7 @@ async def test_for_everybody_else_it_is_as_if_it_were_not_there(
     assert there == guessed
     said = Progress(entered.session, 1, "a" * 64)
     authority.service.clock.advance(seconds=5)  # type: ignore[attr-defined]
-    assert entered.session in await authority.renew("g1", [said])
+    assert entered.session in (await authority.renew("g1", [said])).remaining
     assert await trail_of(authority, "refused") == [(person, entered.session), (person, "S-GUESSED")]
 
 
@@ -148,13 +148,12 @@ async def test_only_the_sessions_own_gate_hears_of_it_and_once(
     assert [n.session for n in kills["g2"]] == [other.session]
 
 
-async def test_a_gate_that_missed_the_notice_is_not_renewed(
-    authority: LocalAuthority, entered: Admission, clock: Any
+async def test_a_gate_that_missed_the_notice_is_not_renewed_and_told_why(
+    authority: LocalAuthority, entered: Admission
 ) -> None:
     said = Progress(entered.session, 3, "a" * 64)
     await Sessions(authority.service).kill(entered.session, "grace", via="cli")
-    clock.advance(seconds=1)
-    assert await authority.renew("g1", [said]) == {}
+    assert await authority.renew("g1", [said]) == Renewal({}, (SessionKilled(entered.session, "grace"),))
 
 
 async def test_what_ended_long_ago_is_told_to_no_gate(

@@ -421,12 +421,12 @@ async def test_a_session_that_is_open_learns_the_new_end_with_its_next_renewal(
     authority = LocalAuthority(service, Seal([b"0" * 32]))
     clock.advance(minutes=50)
     said = [Progress("S-1", 0, "")]
-    assert await authority.renew("gate-1", said) == {"S-1": 600.0}
+    assert (await authority.renew("gate-1", said)).remaining == {"S-1": 600.0}
     await service.extend(story.grant.id, "ada", 20 * MINUTES, via="slack")
-    assert await authority.renew("gate-1", said) == {"S-1": 1800.0}
+    assert (await authority.renew("gate-1", said)).remaining == {"S-1": 1800.0}
     clock.advance(minutes=30)
     await service.expire_due()
-    assert await authority.renew("gate-1", said) == {}
+    assert (await authority.renew("gate-1", said)).remaining == {}
 
 
 async def test_a_no_leaves_the_end_where_it_is(service: Service) -> None:

@@ -69,7 +69,8 @@ async def test_from_the_command_to_the_cut_session(house: House) -> None:
     cut = await sleeping
     late = (house.clock.now() - grant.expiry).total_seconds()
     assert cut.returncode != 0
-    assert 0 <= late < 1.5, late  # psql's own end included
+    # The gate counts from when it asked the broker, so it may be early by as long as the answer took.
+    assert -1 < late < 1.5, late  # psql's own end included
     assert "expired" in cut.stderr or "time" in cut.stderr or "over" in cut.stderr
     await eventually("the login to be dropped", lambda: not house.logins())
     await grace.sees_change(card, "Ended: time was up")

@@ -16,7 +16,7 @@ from contextlib import asynccontextmanager
 import psycopg
 import pytest
 
-from proxy.authority import ReviewDecided
+from proxy.authority import GrantEnded, ReviewDecided
 from proxy.postgres import codec
 from tests.proxy.conftest import (
     HOLD_WRITES,
@@ -323,6 +323,15 @@ async def test_a_revocation_that_was_missed_is_found_at_the_next_renewal(house: 
     house.authority.grants.clear()  # no notice is sent
     async with within_a_second(house):
         assert b"no longer allows" in (await wire.until_cut())[b"M"]
+
+
+async def test_a_renewal_that_overtakes_the_notice_says_why_as_well(house: House) -> None:
+    wire = await RawClient.enter(house)
+    (grant,) = house.authority.grants
+    house.authority.grants.clear()  # no notice is sent
+    house.authority.ends = (GrantEnded(grant, EndReason.REVOKED, "by grace"),)
+    async with within_a_second(house):
+        assert b"the grant was revoked (by grace)" in (await wire.until_cut())[b"M"]
 
 
 async def test_the_gate_follows_the_broker_again_after_losing_it(house: House) -> None:

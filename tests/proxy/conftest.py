@@ -32,6 +32,7 @@ from proxy.authority import (
     Knock,
     Notice,
     Progress,
+    Renewal,
     ReviewTicket,
     RunPass,
     SessionKilled,
@@ -150,6 +151,7 @@ class MemoryAuthority:
         self.sessions: dict[str, str] = {}
         self.closings: list[Closing] = []
         self.held: list[str] = []
+        self.ends: tuple[GrantEnded, ...] = ()
         self.knocks: list[Knock] = []
         self.lease = 10.0
         self.away = False
@@ -239,10 +241,10 @@ class MemoryAuthority:
                     return signature
         return None
 
-    async def renew(self, gate: str, progress: Sequence[Progress]) -> Mapping[str, float]:
+    async def renew(self, gate: str, progress: Sequence[Progress]) -> Renewal:
         self._here()
         alive = {s: self.grants[g].until - self.clock() for s, g in self.sessions.items() if g in self.grants}
-        return {p.session: alive[p.session] for p in progress if p.session in alive}
+        return Renewal({p.session: alive[p.session] for p in progress if p.session in alive}, self.ends)
 
     async def hold(self, gate: str, grant: str) -> None:
         self._here()

@@ -173,10 +173,14 @@ async def test_leases_are_renewed_until_the_grant_is_revoked(house: House, far: 
     admitted = await far.authority.admit(await house.knock())
     assert isinstance(admitted, Admission)
     progress = [Progress(admitted.session, 1, "f" * 64), Progress("S-UNKNOWN", 1, "f" * 64)]
-    assert set(await far.authority.renew("g1", progress)) == {admitted.session}
-    assert await far.authority.renew("another-gate", progress) == {}
+    assert set((await far.authority.renew("g1", progress)).remaining) == {admitted.session}
+    assert (await far.authority.renew("another-gate", progress)).remaining == {}
     await house.service.revoke(story.request.id, "grace", via="api")
-    assert await far.authority.renew("g1", progress) == {}
+    renewal = await far.authority.renew("g1", progress)
+    assert renewal.remaining == {}
+    assert [(end.grant, end.reason) for end in renewal.ends if isinstance(end, GrantEnded)] == [
+        (admitted.grant, EndReason.REVOKED)
+    ]
 
 
 async def test_notices_tell_what_is_live_and_then_what_changes(house: House, far: Far) -> None:

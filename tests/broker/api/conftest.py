@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from workflows.gate import (
     Knock,
     Notice,
     Progress,
+    Renewal,
     ReviewTicket,
     RunPass,
     Upstream,
@@ -84,9 +85,9 @@ class Door:
             raise ConnectionError("the database is away")
         return self.answer
 
-    async def renew(self, gate: str, progress: Sequence[Progress]) -> Mapping[str, float]:
+    async def renew(self, gate: str, progress: Sequence[Progress]) -> Renewal:
         self.heard.append((gate, progress))
-        return {it.session: 60.0 for it in progress}
+        return Renewal({it.session: 60.0 for it in progress})
 
     async def hold(self, gate: str, grant: str) -> None:
         self.heard.append((gate, grant))
