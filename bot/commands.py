@@ -11,6 +11,7 @@ from bot.desk import Moment, refusal_text, team_of
 from bot.faces import faces_of
 from bot.markup import Blocks, code, plain
 from broker.identity.links import Links
+from broker.locks import Locks
 from broker.reviews import Reviews
 from broker.runs import NO_READER
 from broker.service import Service
@@ -28,6 +29,7 @@ from workflows.grammar import (
     Extend,
     Help,
     Link,
+    LockLine,
     Mistake,
     Nudge,
     Release,
@@ -39,6 +41,7 @@ from workflows.grammar import (
     Target,
     TargetKind,
     Unlink,
+    UnlockLine,
     Who,
     Why,
     context_for,
@@ -341,6 +344,45 @@ async def _unlink(moment: Moment, command: Unlink) -> Answer:
     return f"🔗 {plain(gone.principal, 80)} is no longer linked to a Slack account.", []
 
 
+async def _lock(moment: Moment, command: LockLine) -> Answer:
+    locks = Locks(moment.service)
+    if command.kind is None:
+        there = await locks.listed(moment.actor)
+        if isinstance(there, Refusal):
+            return refusal_text(there), []
+        lines = [f"🔒 {code(one.id)} {plain(str(one), 120)}: {plain(one.reason, 200)}" for one in there]
+        return "\n".join(lines) or "Nothing is locked.", []
+    target = await _locked(moment, command.target)
+    if isinstance(target, Refusal):
+        return refusal_text(target), []
+    made = await locks.make(command.kind, target, moment.actor, via="slack", reason=command.reason)
+    if isinstance(made, Refusal):
+        return refusal_text(made), []
+    cut = f"{made.sessions} sessions are cut, {made.logins} logins and passwords ended."
+    back = code(f"/access unlock {made.lock.id}")
+    return f"🔒 *{plain(str(made.lock), 120)} is locked.* {cut} Take it away: {back}", []
+
+
+async def _unlock(moment: Moment, command: UnlockLine) -> Answer:
+    target = await _locked(moment, command.target)
+    ended = (
+        target
+        if isinstance(target, Refusal)
+        else await Locks(moment.service).end(target, moment.actor, via="slack")
+    )
+    if isinstance(ended, Refusal):
+        return refusal_text(ended), []
+    return "\n".join(f"🔓 {plain(str(one), 120)} is unlocked." for one in ended), []
+
+
+async def _locked(moment: Moment, target: Target | None) -> str | Refusal:
+    """What a lock is on, by its own name."""
+    if target is None or target.kind in (TargetKind.ID, TargetKind.RESOURCE):
+        return target.value if target else ""
+    person = await person_meant(moment, target)
+    return person if isinstance(person, Refusal) else person.id
+
+
 async def _help(_: Moment, command: Help) -> Answer:
     return texts.help_(command.topic)
 
@@ -379,5 +421,7 @@ _RUN: dict[type[Command], Callable[[Moment, Any], Awaitable[Answer]]] = {
     Why: _why,
     Link: _link,
     Unlink: _unlink,
+    LockLine: _lock,
+    UnlockLine: _unlock,
     Help: _help,
 }

@@ -15,6 +15,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot.slack import TROUBLE
 from broker.identity.links import Account, Links
 from broker.service import Service
+from workflows.lock import LOCKED
 from workflows.model import Principal, Refusal
 
 FRESH_SECONDS = 60.0
@@ -56,6 +57,8 @@ class People:
             principal = self._service.principal(link.principal) if link else None
         if principal is None:
             return UNLINKED
+        if principal.locked:
+            return LOCKED
         return principal if principal.active else INACTIVE
 
     async def offer(self, team: str, user: str, line: str) -> str:

@@ -41,6 +41,7 @@ class Allowing(Urgency):
         """
         key = deliveries.key_of(via, actor, dedupe, "allow", holder, resource) if dedupe else ""
         async with self.store.write() as tx:
+            await self.refresh(tx)
             now = self.clock.now()
             if key and (first := await deliveries.claim(tx, key, actor, now)):
                 return first.refusal or await allowances.find(tx, first.request_id) or NO_ALLOWANCE

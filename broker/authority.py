@@ -23,7 +23,7 @@ from broker.config import Config, SshTarget
 from broker.credentials.seal import Seal, SealError
 from broker.credentials.ssh import CertificateError, Claim, SshAuthorities
 from broker.identity import tokens
-from broker.identity.certificates import ClientCertificates
+from broker.identity.certificates import LIFETIME, ClientCertificates
 from broker.identity.tokens import TokenKind
 from broker.reviews import Reviews
 from broker.service import Service
@@ -45,6 +45,7 @@ from workflows.gate import (
     SessionKilled,
     Upstream,
 )
+from workflows.lock import LockKind
 from workflows.model import EndReason, Grant, GrantState, Principal, Refusal, Story
 
 LOOK_EVERY = 0.5
@@ -195,6 +196,7 @@ class LocalAuthority:
     # ------------------------------------------------------------- entering
 
     async def _admit(self, tx: AsyncConnection, knock: Knock) -> Admission | Refusal:
+        await self.service.refresh(tx)
         now = self.service.clock.now()
         found = await self._who(tx, knock, now)
         if isinstance(found, Refusal):
@@ -230,7 +232,18 @@ class LocalAuthority:
                 f"Login failed for “{knock.principal}”.",
                 "Use a fresh password of your own; it is good for 10 minutes: access token.",
             )
+        if knock.certificate and self._just_locked(person.id, now):
+            return Refusal(
+                "device-locked",
+                "A device of yours was just locked, and a certificate does not tell which it came from.",
+                "Use a password for ten minutes: access token.",
+            )
         return person, proved
+
+    def _just_locked(self, principal: str, now: datetime) -> bool:
+        """Whether a certificate of this person may have been made for a device that is locked since."""
+        devices = (it for it in self.service.standing.locks if it.kind is LockKind.DEVICE)
+        return any(it.principal == principal and now - it.made_at <= LIFETIME for it in devices)
 
     async def _proved(self, tx: AsyncConnection, knock: Knock, now: datetime) -> tokens.Proved | None:
         if knock.certificate and knock.protocol == "ssh":
@@ -263,6 +276,8 @@ class LocalAuthority:
             return story
         grant = story.grant
         assert grant is not None, "only stories with a live grant come here"
+        if stopped := self.service.stopped(grant.resource):
+            return stopped
         if await sessions.count_open(tx, grant.id) >= grant.terms.max_sessions:
             most = f"{grant.terms.max_sessions} sessions are open under {grant.id}, as many as it allows."
             return Refusal("too-many-sessions", most, "Close one of them.")
@@ -282,6 +297,7 @@ class LocalAuthority:
             client=knock.client,
             opened_at=now,
             lease_until=now + timedelta(seconds=self.lease),
+            device=proved.held.device,
         )
         await sessions.add(tx, record)
         await audit.append(
@@ -384,6 +400,7 @@ class LocalAuthority:
     # -------------------------------------------------------------- staying
 
     async def _renew(self, tx: AsyncConnection, gate: str, progress: Sequence[Progress]) -> Renewal:
+        await self.service.refresh(tx)
         now = self.service.clock.now()
         said = {item.session: item for item in progress}
         remaining: dict[str, float] = {}
@@ -398,6 +415,10 @@ class LocalAuthority:
                 ends[_killed(record)] = None
             elif grant and (grant.state is GrantState.ENDED or now >= grant.expiry):
                 ends[_ended(grant)] = None
+            elif stopped := self.service.stopped(record.resource):
+                ends[SessionKilled(record.id, "a lock", stopped.why)] = None
+            elif person and person.locked:
+                ends[SessionKilled(record.id, "a lock", f"{person.id} is locked")] = None
             elif grant and person and person.active:
                 remaining[record.id] = (grant.expiry - now).total_seconds()
                 renewed.append(said[record.id])

@@ -22,14 +22,19 @@ from broker.reading import NO_STORY, UNKNOWN, Reading
 from broker.store import deliveries, stories
 from broker.wakes import next_wake, notices
 from workflows import access, policy
-from workflows.access import Decision, Event, GrantEnded, RequestApproved, RequestSubmitted
-from workflows.events import GlassBroken, GrantExtended, StepTaken
+from workflows.access import ApprovalGiven, Decision, Event, GrantEnded, RequestApproved, RequestSubmitted
+from workflows.events import ExtensionApproved, ExtensionAsked, GlassBroken, GrantExtended, StepTaken
 from workflows.model import Principal, Refusal, Story
 from workflows.policy import StepKind
 from workflows.step_up import NEEDED
 
 GATE_FIRST = timedelta(seconds=0.5)
 """The gate is told at once and cuts with a word of explanation; the login at the target falls right after."""
+
+_OPENING = (
+    RequestApproved, ApprovalGiven, GlassBroken, ExtensionAsked, ExtensionApproved, GrantExtended
+)  # fmt: skip
+"""What does not happen on a resource that is locked."""
 
 Via = Literal["slack", "api", "cli", "system", "gate"]
 Result = Story | Refusal
@@ -81,6 +86,8 @@ class Door(Reading):
             command = await plan(tx, story, now)
             refused = isinstance(command, Refusal)
             decision = command if isinstance(command, Refusal) else rules(story, command, now)
+            if not isinstance(decision, Refusal) and any(isinstance(event, _OPENING) for event in decision):
+                decision = self.stopped(story.request.resource) or decision
             if isinstance(decision, Refusal):
                 return await self._refuse(tx, verb, story.request.id, actor, via, decision, now)
             return (
@@ -100,6 +107,7 @@ class Door(Reading):
         """Run `work` in one transaction, or give the first outcome where the delivery came before."""
         key = deliveries.key_of(via, actor, dedupe, *about) if dedupe else ""
         async with self.store.write() as tx:
+            await self.refresh(tx)
             now = self.clock.now()
             if key and (first := await deliveries.claim(tx, key, actor, now)):
                 metrics.repeats.labels(via).inc()

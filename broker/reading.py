@@ -5,16 +5,20 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from datetime import datetime
 
+from sqlalchemy.ext.asyncio import AsyncConnection
+
 from broker import audit
 from broker.bus import Bus
 from broker.clock import Chance, Clock
 from broker.config import Config
 from broker.identity.link_rules import fault
+from broker.standing import Standing, Standings
 from broker.store import links, sessions, stories
 from broker.store.engine import Store
 from broker.store.links import SlackLink
 from broker.store.sessions import SessionRecord
 from workflows import policy
+from workflows.lock import LOCKED, LockKind, may_lock, stops
 from workflows.model import Principal, Refusal, Resource, Story
 from workflows.policy import Policy, Route
 from workflows.quorum import eligible
@@ -39,11 +43,38 @@ class Reading:
         self.public_url = ""
         """The address by which browsers reach us; the composition root sets it."""
         self._config = config
+        self._standings = Standings()
 
     @property
     def config(self) -> Config:
-        """The configuration as it is at this moment."""
-        return self._config()
+        """The configuration as it is at this moment: the policy file, with what the database adds to it."""
+        return self._standings.on(self._config())
+
+    @property
+    def standing(self) -> Standing:
+        """What the database adds, as it was last looked at."""
+        return self._standings.now
+
+    async def refresh(self, tx: AsyncConnection) -> None:
+        """Look at it again, so that what is decided in this transaction is decided by what is there."""
+        await self._standings.refresh(tx)
+
+    async def fresh(self) -> None:
+        """The same in a transaction of its own."""
+        async with self.store.read() as tx:
+            await self.refresh(tx)
+
+    def stopped(self, resource: str) -> Refusal | None:
+        """Why nothing is opened on this resource now; None where no lock is on it."""
+        return stops(self.standing.locks, resource)
+
+    def login_stopped(self, principal_id: str) -> Refusal | None:
+        """Why this person may not log in anew; None where they may."""
+        person = self.principal(principal_id)
+        if person is None or person.locked:
+            return LOCKED
+        everything = [lock for lock in self.standing.locks if lock.kind is LockKind.EVERYTHING]
+        return stops(everything, "") if everything and not may_lock(self.policy, person) else None
 
     @property
     def policy(self) -> Policy:
@@ -68,10 +99,11 @@ class Reading:
 
     async def principal_of_slack(self, team: str, user: str) -> Principal | None:
         """The person behind a Slack account: as the policy file names it, else as it was linked."""
-        directory = self.config.directory
-        if (named := directory.of_slack(team, user)) or not (team and user):
-            return named
         async with self.store.read() as tx:
+            await self.refresh(tx)
+            directory = self.config.directory
+            if (named := directory.of_slack(team, user)) or not (team and user):
+                return named
             link = await links.of_account(tx, team, user)
         return directory.principal(link.principal) if link and not fault(link, self.config) else None
 

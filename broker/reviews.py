@@ -74,6 +74,7 @@ class Reviews:
         """Say yes to these very bytes, once. A yes that needs a passkey and comes without `proof` is refused
         with the page where it is given.
         """
+        await self.service.fresh()
         everyone = self.service.config.directory.everyone()
         command = rules.Approve(actor, everyone, row_budget, reason, proof.by if proof else "")
         result = await self._move(review_id, command, actor, via, proof=proof)
@@ -274,6 +275,7 @@ class Reviews:
         proof: Proof | None = None,
     ) -> StatementReview | Refusal:
         async with self.service.store.write() as tx:
+            await self.service.refresh(tx)
             now = self.service.clock.now()
             found = await table.lock(tx, review_id)
             if found is None or (at_gate and await table.gate_of(tx, review_id) != at_gate):
@@ -297,6 +299,8 @@ class Reviews:
         """A yes, and the run it gives, need a session and a grant that are there now, and its holder too."""
         if not isinstance(command, rules.Approve | rules.Run):
             return None
+        if stopped := self.service.stopped(review.resource):
+            return stopped
         if isinstance(command, rules.Approve) and review.submitted:
             allowed = run_steps.still_allowed(self.service, review)
             return allowed if isinstance(allowed, Refusal) else None

@@ -91,6 +91,7 @@ class Runs:
         """Have one statement run under a grant of its own, once all who must have agreed."""
         key = deliveries.key_of(via, actor, dedupe, "run") if dedupe else ""
         async with self.service.store.write() as tx:
+            await self.service.refresh(tx)
             now = self.service.clock.now()
             if key and (first := await deliveries.claim(tx, key, actor, now)):
                 return first.refusal or await table.find(tx, first.request_id) or NO_REVIEW
@@ -143,6 +144,8 @@ class Runs:
         route = policy.route(self.service.policy, person, resource, role or (held[0] if held else ""))
         if isinstance(route, Refusal):
             return route
+        if stopped := self.service.stopped(route.resource.name):
+            return stopped
         holds = route.role.name in held
         if refusal := run.check(route, text, reason, holds=holds):
             return refusal

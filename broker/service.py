@@ -46,6 +46,8 @@ class Service(Allowing):
             route = policy.route_for(self.policy, person, holder, wish.resource, wish.role)
             if isinstance(route, Refusal):
                 return await self._refuse(tx, "submit", "", actor, via, route, now)
+            if stopped := self.stopped(route.resource.name):
+                return await self._refuse(tx, "submit", "", actor, via, stopped, now)
             request_id = await stories.free_id(tx, self.chance, "R")
             grant_id = await stories.free_id(tx, self.chance, "G")
             decision = access.submit(route, person, wish, request_id, grant_id, now)

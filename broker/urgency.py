@@ -23,6 +23,7 @@ from broker.wakes import SOON, ladder_of, next_wake
 from workflows import access, break_glass, escalation, extension, glass_review, policy
 from workflows.access import Event, Wish
 from workflows.break_glass import Break, OnDuty
+from workflows.events import GlassBroken
 from workflows.model import Principal, Refusal, Role, Story, Verdict
 from workflows.policy import Rule
 from workflows.quorum import eligible
@@ -101,17 +102,22 @@ class Urgency(Door):
     ) -> Result:
         if request_id and (asked := await self.story(request_id)):
             wish = Wish(asked.request.resource, wish.role, wish.duration, wish.reason)
+        await self.fresh()
         person = self.principal(actor)
         # Asked before the transaction: a slow schedule must not hold a lock.
         on_duty = await self._on_duty(person, wish.resource) if code is None else OnDuty()
 
         async def work(tx: AsyncConnection, now: datetime) -> Result:
-            decision = await self._glass(tx, person, wish, incident, on_duty, request_id, code, proof, now)
+            now_known = self.principal(actor)  # locked since?
+            decision = await self._glass(tx, now_known, wish, incident, on_duty, request_id, code, proof, now)
             if isinstance(decision, Refusal):
                 return await self._refuse(tx, "break-glass", request_id, actor, via, decision, now)
             before, events = decision
             if before is not None and not events:
                 return before
+            resource = next(event.grant.resource for event in events if isinstance(event, GlassBroken))
+            if stopped := self.stopped(resource):
+                return await self._refuse(tx, "break-glass", request_id, actor, via, stopped, now)
             story = await self._write(tx, before, events, actor, via, now)
             if code is not None:
                 await offline_codes.spend(tx, code, story.request.id, now)

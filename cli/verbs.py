@@ -29,6 +29,8 @@ VERBS = {
     "claim": "Say that you are looking at a request: access claim R-7K3F9Q",
     "link": "Which Slack account acts for you, and how to link one.",
     "unlink": "Take that link away; as an administrator anybody's: access unlink @ada",
+    "lock": "Let nobody in, at once: access lock person @ada because …; alone: what is locked",
+    "unlock": "Take a lock away: access unlock L-7K3F9Q",
     "review": "After an emergency: access review R-7K3F9Q justified",
 }
 

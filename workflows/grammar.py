@@ -8,6 +8,7 @@
     break-glass prod-db because INC-142 …     extend [G-…|prod-db] 30m
     nudge [R-…]    claim R-…                  review R-… justified
     drill [prod-db]                           allow @ada prod-db 2h within 5d because …
+    lock person @ada because …                unlock L-…|@ada|prod-db|everything
     run prod-db "DELETE …" because …          (approve, deny and cancel take a statement's V-… too)
 
 A line is understood or answered with a `Mistake` that carries the mended line. Parsing is total: no text
@@ -45,6 +46,7 @@ from workflows.lines import (
 )
 from workflows.lines import Command as PlainCommand
 from workflows.link_lines import Link, Unlink, read_link, read_unlink
+from workflows.lock_lines import LockLine, UnlockLine, read_lock, read_unlock
 from workflows.run_lines import Run, is_run, read_run
 from workflows.spans import is_number, read_span
 from workflows.urgent_lines import (
@@ -86,6 +88,7 @@ __all__ = [
     "Extend",
     "Help",
     "Link",
+    "LockLine",
     "Mistake",
     "Nudge",
     "Offer",
@@ -99,6 +102,7 @@ __all__ = [
     "Target",
     "TargetKind",
     "Unlink",
+    "UnlockLine",
     "Verb",
     "Who",
     "Why",
@@ -109,7 +113,7 @@ __all__ = [
     "spell",
 ]
 
-Command = PlainCommand | Urgent | Run | AllowLine | Link | Unlink
+Command = PlainCommand | Urgent | Run | AllowLine | Link | Unlink | LockLine | UnlockLine
 Reader = Callable[[Sequence[Word], Context], Command | Mistake]
 
 
@@ -345,6 +349,12 @@ VERBS: dict[str, Verb] = {
     **{name: Verb(*verb) for name, verb in URGENT_VERBS.items()},
     "link": Verb(read_link, "link", "Link this Slack account to you, by logging in."),
     "unlink": Verb(read_unlink, "unlink [@person]", "Take that link away; an administrator, anybody's."),
+    "lock": Verb(
+        read_lock,
+        "lock [person @name | device ID | resource NAME | everything because …]",
+        "Let nobody in, at once; alone: what is locked.",
+    ),
+    "unlock": Verb(read_unlock, "unlock L-… | @name | NAME | everything", "Take a lock away."),
     "help": Verb(_help, "help [verb]", "This.", ("?", "--help", "-h")),
 }
 _VERB_OF = {also: name for name, verb in VERBS.items() for also in (name, *verb.also)}

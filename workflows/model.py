@@ -19,7 +19,9 @@ class PrincipalKind(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Principal:
-    """A person or an agent as the identity provider knows it at this moment."""
+    """A person or an agent as the identity provider knows it at this moment. One that is `locked` is not
+    `active` either, for as long as the lock is on.
+    """
 
     id: str
     name: str
@@ -27,6 +29,7 @@ class Principal:
     groups: frozenset[str] = frozenset()
     kind: PrincipalKind = PrincipalKind.PERSON
     active: bool = True
+    locked: bool = False
 
 
 @dataclass(frozen=True, slots=True)

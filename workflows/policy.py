@@ -129,7 +129,8 @@ class Rule:
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The whole policy. `admins` are the groups that may revoke anything and read every session and the
-    audit trail. `digest` is the SHA-256 of the file it was read from, hexadecimal.
+    audit trail; `locks` those that lock, where these are not the same. `digest` is the SHA-256 of the file
+    it was read from, hexadecimal.
     """
 
     groups: Mapping[str, Group] = field(default_factory=dict)
@@ -138,6 +139,12 @@ class Policy:
     admins: frozenset[str] = frozenset()
     digest: str = ""
     emergencies: tuple[Emergency, ...] = ()
+    locks: frozenset[str] = frozenset()
+
+    @property
+    def lockers(self) -> frozenset[str]:
+        """The groups that set and take away locks."""
+        return self.locks or self.admins
 
     def rule(self, name: str) -> Rule | None:
         return next((rule for rule in self.rules if rule.name == name), None)
@@ -165,7 +172,7 @@ def route(policy: Policy, principal: Principal, resource_name: str, role_name: s
     that a guess tells nothing.
     """
     if not principal.active:
-        return Refusal("inactive", "Your account is not active.", "Ask your identity team.")
+        return _not_active(principal)
     resource = policy.find(resource_name)
     fitting = [r for r in policy.rules if resource and r.fits(principal, resource.name)]
     if resource is None or not fitting:
@@ -187,6 +194,12 @@ def route(policy: Policy, principal: Principal, resource_name: str, role_name: s
     )
 
 
+def _not_active(principal: Principal) -> Refusal:
+    if principal.locked:
+        return Refusal("locked", "Your account is locked.", "Ask whoever keeps the locks here.")
+    return Refusal("inactive", "Your account is not active.", "Ask your identity team.")
+
+
 def route_for(
     policy: Policy, asker: Principal, holder: Principal, resource_name: str, role_name: str = ""
 ) -> Route | Refusal:
@@ -198,7 +211,7 @@ def route_for(
         own = route(policy, asker, resource_name, role_name)
         return _only_for_others(policy, asker, resource_name, own) if isinstance(own, Refusal) else own
     if not asker.active:
-        return Refusal("inactive", "Your account is not active.", "Ask your identity team.")
+        return _not_active(asker)
     resource = policy.find(resource_name)
     if resource is None or resource not in for_others(policy, asker):
         own = route(policy, asker, resource_name, role_name)

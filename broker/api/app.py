@@ -14,6 +14,7 @@ from broker.api import (
     gate,
     health,
     lines,
+    locks,
     login,
     problems,
     reading,
@@ -63,7 +64,7 @@ def _bare() -> FastAPI:
         openapi_url="/api/v1/openapi.json",
         generate_unique_id_function=_name,
     )
-    asking = (lines, urgent, allowances, requests, searching, statements, runs)
+    asking = (lines, urgent, allowances, requests, searching, statements, runs, locks)
     for module in (*asking, sessions, reading, tokens, certificates, ssh, devices):
         app.include_router(module.router, dependencies=[Depends(only_known_query)])
     pages = (session_pages, statement_pages, account, linking, deciding)

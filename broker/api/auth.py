@@ -11,6 +11,7 @@ from broker.api.parts import Parts
 from broker.api.problems import Problem
 from broker.door import Via
 from broker.identity.tokens import TokenKind
+from workflows.lock import LOCKED
 from workflows.model import Principal, Refusal
 
 _bearer = HTTPBearer(auto_error=False, scheme_name="login", description="A login token: `access login`.")
@@ -41,7 +42,11 @@ async def _person(
     if credentials is None or not credentials.credentials.isascii():
         raise Problem(401, NOT_LOGGED_IN)
     held = await parts.tokens.check(TokenKind.LOGIN, credentials.credentials)
+    if held:
+        await parts.service.fresh()
     person = parts.service.principal(held.principal) if held else None
+    if person is not None and person.locked:
+        raise Problem(403, LOCKED)
     if person is None or not person.active:
         raise Problem(401, NOT_LOGGED_IN)
     return person

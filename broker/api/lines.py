@@ -14,6 +14,7 @@ from broker.api.models import LineIn, LineOut, StoryOut
 from broker.api.parts import Parts
 from broker.api.problems import documented, refused
 from broker.identity.links import Links
+from broker.locks import Locks
 from broker.reviews import Reviews
 from broker.runs import NO_READER
 from broker.service import Via
@@ -262,6 +263,33 @@ class Lines:
         return self._answer(
             "unlink", f"{gone.principal} is no longer linked to the Slack account {gone.slack_user}.", []
         )
+
+    async def _lockline(self, it: grammar.LockLine) -> LineOut:
+        locks = Locks(self._service)
+        if it.kind is None:
+            there = await locks.listed(self._me.id)
+            if isinstance(there, Refusal):
+                raise refused(there)
+            return self._answer(
+                "lock", "\n".join(told.lock(one) for one in there) or "Nothing is locked.", []
+            )
+        target = it.target.value if it.target else ""
+        if it.target and it.target.kind is grammar.TargetKind.PERSON:
+            target = self._person(it.target)
+        made = await locks.make(it.kind, target, self._me.id, via=self._via, reason=it.reason)
+        if isinstance(made, Refusal):
+            raise refused(made)
+        return self._answer("lock", told.locked(made), [])
+
+    async def _unlockline(self, it: grammar.UnlockLine) -> LineOut:
+        target = it.target.value
+        if it.target.kind is grammar.TargetKind.PERSON:
+            target = self._person(it.target)
+        ended = await Locks(self._service).end(target, self._me.id, via=self._via)
+        if isinstance(ended, Refusal):
+            raise refused(ended)
+        said = "\n".join(f"{one} is unlocked ({one.id})." for one in ended)
+        return self._answer("unlock", said, [])
 
     async def _help(self, it: grammar.Help) -> LineOut:
         verbs = [grammar.VERBS[it.topic]] if it.topic else list(grammar.VERBS.values())

@@ -112,7 +112,10 @@ async def callback(request: Request, parts: P) -> RedirectResponse | HTMLRespons
     """The identity provider sent the browser back."""
     try:
         secret = request.cookies.get(_FLOW_COOKIE, "")
+        await parts.service.fresh()
         person, goal = await logins_of(parts).finish(secret, dict(request.query_params))
+        if stopped := parts.service.login_stopped(person.id):
+            raise OidcError(stopped.why, stopped.way_out)
     except OidcError as error:
         await parts.service.note("login.refused", "", {"why": error.why}, actor="", via="api")
         page = render("message.html", 403, title="Not logged in", why=error.why, way_out=error.way_out)
@@ -148,6 +151,7 @@ def set_session(answer: RedirectResponse, parts: Parts, secret: str) -> None:
 @router.post("/auth/cli/token", responses=documented(400, 403, 422, 503))
 async def cli_token(said: CodeIn, parts: P) -> LoginOut:
     """Redeem the one-time code that came to the loopback listener."""
+    await parts.service.fresh()
     redeemed = await logins_of(parts).redeem(said.code, said.verifier)
     if redeemed is None:
         raise Problem(
@@ -186,6 +190,10 @@ async def device_token(said: DeviceIn, parts: P) -> LoginOut:
                 403, Refusal("expired_token", "This code is not good any more.", "Start again: access login.")
             )
         case (principal, issued):
+            await parts.service.fresh()
+            if stopped := parts.service.login_stopped(principal):
+                await parts.tokens.end(issued.token, via="cli")
+                raise Problem(403, stopped)
             await parts.service.note("login", principal, {"how": "code"}, actor=principal, via="cli")
             return _login_out(principal, issued)
 

@@ -63,6 +63,9 @@ _STATUS = {
     "not-linked": 404,
     "no-such-device": 404,
     "step-up": 403,
+    "not-a-keeper": 403,
+    "locked": 403,
+    "no-such-lock": 404,
 }
 """Refusals that are not a conflict with what is (409)."""
 

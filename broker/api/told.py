@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from broker.locks import Locked
 from workflows import extension
 from workflows.allowance import Allowance
 from workflows.glass_review import owes_review
+from workflows.lock import Lock
 from workflows.model import GrantState, RequestState, Story
 from workflows.policy import spell
 
@@ -40,6 +42,17 @@ def allowance(one: Allowance) -> str:
     what = f"{one.resource} as {one.role}, at most {spell(one.longest)} at a time, {often}"
     how = f"until {clock(one.until)}" if one.ended_at is None else f"over since {clock(one.ended_at)}"
     return f"{one.id}  {one.approver} allows {one.principal} {what}, {how}: {one.reason}"
+
+
+def lock(one: Lock) -> str:
+    """A lock, as one line."""
+    return f"{one.id}  {one} is locked by {one.made_by} since {clock(one.made_at)}: {one.reason}"
+
+
+def locked(made: Locked) -> str:
+    """What locking came to."""
+    ended = f"{made.sessions} sessions are cut, {made.logins} logins and passwords ended."
+    return f"{lock(made.lock)}\n{ended} Take it away: unlock {made.lock.id}"
 
 
 def standing(story: Story, now: datetime) -> str:

@@ -16,7 +16,7 @@ from broker.api.login import cookie_name, logins_of
 from broker.api.parts import Parts
 from broker.console.pages import render, script, stylesheet
 from broker.identity.logins import tidy_code
-from broker.identity.tokens import TokenKind
+from broker.identity.tokens import TokenKind, device_of
 from broker.identity.web import WebSession, own_page
 from workflows.model import Principal, Story
 
@@ -44,6 +44,8 @@ class Visitor:
 
 async def _visitor_or_none(request: Request, parts: P) -> Visitor | None:
     session = await parts.web.check(request.cookies.get(cookie_name(parts), ""))
+    if session:
+        await parts.service.fresh()
     person = parts.service.principal(session.principal) if session else None
     return Visitor(person, session) if session and person and person.active else None
 
@@ -156,7 +158,12 @@ async def reveal(grant_id: str, request: Request, parts: P, visitor: Known, csrf
     assert story.grant is not None
     left = min(timedelta(minutes=10), story.grant.expiry - parts.clock.now())
     issued = await parts.tokens.issue(
-        TokenKind.ENTRY, visitor.person.id, via="api", label=story.grant.id, lifetime=left
+        TokenKind.ENTRY,
+        visitor.person.id,
+        via="api",
+        label=story.grant.id,
+        lifetime=left,
+        device=device_of(visitor.session.secret),
     )
     line = _psql_line(parts, story, visitor.person, issued.token)
     return render(

@@ -13,7 +13,7 @@ def fault(link: SlackLink, config: Config) -> str:
     person = directory.principal(link.principal)
     if person is None:
         return f"{link.principal} is not known here any more"
-    if not person.active:
+    if not person.active and not person.locked:
         return f"{link.principal} is not active any more"
     if person.email.casefold() != link.email.casefold():
         return f"the e-mail address of {link.principal} has changed"

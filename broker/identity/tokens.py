@@ -55,12 +55,13 @@ class Issued:
 
 @dataclass(frozen=True, slots=True)
 class Held:
-    """What a good token stands for. `payload` is what it was issued with."""
+    """What a good token stands for. `payload` is what it was issued with, `device` the login it came of."""
 
     principal: str
     expires_at: datetime
     label: str = ""
     payload: str = ""
+    device: str = ""
 
 
 class Tokens:
@@ -78,12 +79,14 @@ class Tokens:
         label: str = "",
         payload: str = "",
         lifetime: timedelta | None = None,
+        device: str = "",
     ) -> Issued:
-        """Make a token. The trail says that, never which."""
+        """Make a token. The trail says that, never which. `device` is the login that asks for it."""
         now = self._clock.now()
         token = PREFIXES[kind] + self._chance.token(32)
         until = now + (lifetime or LIFETIMES[kind])
         values = {"kind": kind, "principal": principal, "label": label[:200], "payload": payload}
+        values["device"] = device
         if kind is TokenKind.ENTRY:
             known = scram.verifier(token, principal)
             values |= {"stored_key": known.stored_key.hex(), "server_key": known.server_key.hex()}
@@ -156,7 +159,7 @@ async def find(
     tx: AsyncConnection, kind: TokenKind, token: str, now: datetime, *, lock: bool = False
 ) -> Held | None:
     """The same check in the caller's transaction."""
-    query = select(t.c.principal, t.c.expires_at, t.c.label, t.c.payload).where(
+    query = select(t.c.principal, t.c.expires_at, t.c.label, t.c.payload, t.c.device).where(
         t.c.hash == hash_of(token), t.c.kind == kind, t.c.ended_at.is_(None), t.c.expires_at > now
     )
     row = (await tx.execute(query.with_for_update() if lock else query)).first()
@@ -180,7 +183,14 @@ async def prove(tx: AsyncConnection, principal: str, proof: scram.Proof, now: da
     """
     query = (
         select(
-            t.c.principal, t.c.expires_at, t.c.label, t.c.payload, t.c.hash, t.c.stored_key, t.c.server_key
+            t.c.principal,
+            t.c.expires_at,
+            t.c.label,
+            t.c.payload,
+            t.c.device,
+            t.c.hash,
+            t.c.stored_key,
+            t.c.server_key,
         )
         .where(
             t.c.kind == TokenKind.ENTRY,
@@ -199,7 +209,7 @@ async def prove(tx: AsyncConnection, principal: str, proof: scram.Proof, now: da
         known = scram.Verifier(bytes.fromhex(row.stored_key), bytes.fromhex(row.server_key))
         signature = scram.signature(known, proof)
         if signature is not None:
-            return Proved(Held(*row[:4]), row.hash, signature)
+            return Proved(Held(*row[:5]), row.hash, signature)
     return None
 
 
@@ -216,3 +226,8 @@ async def sweep(tx: AsyncConnection, before: datetime) -> int:
 def hash_of(token: str) -> str:
     """By what a token is found."""
     return hashlib.sha256(token.encode()).hexdigest()
+
+
+def device_of(token: str) -> str:
+    """How the login with this token, or browser session, is named: it opens nothing."""
+    return hash_of(token)[:16]

@@ -144,6 +144,7 @@ def _inner(annotation: Any) -> Any:
 
 def _meaning(marked: Marked, shape: FileShape, base: Path) -> Iterator[Problem]:
     yield from unknown(marked, ("admins",), shape.admins, shape.groups, "group")
+    yield from unknown(marked, ("locks",), shape.locks, shape.groups, "group")
     yield from _people(marked, shape)
     yield from _resources(marked, shape, base)
     seen: set[str] = set()
@@ -252,6 +253,7 @@ def _config(shape: FileShape, base: Path, digest: str) -> Config:
         admins=frozenset(shape.admins),
         digest=digest,
         emergencies=tuple(urgency.emergency(emergency) for emergency in shape.break_glass),
+        locks=frozenset(shape.locks),
     )
     people = {key: _person(key, person) for key, person in shape.people.items()}
     return Config(

@@ -125,6 +125,8 @@ class FileShape(Shape):
     people: dict[Name, PersonShape] = {}
     groups: dict[Name, GroupShape] = {}
     admins: list[str] = []
+    locks: list[str] = []
+    """Groups whose members lock people, devices, resources and everything; nothing: the administrators."""
     resources: dict[Name, AnyResource] = {}
     rules: list[RuleShape] = []
     schedules: dict[Name, ScheduleShape] = {}

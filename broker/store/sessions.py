@@ -19,7 +19,7 @@ class SessionRecord:
 
     `close_reason` is client, target, cut, error or lost (its gate fell silent). `entries` and `head` are how
     far the recording has come and the hash of its last entry. `killed_at` is when somebody ended this one
-    session; its gate then cuts it.
+    session; its gate then cuts it. `device` is the login that its password came of, where that is known.
     """
 
     id: str
@@ -44,6 +44,7 @@ class SessionRecord:
     killed_at: datetime | None = None
     killed_by: str = ""
     kill_reason: str = ""
+    device: str = ""
 
 
 _columns = tuple(t.c[f.name] for f in fields(SessionRecord))

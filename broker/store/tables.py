@@ -123,10 +123,28 @@ tokens = Table(
     Column("created_at", Instant, nullable=False),
     Column("expires_at", Instant, nullable=False),
     Column("ended_at", Instant),
+    Column("device", String(16), nullable=False, server_default=""),
     Index(None, "principal", "kind"),
 )
 """SHA-256 of a token, and of one for the gate its SCRAM verifier; never the token. `payload` is what a
-one-time page shows, sealed."""
+one-time page shows, sealed. `device` is the login that one for the gate came of, as identity/devices.py
+names it."""
+
+locks = Table(
+    "locks",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("kind", String(16), nullable=False),
+    Column("target", String(200), nullable=False),
+    Column("principal", String(200), nullable=False),
+    Column("reason", Text, nullable=False),
+    Column("made_by", String(200), nullable=False),
+    Column("made_at", Instant, nullable=False),
+    Column("ended_at", Instant),
+    Column("ended_by", String(200), nullable=False, server_default=""),
+    Index(None, "ended_at"),
+)
+"""What is locked until somebody takes the lock away. `principal` is the owner of a device."""
 
 sessions = Table(
     "sessions",
@@ -153,6 +171,7 @@ sessions = Table(
     Column("killed_at", Instant),
     Column("killed_by", String(200), nullable=False, server_default=""),
     Column("kill_reason", Text, nullable=False, server_default=""),
+    Column("device", String(16), nullable=False, server_default=""),
     Index(None, "killed_at"),
     Index(None, "grant_id", "closed_at"),
     Index(None, "closed_at", "lease_until"),
