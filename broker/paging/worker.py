@@ -19,15 +19,12 @@ from broker import audit, metrics, outbox
 from broker.bus import OUTBOX
 from broker.outbox import PAGE, Outbox, Work, backoff, work_off
 from broker.paging import Page, PageFailed, Pager, Urgency
-from broker.paging.opsgenie import Opsgenie
-from broker.paging.pagerduty import PagerDuty
+from broker.paging.pagers import PAGERS
 from broker.paging.rows import is_wanted, page_key, settle_all
 from broker.service import Service
 from broker.store import pages, stories
 from workflows.model import Story
 
-PAGERS: dict[str, Pager] = {"pagerduty": PagerDuty(), "opsgenie": Opsgenie()}
-"""Which adapter serves which kind: one line plugs one in."""
 MOST_ATTEMPTS = 8
 """Then it is given up, and said so: after some two minutes of waiting in between."""
 TIMEOUT = 10.0

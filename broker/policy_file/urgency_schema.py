@@ -83,12 +83,12 @@ class ScheduleShape(Shape):
 
 
 class PagerShape(Shape):
-    via: Literal["pagerduty", "opsgenie"]
+    via: Literal["pagerduty", "incident_io", "rootly", "opsgenie", "jsm", "grafana"]
     key: Secret
     url: Url = ""
-    """Where the service is, where it is not the usual place (in Europe, say)."""
+    """Where the service is, where it is not the usual place (in Europe, say). incident.io: the source's."""
     schedule: str = ""
-    """Opsgenie: the id of the schedule that is called; nothing: as the integration says."""
+    """Opsgenie and JSM: the id of the schedule that is called; nothing: as the integration says."""
 
 
 class EmergencyShape(Shape):

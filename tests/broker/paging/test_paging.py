@@ -27,78 +27,9 @@ from workflows.access import Wish
 from workflows.model import Story
 from workflows.policy import Emergency, Ladder, Step, StepKind
 
-KEY = "0123456789abcdef0123456789abcdef"
-_TEXT = {"type": "string", "minLength": 1}
+from .schemas import OPSGENIE_ALERT, OPSGENIE_CLOSE, PAGERDUTY_EVENT  # isort: skip
 
-# github.com/PagerDuty/developer-docs, docs/events-API-v2/02-Trigger-Events.md: the table of parameters, with
-# its bounds. `payload` is wanted of a trigger only.
-PAGERDUTY_EVENT: dict[str, Any] = {
-    "type": "object",
-    "required": ["routing_key", "event_action"],
-    "additionalProperties": False,
-    "properties": {
-        "routing_key": {"type": "string", "minLength": 32, "maxLength": 32},
-        "event_action": {"enum": ["trigger", "acknowledge", "resolve"]},
-        "dedup_key": {"type": "string", "maxLength": 255},
-        "client": _TEXT,
-        "client_url": {"type": "string", "format": "uri"},
-        "links": {
-            "type": "array",
-            "items": {"type": "object", "required": ["href"], "properties": {"href": _TEXT, "text": _TEXT}},
-        },
-        "images": {"type": "array"},
-        "payload": {
-            "type": "object",
-            "required": ["summary", "source", "severity"],
-            "additionalProperties": False,
-            "properties": {
-                "summary": {"type": "string", "maxLength": 1024, "minLength": 1},
-                "source": _TEXT,
-                "severity": {"enum": ["critical", "error", "warning", "info"]},
-                "timestamp": {"type": "string", "format": "date-time"},
-                "component": _TEXT,
-                "group": _TEXT,
-                "class": _TEXT,
-                "custom_details": {"type": "object"},
-            },
-        },
-    },
-    "if": {"properties": {"event_action": {"const": "trigger"}}},
-    "then": {"required": ["payload"]},
-    "else": {"required": ["dedup_key"]},
-}
-# github.com/opsgenie/opsgenie-oas: CreateAlertPayload and CloseAlertPayload, with the bounds of
-# docs.opsgenie.com, “Alert API”.
-OPSGENIE_ALERT: dict[str, Any] = {
-    "type": "object",
-    "required": ["message"],
-    "additionalProperties": False,
-    "properties": {
-        "message": {"type": "string", "maxLength": 130, "minLength": 1},
-        "alias": {"type": "string", "maxLength": 512},
-        "description": {"type": "string", "maxLength": 15000},
-        "responders": {
-            "type": "array",
-            "items": {
-                "type": "object",
-                "required": ["type"],
-                "properties": {"type": {"enum": ["team", "user", "escalation", "schedule"]}, "id": _TEXT},
-            },
-        },
-        "entity": {"type": "string", "maxLength": 512},
-        "source": {"type": "string", "maxLength": 100},
-        "priority": {"enum": ["P1", "P2", "P3", "P4", "P5"]},
-    },
-}
-OPSGENIE_CLOSE: dict[str, Any] = {
-    "type": "object",
-    "additionalProperties": False,
-    "properties": {
-        "user": _TEXT,
-        "note": {"type": "string", "maxLength": 25000},
-        "source": {"type": "string", "maxLength": 100},
-    },
-}
+KEY = "0123456789abcdef0123456789abcdef"
 
 
 @dataclass
