@@ -22,7 +22,7 @@ from typing import Any
 
 import uvicorn
 import yaml
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from bot.app import EVENTS_PATH, Bot, create_bot
 from bot.sandbox import App, Message, Person, Room, Sandbox, Workspace, create_sandbox
@@ -39,6 +39,7 @@ from broker.settings import Settings
 from broker.store import stories
 from broker.store.engine import Store
 from broker.store.tables import audit, outbox
+from broker.store.tables import stories as table
 from workflows.model import Group, Principal, Quorum, RequestState, Resource, Role, Story
 from workflows.policy import Policy, Rule
 
@@ -250,12 +251,12 @@ async def _at_rest(house: House, shape: Shape) -> None:
     open_ = (
         select(outbox.c.id).where(outbox.c.kind.in_(["card", "notify"]), outbox.c.done_at.is_(None)).limit(1)
     )
+    decided = select(func.count()).where(table.c.request_state != RequestState.PENDING)
     while True:
-        found = await _stories(house, shape)
         async with house.store.read() as tx:
             busy = (await tx.execute(open_)).first() is not None
-        decided = [story for story in found if story.request.state is not RequestState.PENDING]
-        if len(decided) == shape.requests and not busy:
+            count = (await tx.execute(decided)).scalar_one()
+        if count == shape.requests and not busy:
             return
         await asyncio.sleep(0.2)
 

@@ -13,7 +13,7 @@ from bot.home import publish_home
 from bot.markup import code, plain
 from bot.slack import TROUBLE, error_of
 from workflows.model import GrantState, Refusal, RequestState, Story
-from workflows.quorum import may_not_decide
+from workflows.quorum import has_a_say, may_not_decide
 
 _POINTER = re.compile(r"(R-[0-9A-Z]{6,12}):([0-9]{1,6})")
 _BUTTON = re.compile(_POINTER.pattern + r"(?::[0-9]{1,7})?")
@@ -122,7 +122,7 @@ def _may_not(moment: Moment, story: Story | None, callback: str) -> Refusal | No
         return may_not_decide(request, moment.actor, service.config.directory.everyone())
     if story.grant is None or story.grant.state is GrantState.ENDED:
         return Refusal("no-grant", f"{request.id} has no grant that could be revoked.")
-    if service.is_admin(moment.actor):
+    if service.is_admin(moment.actor) or has_a_say(request, moment.person):
         return None
     return may_not_decide(request, moment.actor, service.config.directory.everyone())
 

@@ -33,6 +33,7 @@ from workflows.model import (
     Story,
 )
 from workflows.policy import spell
+from workflows.quorum import apart_of
 
 __all__ = ["EVENT_TYPE", "Card", "Done", "Faces", "begins_later", "count", "metadata", "pointer"]
 
@@ -293,6 +294,7 @@ def _quorum(request: AccessRequest, faces: Faces) -> str:
     yes = [faces.person(approval.approver) for approval in request.approvals if approval.yes]
     said = f" — {', '.join(yes)} ✅" if yes else ""
     how = ", each with a passkey" if request.step_up else ""
+    how += f", nobody of the same {plain(shared, 120)}" if (shared := apart_of(request.quorum)) else ""
     return f"{' and '.join(seats)} said yes{how}{said}"
 
 

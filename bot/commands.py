@@ -48,7 +48,7 @@ from workflows.grammar import (
     parse,
 )
 from workflows.model import GrantState, Principal, Refusal, RequestState, StatementReview, Story
-from workflows.policy import Emergency, Rule, decided_by
+from workflows.policy import Emergency, Policy, decided_by
 
 NOT_LINKED = Refusal("no-such-person", "Their Slack account is not linked to anybody known here.")
 WHICH = "Say which"
@@ -318,11 +318,19 @@ async def _why(moment: Moment, command: Why) -> Answer:
     story = await service.story_for(command.id, moment.actor)
     if isinstance(story, Refusal):
         return refusal_text(story), []
-    rule = next((r for r in service.policy.rules if r.name == story.request.rule), None)
-    decided = decided_by(rule) if isinstance(rule, Rule) else "no longer in the policy"
-    admin = service.is_admin(moment.actor)
-    told = service.explain(story.request.holder, story.request.resource) if admin else ()
+    decided = _decided_by(service.policy, story)
+    told = service.explain(story.request.holder, story.request.resource)
+    told = told if service.reads_all(moment.actor) else ()
     return texts.why(story, decided, told), []
+
+
+def _decided_by(policy: Policy, story: Story) -> str:
+    """How the request's rule has such requests decided, as it is today."""
+    if (rule := policy.rule(story.request.rule)) is not None:
+        return decided_by(rule)
+    if story.request.emergency is not None:
+        return f"taken in an emergency, to be reviewed by {' or '.join(story.request.emergency.reviewers)}"
+    return "no longer in the policy"
 
 
 async def _link(moment: Moment, _: Link) -> Answer:

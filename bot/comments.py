@@ -25,7 +25,7 @@ async def written(desk: Desk, body: Body) -> None:
         return
     person = await desk.people.identify(team_of(body), user)
     story = await desk.service.story(request_id)
-    if isinstance(person, Refusal) or story is None or not desk.service.may_see(story, person.id):
+    if isinstance(person, Refusal) or story is None or not desk.service.takes_part(story, person.id):
         return
     text = " ".join(without_mentions(from_slack(str(event.get("text") or ""))).split())[:MAX_REASON]
     if not text:

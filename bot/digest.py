@@ -1,7 +1,8 @@
-"""The weekly digest for those who keep the policy: figures in, one message out. Pure but for `post`."""
+"""The weekly digest for those who keep or audit the policy: figures in, message out. Pure but for `post`."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from datetime import datetime, time, timedelta
 from zoneinfo import ZoneInfo
 
@@ -21,46 +22,66 @@ log = structlog.get_logger(__name__)
 
 _AT = time(9)
 """On Mondays, by the clock of the policy's zone."""
-_MOST = 10
+_MOST, _FEW = 10, 3
 
 
-def digest_card(week: Week, name: str, place: str) -> Card:
-    """What is worth knowing about a week. `name` names the week for finding the message again."""
+def digest_card(week: Week, name: str, place: str, links: Mapping[str, str]) -> Card:
+    """What is worth knowing about a week. `name` names the week, for finding the message again; `links` lead
+    to the cards of requests.
+    """
     emergencies = f"{week.emergencies} emergenc{'y' if week.emergencies == 1 else 'ies'}"
     text = f"The week in access: {count(week.asked, 'request')}, {emergencies}"
-    lines = [f"*{text}*", *_deciding(week), *_using(week)]
-    blocks: Blocks = [section("\n".join(lines)), *_owed(week)]
+    lines = [f"*{text}*", *_deciding(week, links), *_using(week, links)]
+    blocks: Blocks = [section("\n".join(lines)), *_owed(week, links)]
     until = week.until - timedelta(days=1)
     blocks.append(context(f"{week.since:%-d %b} to {until:%-d %b %Y}"))
     payload = {"request": name, "place": place, "version": 1}
     return Card(text, blocks, {"event_type": EVENT_TYPE, "event_payload": payload})
 
 
-def _deciding(week: Week) -> list[str]:
-    lines = [f"Decided: {week.decided} yes, {week.denied} no, {week.lapsed} lapsed, {week.at_once} at once"]
+def named_in(week: Week) -> tuple[str, ...]:
+    """The requests that the digest names."""
+    return tuple(
+        dict.fromkeys(
+            [*week.quick[:_FEW], *week.lapsed[:_FEW], *week.unused[:_FEW], *week.unreviewed[:_MOST]]
+        )
+    )
+
+
+def _deciding(week: Week, links: Mapping[str, str]) -> list[str]:
+    lapsed = len(week.lapsed)
+    lines = [f"Decided: {week.decided} yes, {week.denied} no, {lapsed} lapsed, {week.at_once} at once"]
     if week.usual is not None and week.slowest is not None:
         lines.append(
             f"⏱️ A yes took {about(week.usual)} at the median, {about(week.slowest)} at the slowest 5 %"
         )
     if week.quick:
-        lines.append(f"⚡ {week.quick} of {week.decided} within {spell(QUICK)}: were they read?")
+        quick = f"{len(week.quick)} of {week.decided} within {spell(QUICK)}: were they read?"
+        lines.append(f"⚡ {quick} {_listed(week.quick, links, _FEW)}")
     if week.lapsed:
-        lines.append(f"⌛ {count(week.lapsed, 'request')} lapsed unanswered: is somebody there?")
+        asked = f"{count(lapsed, 'request')} lapsed unanswered: is somebody there?"
+        lines.append(f"⌛ {asked} {_listed(week.lapsed, links, _FEW)}")
     return lines
 
 
-def _using(week: Week) -> list[str]:
+def _using(week: Week, links: Mapping[str, str]) -> list[str]:
     if not week.unused:
         return []
-    return [f"💤 {week.unused} of {week.ended} that ended were never used: could they be shorter?"]
+    unused = f"{len(week.unused)} of {week.ended} that ended were never used: could they be shorter?"
+    return [f"💤 {unused} {_listed(week.unused, links, _FEW)}"]
 
 
-def _owed(week: Week) -> Blocks:
+def _owed(week: Week, links: Mapping[str, str]) -> Blocks:
     if not week.unreviewed:
         return []
-    named = ", ".join(code(request) for request in week.unreviewed[:_MOST])
-    more = f" and {len(week.unreviewed) - _MOST} more" if len(week.unreviewed) > _MOST else ""
-    return [section(f"📋 Emergencies not reviewed: {named}{more}")]
+    return [section(f"📋 Emergencies not reviewed: {_listed(week.unreviewed, links, _MOST)}")]
+
+
+def _listed(requests: tuple[str, ...], links: Mapping[str, str], most: int) -> str:
+    """The first of these requests, each leading to its card where that can be linked to."""
+    named = [f"<{links[one]}|{one}>" if links.get(one) else code(one) for one in requests[:most]]
+    more = f" and {len(requests) - most} more" if len(requests) > most else ""
+    return f"{', '.join(named)}{more}"
 
 
 def last_week(now: datetime, zone: ZoneInfo) -> tuple[datetime, datetime, str] | None:
@@ -76,13 +97,15 @@ def last_week(now: datetime, zone: ZoneInfo) -> tuple[datetime, datetime, str] |
 
 
 async def post(service: Service, places: Places) -> None:
-    """Post last week's digest to the administrators' channels, once. May be called at any time, and often."""
+    """Post last week's digest to the channels of administrators and auditors, once. May be called at any
+    time, and often.
+    """
     due = last_week(service.clock.now(), ZoneInfo(service.config.timezone))
     if due is None:
         return
     since, until, name = due
     policy = service.policy
-    channels = [policy.groups[g].channel for g in sorted(policy.admins) if g in policy.groups]
+    channels = [policy.groups[g].channel for g in sorted(policy.readers) if g in policy.groups]
     week: Week | None = None
     for index, channel in enumerate(filter(None, channels)):
         kind = f"digest:{index}"
@@ -92,7 +115,8 @@ async def post(service: Service, places: Places) -> None:
         if not (week.asked or week.emergencies or week.unreviewed):
             return
         try:
-            await places.show(name, kind, channel, digest_card(week, name, kind), 1)
+            links = {request: await places.link(request, channel) for request in named_in(week)}
+            await places.show(name, kind, channel, digest_card(week, name, kind, links), 1)
         except SlackApiError as error:
             if error_of(error) not in NO_ENTRY:
                 raise

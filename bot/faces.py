@@ -19,7 +19,7 @@ from workflows.model import (
     Story,
 )
 from workflows.policy import Route, route
-from workflows.quorum import eligible, missing
+from workflows.quorum import fills, has_a_say, missing
 
 _MOST_SESSIONS = 1000
 
@@ -65,9 +65,9 @@ async def faces_of_review(service: Service, review: StatementReview, public_url:
 
 def short_seats(config: Config, story: Story) -> tuple[Quorum, ...]:
     """The seats that cannot be filled, because too few people who could are there."""
-    request = story.request
-    able = [p for p in config.directory.everyone().values() if eligible(request, p)]
-    return tuple(q for q in request.quorum if sum(q.open_to(p) for p in able) < q.needed)
+    request, everyone = story.request, config.directory.everyone()
+    able = [p for p in everyone.values() if has_a_say(request, p)]
+    return tuple(q for q in request.quorum if sum(fills(q, p, request, everyone) for p in able) < q.needed)
 
 
 def _people(story: Story) -> set[str]:

@@ -6,7 +6,7 @@ What is told is decided from the database as it is when Slack can be reached, no
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import structlog
@@ -82,7 +82,8 @@ class NoticeCourier:
         except OnCallUnavailable as error:
             log.warning("page_unanswered", request=story.request.id, schedule=schedule, problem=str(error))
             people = []
-        able = [person for person in people if eligible(story.request, person)]
+        everyone = self._service.config.directory.everyone()
+        able = [person for person in people if eligible(story.request, person, everyone)]
         for person in able:
             user = await self._service.slack_user(person.id)
             if user is not None:
@@ -105,7 +106,7 @@ class NoticeCourier:
         group without a channel got one by one. Raises TimeoutError while the cards are yet to be posted.
         """
         known = await self._ledger.of(story.request.id)
-        people = list(self._service.config.directory.everyone().values())
+        people = self._service.config.directory.everyone()
         emergency = story.request.emergency
         done = set[Place]()
         for end, group in self._seats(story):
@@ -129,8 +130,8 @@ class NoticeCourier:
         async with self._service.store.read() as tx:
             return await outbox.is_open(tx, outbox.CARD, request_id)
 
-    async def _call(self, story: Story, faces: Faces, people: list[Principal], group: str) -> str:
-        users = await self._service.slack_users(person.id for person in people)
+    async def _call(self, story: Story, faces: Faces, people: Mapping[str, Principal], group: str) -> str:
+        users = await self._service.slack_users(people)
         return called(story, replace(faces, slack=users), people, group)
 
 

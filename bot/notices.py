@@ -5,6 +5,7 @@ Pure. A notice that is no longer so (the request was decided meanwhile) says not
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -108,9 +109,13 @@ def paged(story: Story, faces: Faces) -> str:
     )
 
 
-def called(story: Story, faces: Faces, people: list[Principal], group: str) -> str:
+def called(story: Story, faces: Faces, people: Mapping[str, Principal], group: str) -> str:
     """The mention of those who are to act: their Slack group, else up to five of them by name."""
     if group in faces.groups and faces.groups[group].mention:
         return faces.group(group, ping=True)
-    able = [p for p in people if group in p.groups and eligible(story.request, p) and p.id in faces.slack]
+    able = [
+        person
+        for person in people.values()
+        if group in person.groups and person.id in faces.slack and eligible(story.request, person, people)
+    ]
     return " ".join(faces.person(person.id) for person in able[:5])

@@ -15,7 +15,7 @@ from slack_sdk.web.async_client import AsyncWebClient
 from bot.ledger import Ledger, Place
 from bot.markup import uncoloured
 from bot.shown import EVENT_TYPE, Card
-from bot.slack import GONE, Pace, error_of
+from bot.slack import GONE, NO_ENTRY, Pace, error_of
 
 _PAGES, _PAGE = 5, 200
 
@@ -92,6 +92,25 @@ class Places:
     async def is_shown(self, request_id: str, kind: str) -> bool:
         """Whether a message of this kind was posted."""
         return bool((await self._ledger.of(request_id)).get(kind, Place("")).ts)
+
+    async def link(self, request_id: str, near: str) -> str:
+        """The address in Slack of a request's card, the one in the channel `near` first; empty where there is
+        none. Raises what Slack's client raises, but where it knows of no such message.
+        """
+        known = await self._ledger.of(request_id)
+        cards = [place for kind, place in sorted(known.items()) if kind.startswith("card:") and place.ts]
+        in_channels = [place for place in cards if not place.channel.startswith("D")]
+        in_channels.sort(key=lambda place: place.channel != near)
+        if not in_channels:
+            return ""
+        at = in_channels[0]
+        try:
+            found = await self._client.chat_getPermalink(channel=at.channel, message_ts=at.ts)
+        except SlackApiError as error:
+            if error_of(error) not in NO_ENTRY | GONE:
+                raise
+            return ""
+        return str(found["permalink"])
 
     async def stands(self, place: Place) -> bool:
         """Whether the message is still there."""

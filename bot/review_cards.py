@@ -20,6 +20,7 @@ from bot.markup import (
     section,
 )
 from workflows.model import ReviewState, StatementReview
+from workflows.quorum import apart_of
 from workflows.visible import visible
 
 SHOWN = 2400
@@ -121,6 +122,7 @@ def _quorum(review: StatementReview, faces: Faces) -> str:
     ]
     yes = [faces.person(approval.approver) for approval in review.approvals if approval.yes]
     how = ", each with a passkey" if review.step_up else ""
+    how += f", nobody of the same {plain(shared, 120)}" if (shared := apart_of(review.quorum)) else ""
     return " and ".join(seats) + how + (f" — {', '.join(yes)} ✅" if yes else "")
 
 

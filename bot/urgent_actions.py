@@ -18,7 +18,7 @@ from bot.shown import count, replay
 from bot.slack import TROUBLE, error_of
 from bot.urgent_forms import Glass
 from workflows.access import Wish
-from workflows.glass_review import may_review, owes_review
+from workflows.glass_review import may_not_review, owes_review
 from workflows.grammar import BreakGlass, Mistake, from_slack, parse
 from workflows.model import Principal, Refusal, RequestState, Story
 from workflows.policy import spell
@@ -214,9 +214,7 @@ async def open_review(desk: Desk, body: Body) -> None:
         done = Refusal("already-reviewed", f"{story.request.id} needs no review.{verdict}")
         await moment.refuse(done, story.request.id)
         return
-    if not may_review(story, moment.person):
-        who = f"Who can: anyone of {' or '.join(emergency.reviewers)}, except {story.request.requester}."
-        refusal = Refusal("not-a-reviewer", f"You are not a reviewer of {story.request.id}.", who)
+    if refusal := may_not_review(story, moment.actor, desk.service.config.directory.everyone()):
         await moment.refuse(refusal, story.request.id)
         return
     facts = await _facts(moment, story)
@@ -322,7 +320,7 @@ async def open_comment(desk: Desk, body: Body) -> None:
     if found is None:
         return
     moment, story = found
-    if not desk.service.may_see(story, moment.actor):
+    if not desk.service.takes_part(story, moment.actor):
         who = Refusal("not-an-approver", "Only those who decide this and whoever asked can write about it.")
         await moment.refuse(who, story.request.id)
         return

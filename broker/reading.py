@@ -21,9 +21,10 @@ from workflows import policy
 from workflows.lock import LOCKED, LockKind, may_lock, stops
 from workflows.model import Principal, Refusal, Resource, Story
 from workflows.policy import Policy, Route
-from workflows.quorum import eligible
+from workflows.quorum import eligible, has_a_say
 
 NO_STORY = Refusal("no-such-request", "There is no such request or grant.", "See yours with: status.")
+NOT_AN_AUDITOR = Refusal("not-an-admin", "Only administrators and auditors read the whole trail.")
 NO_SESSION = Refusal("no-such-session", "There is no such session that you may see.")
 UNKNOWN = Refusal("unknown-person", "You are not known here.", "Ask whoever keeps the policy to add you.")
 
@@ -135,6 +136,11 @@ class Reading:
         person = self.principal(principal_id)
         return person is not None and person.active and not self.policy.admins.isdisjoint(person.groups)
 
+    def reads_all(self, principal_id: str) -> bool:
+        """Whether this person may read everything: an auditor, or an administrator."""
+        person = self.principal(principal_id)
+        return person is not None and person.active and not self.policy.readers.isdisjoint(person.groups)
+
     # ------------------------------------------------------------- policy
 
     def explain(self, principal_id: str, resource: str) -> tuple[str, ...]:
@@ -164,11 +170,15 @@ class Reading:
         return story if story and self.may_see(story, actor) else NO_STORY
 
     def may_see(self, story: Story, actor: str) -> bool:
+        """Whoever takes part, and those who may read everything."""
+        return self.takes_part(story, actor) or self.reads_all(actor)
+
+    def takes_part(self, story: Story, actor: str) -> bool:
         """The requester, whom it is for, whoever may decide it, and administrators."""
         person = self.principal(actor)
         if person is None or not person.active:
             return False
-        return person.id in story.request.parties or eligible(story.request, person) or self.is_admin(actor)
+        return person.id in story.request.parties or has_a_say(story.request, person) or self.is_admin(actor)
 
     async def stories_of(self, actor: str, limit: int = 50) -> list[Story]:
         """What this person asked for or was asked for them, newest first; not the grants that serve one
@@ -181,12 +191,13 @@ class Reading:
     async def waiting_for(self, actor: str) -> list[Story]:
         """Pending requests that this person may decide now and has not decided yet, oldest first."""
         person, now = self.principal(actor), self.clock.now()
+        everyone = self.config.directory.everyone()
         async with self.store.read() as tx:
             pending = await stories.pending(tx)
         return [
             story
             for story in pending
-            if eligible(story.request, person)
+            if eligible(story.request, person, everyone)
             and now < story.request.lapses_at
             and all(approval.approver != actor for approval in story.request.approvals)
         ]
@@ -210,7 +221,7 @@ class Reading:
             for quorum in rule.quorum
         )
         return person.active and (
-            decides or resource in self.requestable(person.id) or self.is_admin(person.id)
+            decides or resource in self.requestable(person.id) or self.reads_all(person.id)
         )
 
     async def next_deadline(self) -> datetime | None:
@@ -224,13 +235,13 @@ class Reading:
         self, actor: str, *, resource: str = "", key: str = "", limit: int = 50
     ) -> list[SessionRecord]:
         """Sessions that this person may see, newest first: their own, those of requests they may decide, and
-        all for administrators. `key` is a request id or a grant id.
+        all for those who may read everything. `key` is a request id or a grant id.
         """
         person = self.principal(actor)
         if person is None or not person.active:
             return []
         async with self.store.read() as tx:
-            if self.is_admin(actor):
+            if self.reads_all(actor):
                 return await sessions.newest(tx, resource=resource, key=key, limit=limit)
             found = await sessions.newest(tx, resource=resource, key=key, limit=max(limit, 500))
             owners = {record.request_id for record in found if record.principal != actor}
@@ -262,8 +273,8 @@ class Reading:
     async def trail(
         self, actor: str, *, before: int | None = None, limit: int = 100
     ) -> list[audit.Entry] | Refusal:
-        """The last entries of the whole trail, newest first, for administrators."""
-        if not self.is_admin(actor):
-            return Refusal("not-an-admin", "Only administrators read the whole trail.")
+        """The last entries of the whole trail, newest first, for administrators and auditors."""
+        if not self.reads_all(actor):
+            return NOT_AN_AUDITOR
         async with self.store.read() as tx:
             return await audit.newest(tx, before=before, limit=limit)

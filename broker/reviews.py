@@ -22,7 +22,7 @@ from broker.store import sessions, stories
 from workflows import review as rules
 from workflows.gate import HeldStatement, ReviewDecided, ReviewTicket, RunPass
 from workflows.model import Refusal, ReviewState, StatementReview
-from workflows.quorum import eligible
+from workflows.quorum import eligible, has_a_say
 from workflows.step_up import NEEDED, Proof, stale
 
 NO_REVIEW = Refusal("no-such-review", "There is no such statement waiting that you may see.")
@@ -108,19 +108,20 @@ class Reviews:
             return await table.find(tx, review_id)
 
     async def find_for(self, review_id: str, actor: str) -> StatementReview | Refusal:
-        """For a person: whoever sent it, whoever may decide it, administrators."""
+        """For a person: whoever sent it, whoever may decide it, those who may read everything."""
         found = await self.find(review_id)
         return found if found and self._may_see(found, actor) else NO_REVIEW
 
     async def waiting_for(self, actor: str) -> list[StatementReview]:
         """What this person may decide now and has not decided yet, oldest first."""
         person, now = self.service.principal(actor), self.service.clock.now()
+        everyone = self.service.config.directory.everyone()
         async with self.service.store.read() as tx:
             found = await table.pending(tx)
         return [
             it
             for it in found
-            if eligible(it, person)
+            if eligible(it, person, everyone)
             and now < it.lapses_at
             and all(approval.approver != actor for approval in it.approvals)
         ]
@@ -136,8 +137,8 @@ class Reviews:
             return False
         return (
             actor == review.requester
-            or eligible(review, person)
-            or self.service.is_admin(actor)
+            or has_a_say(review, person)
+            or self.service.reads_all(actor)
             or any(approval.approver == actor for approval in review.approvals)
         )
 

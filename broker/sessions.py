@@ -63,7 +63,7 @@ class Sessions:
     async def _to_kill(self, tx: AsyncConnection, session_id: str, actor: str) -> SessionRecord | Refusal:
         record = await sessions.find(tx, session_id, lock=True)
         story = await stories.find(tx, record.request_id) if record else None
-        if record is None or story is None or not self.service.may_see(story, actor):
+        if record is None or story is None or not self.service.takes_part(story, actor):
             return NO_SESSION
         if record.closed_at is not None:
             how = f" ({record.close_reason})" if record.close_reason else ""

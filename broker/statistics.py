@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from statistics import median
@@ -22,7 +23,9 @@ _MOST = 5000
 
 @dataclass(frozen=True, slots=True)
 class Week:
-    """What happened from `since` until `until`. Spans are None where nothing was decided."""
+    """What happened from `since` until `until`. Spans are None where nothing was decided. `quick`, `lapsed`,
+    `unused` and `unreviewed` are requests, the newest first.
+    """
 
     since: datetime
     until: datetime
@@ -30,13 +33,13 @@ class Week:
     decided: int = 0
     at_once: int = 0
     denied: int = 0
-    lapsed: int = 0
+    lapsed: tuple[str, ...] = ()
     usual: timedelta | None = None
     slowest: timedelta | None = None
     """The time within which 95 of 100 were decided."""
-    quick: int = 0
+    quick: tuple[str, ...] = ()
     ended: int = 0
-    unused: int = 0
+    unused: tuple[str, ...] = ()
     emergencies: int = 0
     unreviewed: tuple[str, ...] = ()
 
@@ -108,15 +111,20 @@ def figures(
         decided=len(waits),
         at_once=sum(s.request.state is RequestState.APPROVED and not s.request.quorum for s in usual),
         denied=states.count(RequestState.DENIED),
-        lapsed=states.count(RequestState.LAPSED),
+        lapsed=_ids(story for story in usual if story.request.state is RequestState.LAPSED),
         usual=middle(waits) if waits else None,
         slowest=waits[-(-len(waits) * 95 // 100) - 1] if waits else None,
-        quick=sum(wait < QUICK for wait in waits),
+        quick=_ids(s for s in usual if (wait := waited(s.request)) is not None and wait < QUICK),
         ended=len(over),
-        unused=sum(story.request.id not in with_session for story in over),
+        unused=_ids(story for story in over if story.request.id not in with_session),
         emergencies=len(stories) - len(usual),
         unreviewed=unreviewed,
     )
+
+
+def _ids(stories: Iterable[Story]) -> tuple[str, ...]:
+    newest = sorted(stories, key=lambda story: story.request.created_at, reverse=True)
+    return tuple(story.request.id for story in newest)
 
 
 def _was_open(grant: Grant) -> bool:

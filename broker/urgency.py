@@ -277,12 +277,13 @@ class Urgency(Door):
 
     async def reviews_owed(self, actor: str) -> list[Story]:
         """Emergencies that this person may review now, the most urgent first; all of them for
-        administrators, who see what is owed.
+        administrators and auditors, who see what is owed.
         """
         person = self.principal(actor)
         async with self.store.read() as tx:
             owed = await stories.owed_reviews(tx)
-        return [story for story in owed if glass_review.may_review(story, person) or self.is_admin(actor)]
+        everyone = self.config.directory.everyone()
+        return [s for s in owed if glass_review.may_review(s, person, everyone) or self.reads_all(actor)]
 
     # ------------------------------------------------------------ less time
 
@@ -389,12 +390,13 @@ class Urgency(Door):
         ends first at the beginning.
         """
         person, now = self.principal(actor), self.clock.now()
+        everyone = self.config.directory.everyone()
         async with self.store.read() as tx:
             live = await stories.live(tx, now)
         return [
             story
             for story in reversed(live)
-            if eligible(story.request, person)
+            if eligible(story.request, person, everyone)
             and (waits := extension.waiting(story, now))
             and all(approval.approver != actor for approval in waits.approvals)
         ]
@@ -447,7 +449,7 @@ class Urgency(Door):
         """Keep what somebody who may see the request wrote about it."""
 
         async def plan(_tx: AsyncConnection, story: Story, _now: datetime) -> Any:
-            return escalation.Say(actor, text, self.may_see(story, actor))
+            return escalation.Say(actor, text, self.takes_part(story, actor))
 
         return await self._move("comment", request_id, plan, actor, via, dedupe, escalation.decide)
 

@@ -27,7 +27,7 @@ from workflows.model import (
     Terms,
 )
 from workflows.policy import Route, spell
-from workflows.quorum import eligible, may_not_decide, missing, who_can
+from workflows.quorum import has_a_say, may_not_decide, missing, who_can
 from workflows.step_up import lacking
 
 FARTHEST_START = timedelta(days=30)
@@ -445,7 +445,7 @@ def _revoke(story: Story, command: Revoke, now: datetime) -> Decision:
     grant = story.grant
     if grant is None:
         return Refusal("no-grant", "There is no grant to revoke.", "A waiting request can be denied.")
-    if not command.as_admin and not eligible(story.request, command.directory.get(command.by)):
+    if not command.as_admin and not has_a_say(story.request, command.directory.get(command.by)):
         return Refusal(
             "not-an-approver", f"You are not an approver of {story.request.id}.", who_can(story.request)
         )

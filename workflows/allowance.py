@@ -15,7 +15,7 @@ from workflows import access
 from workflows.access import Event
 from workflows.model import AccessRequest, Principal, PrincipalKind, Refusal, RequestState, Story
 from workflows.policy import Policy, Route, route, spell
-from workflows.quorum import eligible, missing
+from workflows.quorum import eligible, missing, near_to, nearness
 
 LONGEST = timedelta(days=30)
 """How far ahead somebody can say yes."""
@@ -117,8 +117,14 @@ def _way(policy: Policy, wanted: Allow) -> Route | Refusal:
             f"Rule {way.rule.name} wants a passkey for each yes, so none can be given in advance.",
             "Approve it when it is asked.",
         )
-    if approver.kind is not PrincipalKind.PERSON or not any(q.open_to(approver) for q in way.rule.quorum):
+    open_seats = [quorum for quorum in way.rule.quorum if quorum.open_to(approver)]
+    if approver.kind is not PrincipalKind.PERSON or not open_seats:
         return _no_say(way)
+    holder = {wanted.holder.id: wanted.holder}
+    near = [nearness(quorum.apart, approver, holder, holder) for quorum in open_seats]
+    if all(near) and near[0]:
+        shared = near_to(approver, *near[0], holder)
+        return Refusal("too-near", f"{shared}, so your yes would not count.", "Somebody else can say so.")
     return way
 
 
@@ -177,7 +183,9 @@ def given(
     events: list[Event] = []
     used: list[Allowance] = []
     for one in allowances:
-        may = fits(one, story.request, now) and eligible(story.request, directory.get(one.approver))
+        may = fits(one, story.request, now) and eligible(
+            story.request, directory.get(one.approver), directory
+        )
         if story.request.state is not RequestState.PENDING or not may:
             continue
         reason = f"in advance ({one.id}): {one.reason}"

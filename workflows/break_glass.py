@@ -358,7 +358,8 @@ def _who_could(
 
 
 def _broken(request: AccessRequest, way: _Way, command: Break, now: datetime) -> GlassBroken:
-    skipped = tuple(sorted(p.id for p in command.directory.values() if eligible(request, p)))
+    everyone = command.directory
+    skipped = tuple(sorted(p.id for p in everyone.values() if eligible(request, p, everyone)))
     emergency = BreakGlass(
         incident=DRILL if command.findings is not None else command.incident.strip(),
         rule=way.rule.name,
@@ -370,6 +371,7 @@ def _broken(request: AccessRequest, way: _Way, command: Break, now: datetime) ->
         concerns=way.concerns,
         drill=command.findings is not None,
         findings=command.findings or (),
+        apart=way.rule.apart,
     )
     grant = Grant(
         id=command.grant_id,

@@ -182,7 +182,7 @@ def _claim(request: AccessRequest, command: Claim, now: datetime) -> Decision:
     holds = request.claimed_at is not None and now < request.claimed_at + command.ladder.claim_holds
     if holds and request.claimed_by == command.by:
         return ()
-    if holds and eligible(request, command.directory.get(request.claimed_by)):
+    if holds and eligible(request, command.directory.get(request.claimed_by), command.directory):
         return Refusal(
             "claimed", f"{request.claimed_by} is looking at {request.id}.", "You can decide it all the same."
         )

@@ -18,6 +18,7 @@ from workflows.model import (
     Story,
     Verdict,
 )
+from workflows.quorum import nearness
 
 REMIND_EVERY = timedelta(hours=24)
 """How often an overdue review is asked for."""
@@ -56,28 +57,41 @@ def decide(story: Story, command: Review | Remind, now: datetime) -> Decision:
     return _review(story, command, now)
 
 
-def may_review(story: Story, reviewer: Principal | None) -> bool:
-    """Whether this person, as known now, may review: never whoever did it, never an agent."""
+def may_review(story: Story, reviewer: Principal | None, directory: Mapping[str, Principal]) -> bool:
+    """Whether this person, as known now, may review: never whoever did it, nor who is too near to them, nor
+    an agent.
+    """
     emergency = story.request.emergency
     return (
         emergency is not None
         and reviewer is not None
         and reviewer.active
         and reviewer.kind is PrincipalKind.PERSON
-        and reviewer.id != story.request.requester
+        and reviewer.id not in story.request.parties
         and not reviewer.groups.isdisjoint(emergency.reviewers)
+        and not nearness(emergency.apart, reviewer, story.request.parties, directory)
     )
+
+
+def may_not_review(story: Story, reviewer: str, directory: Mapping[str, Principal]) -> Refusal | None:
+    """Why this person may not review an emergency; None where they may."""
+    emergency = story.request.emergency
+    if emergency is None:
+        return Refusal("no-emergency", f"{story.request.id} is no emergency.", "There is nothing to review.")
+    if reviewer in story.request.parties:
+        return Refusal("own-request", "You cannot review your own emergency.", _reviewers(emergency))
+    if not may_review(story, directory.get(reviewer), directory):
+        why = f"You are not a reviewer of {story.request.id}."
+        return Refusal("not-a-reviewer", why, _reviewers(emergency))
+    return None
 
 
 def _review(story: Story, command: Review, now: datetime) -> Decision:
     emergency, grant = story.request.emergency, story.grant
     if emergency is None or grant is None:
         return Refusal("no-emergency", f"{story.request.id} is no emergency.", "There is nothing to review.")
-    if command.by == story.request.requester:
-        return Refusal("own-request", "You cannot review your own emergency.", _reviewers(emergency))
-    if not may_review(story, command.directory.get(command.by)):
-        why = f"You are not a reviewer of {story.request.id}."
-        return Refusal("not-a-reviewer", why, _reviewers(emergency))
+    if refusal := may_not_review(story, command.by, command.directory):
+        return refusal
     if emergency.verdict is not None:
         if (emergency.reviewed_by, emergency.verdict) == (command.by, command.verdict):
             return ()
@@ -98,7 +112,9 @@ def _review(story: Story, command: Review, now: datetime) -> Decision:
 
 
 def _reviewers(emergency: BreakGlass) -> str:
-    return f"Who can: anyone of {' or '.join(emergency.reviewers)}, except whoever did it."
+    shared = " or ".join(relation.name for relation in emergency.apart)
+    near = f" and who shares their {shared}" if shared else ""
+    return f"Who can: anyone of {' or '.join(emergency.reviewers)}, except whoever did it{near}."
 
 
 def next_reminder(story: Story) -> datetime | None:

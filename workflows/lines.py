@@ -72,8 +72,8 @@ def context_for(policy: Policy, principal: Principal, now: datetime, zone: tzinf
         )
         offers.append(Offer(resource.name, roles, resource.aliases))
     offers += (_offer_for_others(policy, principal, resource) for resource in others)
-    admin = principal.active and not policy.admins.isdisjoint(principal.groups)
-    return Context(tuple(offers), now, zone, tuple(policy.resources) if admin else ())
+    reads_all = principal.active and not policy.readers.isdisjoint(principal.groups)
+    return Context(tuple(offers), now, zone, tuple(policy.resources) if reads_all else ())
 
 
 def _offer_for_others(policy: Policy, principal: Principal, resource: Resource) -> Offer:

@@ -20,7 +20,8 @@ class PrincipalKind(StrEnum):
 @dataclass(frozen=True, slots=True)
 class Principal:
     """A person or an agent as the identity provider knows it at this moment. One that is `locked` is not
-    `active` either, for as long as the lock is on.
+    `active` either, for as long as the lock is on. `relations` are what they share with others, as (relation,
+    value): ("team", "checkout"). An empty value says that they have none.
     """
 
     id: str
@@ -30,6 +31,7 @@ class Principal:
     kind: PrincipalKind = PrincipalKind.PERSON
     active: bool = True
     locked: bool = False
+    relations: frozenset[tuple[str, str]] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +75,38 @@ class Action(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Relation:
+    """What people may share that makes them too near to decide for each other, by its name: a team, a
+    manager. Members of one of `groups` share that group; without groups it is said of each person.
+    """
+
+    name: str
+    groups: tuple[str, ...] = ()
+
+    def shared(self, one: Principal, other: Principal) -> bool:
+        """Whether these two share it. Where it is not known of one of them, it counts as shared."""
+        both = self._values(one) & self._values(other)
+        return not (both <= {""} and self.known_of(one) and self.known_of(other))
+
+    def known_of(self, person: Principal) -> bool:
+        """Whether it can be told what this person shares: by the groups it always can."""
+        return bool(self.groups or self._values(person))
+
+    def _values(self, person: Principal) -> frozenset[str]:
+        said = {value for name, value in person.relations if name == self.name}
+        return frozenset(said) | (person.groups & frozenset(self.groups))
+
+
+@dataclass(frozen=True, slots=True)
 class Quorum:
     """`needed` distinct people of `group` must say yes. `also` are groups that may fill the same seats since
-    nobody of `group` answered in time.
+    nobody of `group` answered in time. Who shares one of `apart` with somebody whose matter it is fills none.
     """
 
     group: str
     needed: int = 1
     also: tuple[str, ...] = ()
+    apart: tuple[Relation, ...] = ()
 
     def open_to(self, principal: Principal) -> bool:
         return self.group in principal.groups or not principal.groups.isdisjoint(self.also)
@@ -226,7 +252,8 @@ class BreakGlass:
 
     `eligible_by` is what let the person do it, in words; `concerns` is what a reviewer should look at.
     `skipped` are the principals who would have decided. `reviewers` are groups; `reminded` counts reminders.
-    A `drill` rehearses it: its grant lets nobody in, and no review is owed; `findings` is what it found.
+    A `drill` rehearses it: its grant lets nobody in, and no review is owed; `findings` is what it found. Who
+    shares one of `apart` with whoever did it does not review it.
     """
 
     incident: str
@@ -244,6 +271,7 @@ class BreakGlass:
     review_note: str = ""
     drill: bool = False
     findings: tuple[str, ...] = ()
+    apart: tuple[Relation, ...] = ()
 
 
 class ExtensionState(StrEnum):

@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from datetime import time, timedelta, tzinfo
 from enum import StrEnum
 
-from workflows.model import Group, Principal, Quorum, Refusal, Resource, Role
+from workflows.model import Group, Principal, Quorum, Refusal, Relation, Resource, Role
+from workflows.quorum import apart_of
 
 
 class StepKind(StrEnum):
@@ -70,7 +71,7 @@ class Emergency:
     asked, members of `when_away` qualify; nobody where it is empty. `most_unreviewed` is how many reviews a
     person may owe and still do it; one that is overdue always stands in the way. `type_name` has a form ask
     for the resource's name, typed. `pagers` (names) are called at once. `step_up` has it need a passkey,
-    unless an offline code is shown.
+    unless an offline code is shown. Who shares one of `apart` with whoever did it does not review it.
     """
 
     name: str
@@ -90,6 +91,7 @@ class Emergency:
     type_name: bool = False
     pagers: tuple[str, ...] = ()
     step_up: bool = False
+    apart: tuple[Relation, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +131,8 @@ class Rule:
 @dataclass(frozen=True, slots=True)
 class Policy:
     """The whole policy. `admins` are the groups that may revoke anything and read every session and the
-    audit trail; `locks` those that lock, where these are not the same. `digest` is the SHA-256 of the file
-    it was read from, hexadecimal.
+    audit trail; `auditors` those that may read as much and change nothing; `locks` those that lock, where
+    these are not the same. `digest` is the SHA-256 of the file it was read from, hexadecimal.
     """
 
     groups: Mapping[str, Group] = field(default_factory=dict)
@@ -140,11 +142,17 @@ class Policy:
     digest: str = ""
     emergencies: tuple[Emergency, ...] = ()
     locks: frozenset[str] = frozenset()
+    auditors: frozenset[str] = frozenset()
 
     @property
     def lockers(self) -> frozenset[str]:
         """The groups that set and take away locks."""
         return self.locks or self.admins
+
+    @property
+    def readers(self) -> frozenset[str]:
+        """The groups that may read everything."""
+        return self.admins | self.auditors
 
     def rule(self, name: str) -> Rule | None:
         return next((rule for rule in self.rules if rule.name == name), None)
@@ -317,6 +325,7 @@ def decided_by(rule: Rule) -> str:
     if not rule.quorum:
         return "granted at once"
     how = ", each with a passkey" if rule.step_up else ""
+    how += f", nobody of the same {shared}" if (shared := apart_of(rule.quorum)) else ""
     return "decided by " + " and ".join(f"{q.needed} of {q.group}" for q in rule.quorum) + how
 
 

@@ -19,7 +19,7 @@ from .text_of import text_of
 from .values import elements
 
 T = TypeVar("T")
-WAIT_SECONDS = 5.0
+WAIT_SECONDS = 30.0
 
 
 class NotSeen(AssertionError):

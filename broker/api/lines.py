@@ -245,7 +245,7 @@ class Lines:
             + (f" ({a.reason})" if a.reason else "")
             for a in request.approvals
         ]
-        if request.holder == self._me.id or self._service.is_admin(self._me.id):
+        if request.holder == self._me.id or self._service.reads_all(self._me.id):
             lines += self._service.explain(request.holder, request.resource)
         return self._answer("why", "\n".join(lines), [story])
 

@@ -28,6 +28,7 @@ from broker.api.models import (
 from broker.api.parts import Parts
 from broker.api.problems import documented, refused
 from broker.codec import encode
+from broker.reading import NOT_AN_AUDITOR
 from broker.store.tables import audit_checkpoints
 from broker.trail import Checkpoint
 from workflows.model import Principal, Refusal
@@ -144,7 +145,8 @@ async def explain(
     resource: Annotated[str, Query(min_length=1, max_length=200)],
     principal: Annotated[str, Query(max_length=200, description="Nothing means oneself.")] = "",
 ) -> ExplanationOut:
-    """Rule by rule, why somebody may or may not have a resource: oneself, or anybody for administrators."""
+    """Rule by rule, why somebody may or may not have a resource: oneself, or for administrators and auditors
+    anybody."""
     about = principal or person.id
     if refusal := _may_explain(parts, person, about, resource):
         raise refused(refusal)
@@ -154,10 +156,11 @@ async def explain(
 
 
 def _may_explain(parts: Parts, person: Principal, about: str, resource: str) -> Refusal | None:
-    if parts.service.is_admin(person.id):
+    if parts.service.reads_all(person.id):
         return None
     if about != person.id:
-        return Refusal("not-an-admin", "Only administrators see how the rules treat somebody else.")
+        why = "Only administrators and auditors see how the rules treat somebody else."
+        return Refusal("not-an-admin", why)
     route = parts.service.route(person.id, resource)
     return route if isinstance(route, Refusal) else None
 
@@ -171,9 +174,10 @@ def _may_explain(parts: Parts, person: Principal, about: str, resource: str) -> 
     },
 )
 async def audit_export(person: Person, parts: P) -> StreamingResponse:
-    """The whole trail as lines of JSON, oldest first, then its signed checkpoints; for administrators."""
-    if not parts.service.is_admin(person.id):
-        raise refused(Refusal("not-an-admin", "Only administrators read the whole trail."))
+    """The whole trail as lines of JSON, oldest first, then its signed checkpoints; for administrators and
+    auditors."""
+    if not parts.service.reads_all(person.id):
+        raise refused(NOT_AN_AUDITOR)
     await parts.service.note("audit.exported", person.id, {}, actor=person.id, via="api")
     return StreamingResponse(_lines(parts), media_type="application/x-ndjson")
 

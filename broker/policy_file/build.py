@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from broker.config import Config, ConfigError, PostgresTarget, Problem, SecretRef, SlackSettings, Target
 from broker.identity.directory import Person, StaticDirectory
-from broker.policy_file import guardrails, marks, ssh_schema, urgency
+from broker.policy_file import apart, guardrails, marks, ssh_schema, urgency
 from broker.policy_file.marks import Marked
 from broker.policy_file.near import near, unknown
 from broker.policy_file.schema import (
@@ -145,6 +145,7 @@ def _inner(annotation: Any) -> Any:
 def _meaning(marked: Marked, shape: FileShape, base: Path) -> Iterator[Problem]:
     yield from unknown(marked, ("admins",), shape.admins, shape.groups, "group")
     yield from unknown(marked, ("locks",), shape.locks, shape.groups, "group")
+    yield from unknown(marked, ("auditors",), shape.auditors, shape.groups, "group")
     yield from _people(marked, shape)
     yield from _resources(marked, shape, base)
     seen: set[str] = set()
@@ -155,6 +156,7 @@ def _meaning(marked: Marked, shape: FileShape, base: Path) -> Iterator[Problem]:
         yield from _rule(marked, shape, ("rules", index), rule)
     yield from guardrails.check(marked, shape)
     yield from urgency.check(marked, shape, base)
+    yield from apart.check(marked, shape)
 
 
 def _people(marked: Marked, shape: FileShape) -> Iterator[Problem]:
@@ -248,11 +250,15 @@ def _rule(marked: Marked, shape: FileShape, path: marks.Path, rule: RuleShape) -
 def _config(shape: FileShape, base: Path, digest: str) -> Config:
     policy = Policy(
         groups={name: Group(name, g.title, g.channel, g.mention) for name, g in shape.groups.items()},
-        resources={name: _resource(name, resource) for name, resource in shape.resources.items()},
+        resources={
+            name: apart.everywhere(_resource(name, resource), apart.of_file(shape))
+            for name, resource in shape.resources.items()
+        },
         rules=tuple(_policy_rule(shape, rule) for rule in shape.rules),
         admins=frozenset(shape.admins),
+        auditors=frozenset(shape.auditors),
         digest=digest,
-        emergencies=tuple(urgency.emergency(emergency) for emergency in shape.break_glass),
+        emergencies=tuple(urgency.emergency(shape, emergency) for emergency in shape.break_glass),
         locks=frozenset(shape.locks),
     )
     people = {key: _person(key, person) for key, person in shape.people.items()}
@@ -269,7 +275,15 @@ def _config(shape: FileShape, base: Path, digest: str) -> Config:
 
 def _person(key: str, person: PersonShape) -> Person:
     kind = PrincipalKind(person.kind)
-    principal = Principal(key, person.name, person.email, frozenset(person.groups), kind, person.active)
+    principal = Principal(
+        key,
+        person.name,
+        person.email,
+        frozenset(person.groups),
+        kind,
+        person.active,
+        relations=apart.of_person(person),
+    )
     return Person(principal, person.slack, person.timezone)
 
 
@@ -333,7 +347,10 @@ def _policy_rule(shape: FileShape, rule: RuleShape) -> Rule:
         roles=tuple(rule.roles),
         longest=rule.longest,
         usual=rule.usual or min(rule.longest, timedelta(hours=1)),
-        quorum=tuple(Quorum(quorum.group, quorum.needed) for quorum in rule.approval),
+        quorum=apart.everywhere(
+            tuple(Quorum(quorum.group, quorum.needed) for quorum in rule.approval),
+            apart.of_rule(shape, rule),
+        ),
         lapse_after=rule.lapses_after,
         reason_required=rule.reason == "required",
         longest_total=rule.longest_total,

@@ -41,6 +41,8 @@ class PersonShape(Shape):
     timezone: Zone = ""
     kind: Literal["person", "agent"] = "person"
     active: bool = True
+    relations: dict[str, str] = {}
+    """What this person shares with others: {team: checkout, manager: linus}; “none” where there is none."""
 
 
 class GroupShape(Shape):
@@ -111,6 +113,8 @@ class RuleShape(Shape):
     claim_holds: Span = timedelta(minutes=30)
     for_others: list[str] = []
     """Groups whose members may ask for somebody else to whom this rule opens it."""
+    apart: list[str] | None = None
+    """Relations that keep an approver from deciding; nothing: those of the whole file."""
 
 
 class SlackShape(Shape):
@@ -127,6 +131,12 @@ class FileShape(Shape):
     admins: list[str] = []
     locks: list[str] = []
     """Groups whose members lock people, devices, resources and everything; nothing: the administrators."""
+    auditors: list[str] = []
+    """Groups whose members may read what administrators may, and change nothing by it."""
+    relations: dict[Name, list[str]] = {}
+    """What people may share: the groups whose members share it, or none, and it is said of each person."""
+    apart: list[str] = []
+    """The relations that keep an approver from deciding, wherever somebody decides."""
     resources: dict[Name, AnyResource] = {}
     rules: list[RuleShape] = []
     schedules: dict[Name, ScheduleShape] = {}

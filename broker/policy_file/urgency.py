@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
 from broker.config import PagerTarget, Problem, ScheduleSource, SecretRef
-from broker.policy_file import marks
+from broker.policy_file import apart, marks
 from broker.policy_file.marks import Marked
 from broker.policy_file.near import near, unknown
 from broker.policy_file.urgency_schema import (
@@ -43,6 +43,8 @@ _WANTED = {
 
 def check(marked: Marked, shape: FileShape, base: Path) -> Iterator[Problem]:
     """Every problem of schedules, emergencies, and of the rules' ladders and extensions."""
+    for name, pager in shape.pagers.items():
+        yield from _pager(marked, ("pagers", name), pager)
     for name, schedule in shape.schedules.items():
         yield from _schedule(marked, shape, ("schedules", name), schedule, base)
     seen: set[str] = set()
@@ -81,6 +83,19 @@ def _schedule(
         yield marked.problem((*path, "url"), what, "https://api.atlassian.com/jsm/ops/api/CLOUD-ID")
     if schedule.file and not (base / schedule.file).is_file():
         yield marked.problem((*path, "file"), "there is no such file")
+
+
+def _pager(marked: Marked, path: marks.Path, pager: PagerShape) -> Iterator[Problem]:
+    if pager.via == "incident_io" and "/v2/alert_events/http/" not in pager.url:
+        where = (*path, "url") if pager.url else path
+        usual = "https://api.incident.io/v2/alert_events/http/SOURCE-ID"
+        yield marked.problem(where, "“url” is that of the alert source", usual)
+    if pager.via == "grafana" and pager.url:
+        what = "the integration's address is secret"
+        yield marked.problem((*path, "url"), what, "key: env:NAME that holds it")
+    if pager.schedule and pager.via not in ("opsgenie", "jsm"):
+        what = f"{pager.via} says itself who is called"
+        yield marked.problem((*path, "schedule"), what, "leave it out")
 
 
 def _pager_known(marked: Marked, shape: FileShape, path: marks.Path, name: str) -> Iterator[Problem]:
@@ -164,7 +179,7 @@ def _quiet(quiet: QuietShape, zone: str) -> QuietHours:
     return QuietHours(quiet.start, quiet.end, ZoneInfo(quiet.timezone or zone))
 
 
-def emergency(shape: EmergencyShape) -> Emergency:
+def emergency(file: FileShape, shape: EmergencyShape) -> Emergency:
     return Emergency(
         name=shape.name,
         resources=frozenset(shape.resources),
@@ -183,6 +198,7 @@ def emergency(shape: EmergencyShape) -> Emergency:
         type_name=shape.type_name,
         pagers=tuple(shape.pagers),
         step_up=shape.step_up,
+        apart=apart.of_file(file),
     )
 
 

@@ -1,6 +1,6 @@
 """A picture of every state of every card, as people see it in the sandbox's page:
 
-    python -m tests.bot.pictures FOLDER [ordinary closed others urgent]
+    python -m tests.bot.pictures FOLDER [ordinary closed others urgent statements answers]
 
 Needs Chromium. The pictures are for looking at; what cards say is tested in test_cards.py and beside it.
 """
@@ -18,9 +18,11 @@ from typing import Any
 
 from playwright.async_api import Page, async_playwright
 
+from bot import digest
 from bot.sandbox import Message
+from tests.bot.test_reviews import DIGEST, held
 from tests.bot.world import World, make_world, sample_config, urgent_config
-from workflows.model import Quorum
+from workflows.model import Quorum, Relation
 
 _WIDE = {"width": 1000, "height": 1400}
 
@@ -36,7 +38,7 @@ class Album:
         await self.page.goto(world.sandbox.base_url)
 
     async def card(self, name: str, who: str, message: Message, *, thread: bool = False) -> None:
-        await self._be(who, message.channel)
+        await self.be(who, message.channel)
         shown = self.page.locator(f'article.message[data-ts="{message.ts}"]').first
         await shown.wait_for()
         await self.page.wait_for_timeout(400)  # the page draws a message anew when it changes
@@ -54,12 +56,12 @@ class Album:
     async def home(self, name: str, who: str) -> None:
         assert self.world is not None
         await self.world.sandbox.as_user(who).opens_home()
-        await self._be(who, None)
+        await self.be(who, None)
         await self.page.locator("#channels").get_by_text("Portcullis", exact=False).first.click()
         await self.page.get_by_text("Home", exact=True).first.click()
         await self.whole(name)
 
-    async def _be(self, who: str, channel: str | None) -> None:
+    async def be(self, who: str, channel: str | None) -> None:
         assert self.world is not None
         user = self.world.sandbox.as_user(who).user
         await self.page.get_by_label("You are").select_option(user.id)
@@ -142,6 +144,25 @@ async def closed(album: Album, folder: Path) -> None:
         await world.grace.clicks(card, "approve")
         await world.grace.sees_change(card, "opens for")
         await album.card("16-approved-for-later", "grace", card)
+        world.clock.advance(minutes=1)
+        card = await world.ask("request prod-db 1h because INC-6 looking")
+        await album.be("grace", card.channel)
+        await world.grace.clicks(card, "less")
+        await world.grace.sees_modal("Approve for less")
+        await album.whole("19-less-form")
+        await world.grace.submits({"less_span": "1800", "reason": "half of it will do"})
+        await world.grace.sees_change(card, "opening")
+        await world.gate_holds()
+        card = await world.grace.sees_change(card, "🟢")
+        mine = await world.ada.sees("access psql", channel="@portcullis")
+        await world.session("S-CCCCCCCC", statements=2, refused=0, rows=9)
+        await world.grace.clicks(card, "revoke")
+        await world.grace.sees_modal("Revoke")
+        await album.whole("17-revoke-form")
+        await world.grace.submits({"reason": "the window is over"})
+        await world.grace.sees_change(card, "1 session")
+        await album.card("17-revoked", "grace", card, thread=True)
+        await album.card("17-revoked-own", "ada", mine)
         await album.home("18-home", "ada")
 
 
@@ -171,7 +192,7 @@ async def others(album: Album, folder: Path) -> None:
         card = await world.ask("request prod-db 1h because INC-7 the release")
         await world.linus.sees_change(shown, "is used")
         await album.card("26-in-advance-used", "linus", shown)
-        await album._be("grace", "C0GENERAL")
+        await album.be("grace", "C0GENERAL")
         await world.grace.commands("/access")
         await world.grace.sees_modal("must say yes")
         await album.whole("27-form")
@@ -190,7 +211,7 @@ async def urgent(album: Album, folder: Path) -> None:
         await world.passes(minutes=2)
         await world.grace.sees_change(card, "let it fall")
         await album.card("32-drill-over", "grace", card)
-        await album._be("ada", "C0GENERAL")
+        await album.be("ada", "C0GENERAL")
         await world.ada.commands("/access break-glass prod-db because INC-142 checkout is down")
         await world.ada.sees_modal("What is broken")
         await album.whole("33-emergency-form")
@@ -210,6 +231,64 @@ async def urgent(album: Album, folder: Path) -> None:
         )
         await world.grace.sees_change(card, "justified")
         await album.card("37-emergency-reviewed", "grace", card)
+
+
+async def statements(album: Album, folder: Path) -> None:
+    """Held on the wire: waiting, approved, run; denied; lapsed."""
+    async with make_world(folder, rate_limits=False) as world:
+        await album.shows(world)
+        reviews, review = await held(world)
+        card = await world.grace.sees(review, channel="#dba")
+        await album.card("40-held", "grace", card)
+        await world.grace.clicks(card, "review_approve")
+        await world.grace.sees_change(card, "may run this once")
+        await album.card("41-held-approved", "grace", card)
+        await reviews.take_run("g1", review, "S-1", DIGEST)
+        await reviews.finish_run("g1", review, "DELETE 3")
+        await world.grace.sees_change(card, "Ran on")
+        await album.card("42-held-ran", "grace", card)
+    for name, end in (("43-held-denied", "deny"), ("44-held-lapsed", "lapse")):
+        with TemporaryDirectory(dir=folder) as other:
+            async with make_world(Path(other), rate_limits=False) as world:
+                await album.shows(world)
+                reviews, review = await held(world)
+                card = await world.grace.sees(review, channel="#dba")
+                if end == "deny":
+                    await reviews.deny(review, "grace", via="cli", reason="use the runbook")
+                    await world.grace.sees_change(card, "Denied")
+                else:
+                    world.clock.advance(minutes=16)
+                    await reviews.close_over()
+                    await world.grace.sees_change(card, "Nobody decided")
+                await album.card(name, "grace", card)
+
+
+async def answers(album: Album, folder: Path) -> None:
+    """What one person alone is shown: a slip, a refusal, lists, the way to link; and the digest."""
+    quorum = (Quorum("dba", apart=(Relation("team", ("engineers",)),)),)
+    async with make_world(folder, config=sample_config(rule={"quorum": quorum}), rate_limits=False) as world:
+        await album.shows(world)
+        world.regroup("grace", "dba", "engineers")
+        card = await world.ask("request prod-db 1h because INC-142 checkout is slow")
+        await album.card("50-apart", "grace", card)
+        await world.grace.clicks(card, "approve")
+        await album.card("51-too-near", "grace", await world.grace.sees("share the team", ephemeral=True))
+        for name, line, told in (
+            ("52-slip", "requst prod-db 1h becuse INC-1 slow", "did you mean"),
+            ("53-status", "status", "prod-db"),
+            ("54-who", "who prod-db", "prod-db"),
+            ("55-help", "help", "/access"),
+        ):
+            await world.ada.commands(f"/access {line}")
+            await album.card(name, "ada", await world.ada.sees(told, ephemeral=True))
+        await world.unlinked.commands("/access request prod-db 1h because INC-1")
+        await album.card("56-link", "unlinked", await world.unlinked.sees("not linked", ephemeral=True))
+        await album.home("57-home-unlinked", "unlinked")
+        await world.passes(hours=9)
+        world.clock.advance(days=8 - world.clock.now().weekday())
+        await digest.post(world.service, world.bot.courier._places)
+        told = await world.olive.sees("The week in access", channel="#security")
+        await album.card("58-digest", "olive", told)
 
 
 def _justified() -> Any:
@@ -233,7 +312,7 @@ async def main(folder: Path, only: list[str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     async with _page() as page:
         album = Album(page, folder)
-        for scene in (ordinary, closed, others, urgent):
+        for scene in (ordinary, closed, others, urgent, statements, answers):
             if only and scene.__name__ not in only:
                 continue
             with TemporaryDirectory(prefix="portcullis-pictures-") as data:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from bot import digest
-from bot.digest import digest_card, last_week
+from bot.digest import digest_card, last_week, named_in
 from bot.sandbox import text_of
 from bot.sandbox.block_kit_rules import check_message
 from broker.statistics import Week
@@ -26,33 +26,40 @@ def test_a_week_goes_from_monday_to_monday_and_is_told_from_monday_morning_on() 
 
 
 def test_the_card_asks_the_questions_that_the_figures_raise() -> None:
+    quick, unused = ("R-1", "R-2", "R-3"), ("R-4", "R-5", "R-6", "R-7", "R-8")
     week = Week(
-        MONDAY - timedelta(days=7), MONDAY, 12, 9, 1, 1, 1, timedelta(minutes=7), timedelta(hours=2),
-        3, 8, 5, 1, ("R-7K3F9Q",),
+        MONDAY - timedelta(days=7), MONDAY, 12, 9, 1, 1, ("R-9",), timedelta(minutes=7), timedelta(hours=2),
+        quick, 8, unused, 1, ("R-7K3F9Q",),
     )  # fmt: skip
-    card = digest_card(week, "W-2026-47", "digest:0")
+    assert named_in(week) == ("R-1", "R-2", "R-3", "R-9", "R-4", "R-5", "R-6", "R-7K3F9Q")
+    links = {"R-7K3F9Q": "https://x.slack.com/archives/C1/p1"}
+    card = digest_card(week, "W-2026-47", "digest:0", links)
     assert check_message(card.blocks) == []
     said = str(card.blocks)
     for part in (
         "12 requests, 1 emergency",
         "7m at the median, 2h",
         "3 of 9 within 5s",
-        "5 of 8",
-        "R-7K3F9Q",
+        "5 of 8 that ended were never used: could they be shorter? `R-4`, `R-5`, `R-6` and 2 more",
+        "1 request lapsed unanswered: is somebody there? `R-9`",
+        "<https://x.slack.com/archives/C1/p1|R-7K3F9Q>",
     ):
         assert part in said
 
 
 async def test_it_is_posted_once_to_the_administrators(worlds) -> None:
     async with worlds() as world:
-        await world.ask()
         weekday = world.clock.now().astimezone(LONDON).weekday()
+        card = await world.ask()
+        await world.passes(hours=9)
+        await world.grace.sees_change(card, "Lapsed")
         world.clock.advance(days=8 - weekday)  # Tuesday of the week after
         places = world.bot.courier._places
         for _ in range(3):
             await digest.post(world.service, places)
         found = [m for m in world.olive.messages("#security") if "The week in access" in text_of(m)]
         assert len(found) == 1
+        assert f"/archives/{card.channel}/p" in str(found[0].blocks), "what lapsed is linked to its card"
         assert all("The week in access" not in text_of(m) for m in world.grace.messages("#dba"))
 
 

@@ -77,7 +77,7 @@ async def _is_true(world) -> None:
         yes = {a.approver for a in request.approvals if a.yes}
         assert len(yes) == sum(a.yes for a in request.approvals), "one person, one yes"
         if request.state is RequestState.APPROVED and request.emergency is None:
-            assert len([name for name in yes if eligible(request, everyone[name])]) >= 2
+            assert len([name for name in yes if eligible(request, everyone[name], everyone)]) >= 2
         places = await world.bot.desk.ledger.of(request.id)
         cards = [place for kind, place in places.items() if kind.startswith("card:") or kind == "own"]
         assert cards

@@ -227,7 +227,7 @@ class World:
         assert len(found) == 1, found
         return found[0]
 
-    async def until(self, what: Callable[[], Awaitable[bool]], seconds: float = 5.0) -> None:
+    async def until(self, what: Callable[[], Awaitable[bool]], seconds: float = 20.0) -> None:
         async with asyncio.timeout(seconds):
             while not await what():  # noqa: ASYNC110 - any fact may be waited for
                 await asyncio.sleep(0.01)
@@ -325,7 +325,7 @@ class World:
             async with self.store.read() as tx:
                 return (await tx.execute(due)).first() is None
 
-        await self.until(idle, 20)
+        await self.until(idle, 60)
 
     async def at_rest(self) -> None:
         """Wait until the courier has nothing left to do, whatever the clock says."""
@@ -343,7 +343,7 @@ class World:
                 await self.service.bus.publish(OUTBOX, "")
             return not rows
 
-        await self.until(idle, 20)
+        await self.until(idle, 60)
 
 
 @asynccontextmanager

@@ -143,6 +143,22 @@ def test_a_mistake_is_told_with_its_place(tmp_path: Path, old: str, new: str, sa
     assert said in read(tmp_path, GOOD.replace(old, new, 1))
 
 
+@pytest.mark.parametrize(
+    ("pager", "said"),
+    [
+        ("{via: incident_io, key: env:K}", "45:6: “url” is that of the alert source — "
+         "https://api.incident.io/v2/alert_events/http/SOURCE-ID"),
+        ("{via: incident_io, key: env:K, url: https://api.incident.io}",
+         "45:42: “url” is that of the alert source — https://api.incident.io/v2/alert_events/http/SOURCE-ID"),
+        ("{via: grafana, key: env:K, url: https://x.grafana.net/t0ken}",
+         "45:38: the integration's address is secret — key: env:NAME that holds it"),
+        ("{via: rootly, key: env:K, schedule: S1}", "45:42: rootly says itself who is called — leave it out"),
+    ],
+)  # fmt: skip
+def test_a_pager_that_cannot_work_is_told(tmp_path: Path, pager: str, said: str) -> None:
+    assert read(tmp_path, f"{GOOD}pagers:\n  p: {pager}\n") == [said]
+
+
 @pytest.mark.parametrize("page", ["break-glass.md", "write-the-policy.md"])
 def test_what_the_pages_show_can_be_used(tmp_path: Path, page: str) -> None:
     """The examples of the pages, put into a policy, are read without a word."""

@@ -29,6 +29,7 @@ from broker.keeper import Broker, create_broker
 from broker.policy_file.holder import load
 from broker.run_worker import RunWorker
 from broker.settings import Settings
+from cli.recordings import Shelf
 from cli.runs import GateClient, GateReader
 from cli.sample.workspace import workspace_of
 from proxy.gate import Gate, GateSettings
@@ -102,7 +103,7 @@ class House:
         assert (await ada.commands(line)).acked
         card = await grace.sees("INC-142", channel=APPROVALS)
         await grace.clicks(card, "approve")
-        return await grace.sees_change(card, "has `prod-db`", timeout=15)
+        return await grace.sees_change(card, "has `prod-db`")
 
 
 def write_policy(path: Path, shop: Any) -> None:
@@ -162,7 +163,14 @@ async def open_house(
         door = GateClient(GateAddress("localhost", gate.port, identity.ca.read_text()))
         runner = asyncio.create_task(RunWorker(broker.runs, broker.tokens, broker.outbox, door).run())
         stack.callback(runner.cancel)
-        bot = create_bot(broker.service, settings, outbox=broker.outbox, runs=broker.runs, sweep_seconds=1.0)
+        bot = create_bot(
+            broker.service,
+            settings,
+            outbox=broker.outbox,
+            runs=broker.runs,
+            recordings=Shelf(folder / "recordings"),
+            sweep_seconds=1.0,
+        )
         if mode == "http":
             sandbox.request_url = await stack.enter_async_context(serving(bot.asgi)) + "/slack/events"
         await bot.start()
@@ -199,9 +207,39 @@ async def house(
     """Each story runs over signed HTTP and over Socket Mode."""
     async with open_house(tmp_path, shop, run_psql, mode=request.param) as opened:
         yield opened
-    for login in opened.logins():  # logins belong to the server, which the next test shares
-        shop.query(f'DROP OWNED BY "{login}"')
-        shop.query(f'DROP ROLE "{login}"')
+    drop_logins(opened)
+
+
+def drop_logins(house: House) -> None:
+    """Logins belong to the server, which the next test shares."""
+    for login in house.logins():
+        house.shop.query(f'DROP OWNED BY "{login}"')
+        house.shop.query(f'DROP ROLE "{login}"')
+
+
+@pytest.fixture
+async def urgent_house(
+    tmp_path: Path, shop: Any, run_psql: Callable[..., subprocess.CompletedProcess[str]]
+) -> AsyncIterator[House]:
+    """The same over HTTP, where whoever is on call (Olive) may break the glass."""
+    write_policy(tmp_path / "access.yaml", shop)
+    policy = yaml.safe_load((tmp_path / "access.yaml").read_text())
+    policy["schedules"] = {"primary": {"source": "static", "people": ["olive"]}}
+    policy["break_glass"] = [
+        {
+            "name": "oncall-breaks-prod",
+            "resources": ["prod-db"],
+            "role": "readonly",
+            "on_call": ["primary"],
+            "longest": "30m",
+            "cool_down": "1s",
+            "reviewers": ["dba", "security"],
+        }
+    ]
+    (tmp_path / "access.yaml").write_text(yaml.safe_dump(policy))
+    async with open_house(tmp_path, shop, run_psql, mode="http") as opened:
+        yield opened
+    drop_logins(opened)
 
 
 @pytest.fixture

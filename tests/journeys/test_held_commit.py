@@ -61,7 +61,7 @@ async def test_what_a_transaction_wrote_is_kept_by_a_yes_and_dropped_by_a_no(hou
     grace, before = house.be("grace"), stock(house)
 
     running = await psql(house)
-    card = await grace.sees("wants to run this", channel=APPROVALS, timeout=15)
+    card = await grace.sees("wants to run this", channel=APPROVALS)
     said = text_of(card)
     for words in (
         "UPDATE products",
@@ -78,10 +78,10 @@ async def test_what_a_transaction_wrote_is_kept_by_a_yes_and_dropped_by_a_no(hou
     assert out.decode().split("\n")[-4:-1] == ["COMMIT", "ROLLBACK", "still here"], told
     assert b"held by the rule hold-commit: Four eyes on it." in told
     assert stock(house) == before + 3
-    await grace.sees_change(card, "Ran on", timeout=15)
+    await grace.sees_change(card, "Ran on")
 
     running = await psql(house)
-    card = await grace.sees("wants to run this", channel=APPROVALS, timeout=15)
+    card = await grace.sees("wants to run this", channel=APPROVALS)
     await grace.clicks(card, "review_deny")
     await grace.sees_modal("Deny the statement")
     await grace.submits({"reason": "not before the weekend"})

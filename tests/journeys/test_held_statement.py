@@ -22,7 +22,7 @@ async def writer(house: House) -> None:
     await grace.clicks(card, "approve")
     card = await grace.sees_change(card, "1 of 2")
     await linus.clicks(card, "approve")
-    await grace.sees_change(card, "has `prod-db`", timeout=15)
+    await grace.sees_change(card, "has `prod-db`")
 
 
 def orders(house: House) -> int:
@@ -39,7 +39,7 @@ async def test_what_is_approved_runs_once_and_says_how_it_went(house: House) -> 
     assert before > 0
     running = await held(house)
     grace = house.be("grace")
-    card = await grace.sees("wants to run this", channel=APPROVALS, timeout=15)
+    card = await grace.sees("wants to run this", channel=APPROVALS)
     for words in (DELETE, "orders", "No condition bounds it", "ask-first"):
         assert words in text_of(card)
     assert orders(house) == before
@@ -50,10 +50,10 @@ async def test_what_is_approved_runs_once_and_says_how_it_went(house: House) -> 
     assert f"DELETE {before}" in done.stdout
     assert "held by the rule ask-first" in done.stderr
     assert orders(house) == 0
-    await grace.sees_change(card, "Ran on", timeout=15)
+    await grace.sees_change(card, "Ran on")
 
     again = await held(house)
-    card = await grace.sees("wants to run this", channel=APPROVALS, timeout=15)
+    card = await grace.sees("wants to run this", channel=APPROVALS)
     await grace.clicks(card, "review_deny")
     await grace.sees_modal("Deny the statement")
     await grace.submits({"reason": "once was enough"})
@@ -69,10 +69,10 @@ async def test_a_client_that_goes_away_takes_its_statement_along(house: House) -
     command = ("psql", "-X", "-c", DELETE)
     client = await asyncio.create_subprocess_exec(*command, env=env | {"PATH": os.environ["PATH"]})
     grace = house.be("grace")
-    card = await grace.sees("wants to run this", channel=APPROVALS, timeout=15)
+    card = await grace.sees("wants to run this", channel=APPROVALS)
     client.kill()
     await client.wait()
-    card = await grace.sees_change(card, "No longer wanted", timeout=15)
+    card = await grace.sees_change(card, "No longer wanted")
     assert grace.buttons(card) == []
     assert orders(house) == before
 

@@ -94,7 +94,7 @@ class Web:
         assert (await ada.commands("/access request web-1 30m because INC-142")).acked
         card = await grace.sees("INC-142", channel=APPROVALS)
         await grace.clicks(card, "approve")
-        return await grace.sees_change(card, "has `web-1`", timeout=15)
+        return await grace.sees_change(card, "has `web-1`")
 
 
 def write_policy(path: Path, sshd: EmbeddedSshd) -> None:
@@ -228,7 +228,7 @@ async def test_a_dangerous_line_waits_for_a_yes_in_slack(web: Web) -> None:
     victim.write_text("here")
     line = f"rm -rf {victim}"
     process = await web.start(line)
-    held = await grace.sees(line, channel=APPROVALS, timeout=15)
+    held = await grace.sees(line, channel=APPROVALS)
     assert victim.exists()
     await grace.clicks(held, "review_approve")
     async with asyncio.timeout(15):

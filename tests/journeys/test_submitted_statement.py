@@ -23,7 +23,7 @@ async def test_a_statement_is_approved_in_its_thread_and_its_masked_rows_come_th
     for words in (SELECT, "users", "INC-7 who is affected", "readonly"):
         assert words in text_of(card)
     await grace.clicks(card, "review_approve")
-    card = await grace.sees_change(card, "Ran on", timeout=15)
+    card = await grace.sees_change(card, "Ran on")
     assert "SELECT 3" in text_of(card)
     told = text_of(await grace.sees("3 rows", channel=APPROVALS))
     assert "a***@" in told
@@ -60,7 +60,7 @@ async def test_a_bounded_yes_rolls_back_what_touches_more(house: House) -> None:
     await grace.submits({"budget": "1"})
     card = await grace.sees_change(card, "1 of 2")
     await linus.clicks(card, "review_approve")
-    card = await grace.sees_change(card, "Ran on", timeout=15)
+    card = await grace.sees_change(card, "Ran on")
     assert "1 rows" in text_of(card)
     told = text_of(await ada.sees("❌"))
     assert f"{before}" in told
@@ -72,6 +72,6 @@ async def test_what_the_target_refuses_is_told_in_the_thread(house: House) -> No
     await ada.commands('/access run prod-db "DELETE FROM orders WHERE id = 1" because INC-9')
     card = await grace.sees("wants to run this", channel=APPROVALS)
     await grace.clicks(card, "review_approve")
-    told = text_of(await ada.sees("❌", timeout=15))
+    told = text_of(await ada.sees("❌"))
     assert "permission denied" in told
     assert "42501" in told

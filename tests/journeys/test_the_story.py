@@ -48,7 +48,7 @@ async def test_from_the_command_to_the_cut_session(house: House) -> None:
 
     # Grace's press opens the gate, and the card says so only then.
     await grace.clicks(card, "approve")
-    card = await grace.sees_change(card, "has `prod-db`", timeout=15)
+    card = await grace.sees_change(card, "has `prod-db`")
     (login,) = house.logins()
     assert login.startswith("pc_ada_")
     entry = await ada.sees("access psql prod-db", channel="@portcullis")
@@ -112,7 +112,7 @@ async def test_two_approvers_at_once_make_one_grant(house: House) -> None:
     await ada.commands("/access request prod-db 1h because INC-142")
     card = await grace.sees("INC-142", channel=APPROVALS)
     await asyncio.gather(grace.clicks(card, "approve"), linus.clicks(card, "approve", force=True))
-    await grace.sees_change(card, "has `prod-db`", timeout=15)
+    await grace.sees_change(card, "has `prod-db`")
     assert len(house.logins()) == 1
     story = (await house.broker.service.stories_of("ada"))[0]
     assert story.grant is not None

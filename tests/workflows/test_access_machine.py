@@ -233,7 +233,7 @@ class Access(RuleBasedStateMachine):
         request = self.story.request
         if request.state is RequestState.DENIED:
             assert request.closed_by in PEOPLE
-            assert eligible(request, person(request.closed_by, frozenset(GROUPS)))
+            assert eligible(request, person(request.closed_by, frozenset(GROUPS)), {})
 
 
 Access.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
