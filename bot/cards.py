@@ -86,7 +86,7 @@ def requester_card(story: Story, faces: Faces, place: str) -> Card:
         blocks.append(_foot(story, f"{_looking(request, faces)}{lapse}"))
         blocks.append(actions(f"mine:{request.id}", *buttons.waiting(story, faces, reader)))
     elif grant is not None and grant.state is GrantState.ACTIVE and holds and not _is_drill(request):
-        client = "ssh" if request.terms.host else "psql"
+        client = request.terms.client
         blocks.append(section(f"*How to enter*\n```access {client} {plain(request.resource, 100)}```"))
         if (extension := extension_waiting(story)) is not None:
             blocks.append(section(_wants_more(extension, story, faces, own=True)))

@@ -19,10 +19,11 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker import audit, metrics
 from broker.bus import GRANTS
-from broker.config import Config, SshTarget
+from broker.config import Config, HttpTarget, SshTarget
+from broker.credentials import http
 from broker.credentials.seal import Seal, SealError
 from broker.credentials.ssh import CertificateError, Claim, SshAuthorities
-from broker.identity import tokens
+from broker.identity import browser_entries, tokens
 from broker.identity.certificates import LIFETIME, ClientCertificates
 from broker.identity.tokens import TokenKind
 from broker.reviews import Reviews
@@ -50,8 +51,8 @@ from workflows.model import EndReason, Grant, GrantState, Principal, Refusal, St
 
 LOOK_EVERY = 0.5
 """Seconds between looks at the database where the bus is silent: half of what a cut may take."""
-_KIND_BEHIND = {"postgresql": "postgres"}
-"""The kind of resource behind a protocol, where the two have different names."""
+_KINDS_BEHIND = {"postgresql": ("postgres",), "http": ("http", "kubernetes")}
+"""The kinds of resources behind a protocol, where the names differ."""
 KILLS_KEPT = timedelta(hours=1)
 """A gate that has heard nothing for so long has cut the session for want of a lease."""
 ANCHOR_EVERY = 60.0
@@ -74,6 +75,7 @@ class LocalAuthority:
         self.reviews = Reviews(self.service, self.public_url)
         self.certificates = ClientCertificates(self.seal)
         self.ssh = SshAuthorities(self.seal)
+        self.identities = http.IdentityTokens(self.seal, self.public_url)
 
     async def client_ca(self) -> str:
         """The CA whose client certificates are read here."""
@@ -223,8 +225,9 @@ class LocalAuthority:
         self, tx: AsyncConnection, knock: Knock, now: datetime
     ) -> tuple[Principal, tokens.Proved] | Refusal:
         proved = await self._proved(tx, knock, now)
-        # Of an SSH certificate the name may be left out: it stands in there.
-        named = proved.held.principal if proved and knock.certificate else ""
+        # Of an SSH certificate, and of a token over HTTP, the name may be left out: it stands in there.
+        itself = knock.certificate or knock.protocol == "http"
+        named = proved.held.principal if proved and itself else ""
         person = self.service.principal(knock.principal or named)
         if proved is None or person is None or proved.held.principal != person.id or not person.active:
             return Refusal(
@@ -252,6 +255,10 @@ class LocalAuthority:
             bearer = self.certificates.read(knock.certificate, now)
             whose = tokens.Held(bearer.principal, now) if bearer else None
             return tokens.Proved(whose, "", b"", bearer.grant) if bearer and whose else None
+        if knock.protocol == "http" and knock.token.startswith(browser_entries.PREFIX):
+            resource = self.service.policy.find(knock.resource)
+            named = resource.name if resource else ""
+            return await browser_entries.find(tx, knock.token, named, now)
         if knock.proof is not None:
             return await tokens.prove(tx, knock.principal, knock.proof, now)
         held = await tokens.find(tx, TokenKind.ENTRY, knock.token, now)
@@ -282,7 +289,7 @@ class LocalAuthority:
             most = f"{grant.terms.max_sessions} sessions are open under {grant.id}, as many as it allows."
             return Refusal("too-many-sessions", most, "Close one of them.")
         session = self.service.chance.id("S", 12)
-        upstream = await self._upstream(tx, config, grant, session, now)
+        upstream = await self._upstream(tx, config, grant, person, session, now)
         if isinstance(upstream, Refusal):
             return upstream
         record = SessionRecord(
@@ -336,7 +343,7 @@ class LocalAuthority:
             f"You hold no live grant for “{knock.resource}”" + (f" as {knock.role}." if knock.role else "."),
             f"Ask for one: request {knock.resource} 1h because …",
         )
-        if resource is None or resource.kind != _KIND_BEHIND.get(knock.protocol, knock.protocol):
+        if resource is None or resource.kind not in _KINDS_BEHIND.get(knock.protocol, (knock.protocol,)):
             return none
         found = await stories.live(tx, now, resource=resource.name, principal=person.id, role=knock.role)
         live = [story for story in found if story.request.statement == proved.held.payload]
@@ -358,7 +365,13 @@ class LocalAuthority:
         return none
 
     async def _upstream(
-        self, tx: AsyncConnection, config: Config, grant: Grant, session: str, now: datetime
+        self,
+        tx: AsyncConnection,
+        config: Config,
+        grant: Grant,
+        person: Principal,
+        session: str,
+        now: datetime,
     ) -> Upstream | Refusal:
         later = Refusal(
             "not-ready", f"The login for {grant.id} is not ready yet.", "Try again in a few seconds."
@@ -368,6 +381,12 @@ class LocalAuthority:
             return later
         if isinstance(target, SshTarget):
             return self._host(target, grant, session, now) or later
+        if isinstance(target, HttpTarget):
+            try:
+                return http.upstream(target, self.identities, person, grant, session, now)
+            except LookupError as error:
+                log.error("the credential for a service is not there", grant=grant.id, problem=str(error))
+                return later
         try:
             password = self.seal.open(login.sealed, grant.id)
         except SealError as error:

@@ -84,7 +84,29 @@ class SshTarget:
     key: SecretRef | None = None
 
 
-Target = PostgresTarget | SshTarget
+@dataclass(frozen=True, slots=True)
+class HttpTarget:
+    """Where an HTTP service is, and what the gate tells it: who asks, signed (`identity_header`); `headers`,
+    over which those of the grant's role come, with names in braces for who asks; the `credential`, which no
+    person sees. Clients may send neither these nor the ones in `removed`. `authority` is the service's name
+    for itself, empty for its address.
+    """
+
+    host: str
+    port: int
+    tls: str
+    ca: str
+    authority: str = ""
+    identity_header: str = "Portcullis-Identity"
+    credential_header: str = ""
+    credential_prefix: str = ""
+    credential: SecretRef | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    role_headers: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    removed: tuple[str, ...] = ()
+
+
+Target = PostgresTarget | SshTarget | HttpTarget
 
 
 @dataclass(frozen=True, slots=True)

@@ -36,6 +36,9 @@ def psql(
 def token(resource: Resource, role: RoleOption = "") -> None:
     """Print a password for the gate, for any client; how to use it goes to standard error."""
     known = Api.mine().get("/api/v1/resources")
+    if any(it["kind"] == "http" and resource in (it["name"], *it["aliases"]) for it in known):
+        _http_token(Api.mine(), resource, role)
+        return
     if any(it["kind"] == "ssh" and resource in (it["name"], *it["aliases"]) for it in known):
         _ssh_token(Api.mine(), resource, role)
         return
@@ -48,9 +51,20 @@ def token(resource: Resource, role: RoleOption = "") -> None:
     say_plain(found["PGPASSWORD"])
 
 
+def _http_token(api: Api, resource: str, role: str) -> None:
+    """The same for an HTTP service: as a bearer token, or as the password beside one's name."""
+    story = held(api, resource, role, verb="http")
+    gate, issued = api.get("/api/v1/http/gate", resource=story["resource"]), api.post("/api/v1/tokens")
+    whisper(
+        f"{gate['address']}/ with Authorization: Bearer TOKEN, or -u {issued['user']}/{story['role']}:TOKEN"
+    )
+    whisper("The token, good to begin with for 10 minutes:")
+    say_plain(issued["token"])
+
+
 def _ssh_token(api: Api, resource: str, role: str) -> None:
     """The same for an SSH host, for clients that bring no certificate."""
-    story = _held(api, resource, role)
+    story = held(api, resource, role)
     gate, issued = api.get("/api/v1/ssh/gate"), api.post("/api/v1/tokens")
     whisper(f"ssh -p {gate['port']} {issued['user']}+{story['resource']}+{story['role']}@{gate['host']}")
     whisper(f"For known_hosts: {gate['known_hosts']}")
@@ -63,7 +77,7 @@ def libpq(api: Api, resource: str, role: str = "") -> dict[str, str]:
 
     Raises Trouble where the caller holds no live grant there.
     """
-    story = _held(api, resource, role)
+    story = held(api, resource, role)
     gate = api.get("/api/v1/gate")
     issued = api.post("/api/v1/tokens")
     # So that no server that asks for the token itself gets it (libpq 16 and later).
@@ -84,7 +98,7 @@ def by_certificate(api: Api, resource: str, role: str = "") -> dict[str, str]:
     gate = api.get("/api/v1/gate")
     if not gate["certificates"]:
         return libpq(api, resource, role)
-    story = _held(api, resource, role)
+    story = held(api, resource, role)
     key = ec.generate_private_key(ec.SECP256R1())
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     issued = api.post("/api/v1/certificates", {"grant": story["grant"]["id"], "public_key": public})
@@ -109,23 +123,24 @@ def _to(gate: Any, story: Any, user: str) -> dict[str, str]:
     }
 
 
-def _held(api: Api, resource: str, role: str) -> Any:
+def held(api: Api, resource: str, role: str, verb: str = "psql") -> Any:
+    """The story of the caller's live grant there. Raises Trouble where there is none, or several roles."""
     names = {it["name"] for it in api.get("/api/v1/resources") if resource in (it["name"], *it["aliases"])}
     names.add(resource)
-    held = [
+    found = [
         story
         for story in api.get("/api/v1/me")["grants"]
         if story["resource"] in names and role in ("", story["role"])
     ]
-    if not held:
+    if not found:
         what = f"{resource} as {role}" if role else resource
         raise Trouble(
             f"You hold no live grant on {what}.", f"Ask: access request {resource} 1h because …", Exit.REFUSED
         )
-    roles = sorted({story["role"] for story in held})
+    roles = sorted({story["role"] for story in found})
     if len(roles) > 1:
         raise Trouble(
             f"You hold {' and '.join(roles)} on {resource}.",
-            f"Say which: access psql {resource} --role {roles[0]}",
+            f"Say which: access {verb} {resource} --role {roles[0]}",
         )
-    return held[0]
+    return found[0]

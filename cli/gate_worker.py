@@ -56,6 +56,7 @@ async def work(order: WorkerOrder) -> None:
             worker=order.worker,
             cancel_elsewhere=hub.send,
             ssh=order.ssh,
+            http=order.http,
         )
         # A broker behind a Unix socket reads the recordings from the same disk.
         ship = None if broker else partial(authority.ship, settings.name)

@@ -22,6 +22,7 @@ import structlog
 
 from cli.settings import ServeSettings
 from proxy import tls
+from proxy.http.door import HttpSettings, http_context
 from proxy.ssh import identity
 from proxy.ssh.door import SshSettings
 from proxy.ssh.identity import HostIdentity
@@ -63,7 +64,7 @@ def gate_files(settings: ServeSettings, now: datetime) -> GateFiles:
         )
 
     settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)  # a mode is for the last part only
-    made = tls.self_made(settings.data_dir / "gate", settings.gate_names, now)
+    made = tls.self_made(settings.data_dir / "gate", settings.gate_tls_names, now)
     return GateFiles(made.certificate, made.key, made.ca)
 
 
@@ -85,7 +86,8 @@ class WorkerOrder:
     """What a worker process is told on its standard input, in one line of JSON. No secret is in argv or env.
 
     `broker_socket` (a Unix socket) or `broker_url` is the broker; `hub` is the directory of the workers'
-    datagram sockets for cancel requests. Without an `ssh_key` it does not listen for SSH.
+    datagram sockets for cancel requests. Without an `ssh_key` it does not listen for SSH, without an
+    `http_domain` not for HTTP.
     """
 
     name: str
@@ -105,6 +107,19 @@ class WorkerOrder:
     ssh_port: int = 0
     ssh_key: str = ""
     ssh_certificate: str = ""
+    http_port: int = 0
+    http_domain: str = ""
+    http_names: tuple[str, ...] = ()
+    http_login: str = ""
+
+    @property
+    def http(self) -> HttpSettings | None:
+        if not self.http_domain:
+            return None
+        context = http_context(Path(self.certificate), Path(self.key))
+        return HttpSettings(
+            self.host, self.http_port, self.http_domain, context, tuple(self.http_names), self.http_login
+        )
 
     @property
     def ssh(self) -> SshSettings | None:

@@ -99,9 +99,20 @@ class House:
             self._ssh = ssh_files(self.settings, SystemClock().now())
             _, ssh_port = self._port(self.settings.gate_ssh_port)
             known = known_hosts(self._ssh.authority, self.settings.gate_names, ssh_port)
+        http_port = 0
+        if self.settings.gate_http_port is not None:
+            _, http_port = self._port(self.settings.gate_http_port)
         it, ca = self.settings, files.ca.read_text()
         self.gate = GateAddress(
-            it.gate_reached_at, port, ca, it.gate_login, it.gate_certificates, ssh_port, known
+            it.gate_reached_at,
+            port,
+            ca,
+            it.gate_login,
+            it.gate_certificates,
+            ssh_port,
+            known,
+            http_port,
+            it.gate_http_domain if it.gate_http_port is not None else "",
         )
         run = Path(tempfile.mkdtemp(prefix="portcullis-"))  # short: a Unix socket's path has 107 bytes
         self._stack.callback(shutil.rmtree, run, ignore_errors=True)
@@ -195,6 +206,7 @@ class House:
             recordings=Shelf(self.settings.recordings),
             runs=broker.runs,
             ssh=SshEntries(broker.service, broker.authority.ssh),
+            identity_keys=broker.authority.identities.key_set,
             provider=self._provider(broker),
             principal_claim=self.settings.oidc_claim,
             gate_token=self.settings.gate_token.get_secret_value(),
@@ -238,6 +250,7 @@ class House:
             await self.workers.start()
             self._stack.push_async_callback(self.workers.stop)
             return
+        order = self._order(files, 0, run)
         settings = GateSettings(
             name=self.settings.gate_name,
             recordings=self.settings.recordings,
@@ -249,6 +262,7 @@ class House:
             port=self.gate.port,
             reuse_port=True,  # the port is held by a socket of ours that never listens
             ssh=self._ssh_settings(),
+            http=order.http,
         )
         authority = await self._authority()
         ship = partial(authority.ship, settings.name) if isinstance(authority, RemoteAuthority) else None
@@ -297,6 +311,10 @@ class House:
             ssh_port=self.gate.ssh_port,
             ssh_key=str(self._ssh.key) if self._ssh else "",
             ssh_certificate=str(self._ssh.certificate) if self._ssh else "",
+            http_port=self.gate.http_port,
+            http_domain=self.gate.http_domain,
+            http_names=it.gate_names,
+            http_login=self.public_url or it.public_url.rstrip("/"),
         )
 
 

@@ -12,6 +12,7 @@ from cli import (
     devices,
     emergency,
     entering,
+    http,
     login,
     policy,
     run,
@@ -43,6 +44,7 @@ typer_app.command(context_settings=_LOOSE)(emergency.drill)
 typer_app.command()(emergency.reviews)
 typer_app.add_typer(emergency.codes, name="codes")
 typer_app.command()(entering.psql)
+typer_app.command()(http.http)
 typer_app.command()(ssh.ssh)
 typer_app.command()(ssh.ssh_config)
 typer_app.command()(ssh.ssh_certificate)

@@ -25,6 +25,11 @@ class ServeSettings(Settings):
     gate_port: int = Field(default=6543, ge=0, le=65535)
     gate_ssh_port: int | None = Field(default=None, ge=0, le=65535)
     """Where the gate listens for SSH, such as 2222. Nothing: it does not."""
+    gate_http_port: int | None = Field(default=None, ge=0, le=65535)
+    """Where the gate listens for HTTP (with TLS), such as 443 or 8443. Nothing: it does not."""
+    gate_http_domain: str = "gate.localhost"
+    """What stands behind a service's name in its address: `grafana` is reached at grafana.gate.example where
+    this is `gate.example`. Names below `localhost` lead to this machine, in browsers and curl."""
     gate_public_host: str = ""
     """The name by which people reach the gate; it is in the gate's certificate. Empty: as `gate_host`."""
     gate_name: str = Field(default_factory=socket.gethostname)
@@ -60,6 +65,12 @@ class ServeSettings(Settings):
         listens = self.gate_host if self.gate_host not in {"0.0.0.0", "::", ""} else "127.0.0.1"  # noqa: S104
         names = (self.gate_public_host, listens, "localhost", "127.0.0.1")
         return tuple(dict.fromkeys(name for name in names if name))
+
+    @property
+    def gate_tls_names(self) -> tuple[str, ...]:
+        """The same, with those of HTTP services."""
+        below = (f"*.{self.gate_http_domain}",) if self.gate_http_port is not None else ()
+        return (*self.gate_names, *below)
 
     @property
     def gate_reached_at(self) -> str:

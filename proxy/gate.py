@@ -23,6 +23,7 @@ from proxy.authority import (
     ReviewDecided,
     SessionKilled,
 )
+from proxy.http.door import HttpDoor, HttpSettings
 from proxy.postgres.door import PostgresDoor
 from proxy.postgres.picture import Pictures
 from proxy.recorder import Recorder
@@ -54,7 +55,7 @@ class GateSettings:
     `certificates` clients are asked for one of the broker's, too, as soon as the broker has told its CA.
     `worker` (0 to 127) tells the worker processes behind one port apart; a cancel request that arrives at
     another worker than its session's is given to `cancel_elsewhere(pid, secret)`, which asks all others.
-    `ssh` is where it listens for SSH, if it does.
+    `ssh` is where it listens for SSH, if it does; `http` for HTTP.
     """
 
     name: str
@@ -76,6 +77,7 @@ class GateSettings:
     max_greetings: int = 1000
     max_message: int = 64 << 20
     ssh: SshSettings | None = None
+    http: HttpSettings | None = None
 
 
 @dataclass(slots=True)
@@ -139,6 +141,7 @@ class Gate:
         self.port = settings.port
         self._door = DOORS[settings.protocol](self)
         self.ssh = SshDoor(self, settings.ssh) if settings.ssh is not None else None
+        self.http = HttpDoor(self, settings.http) if settings.http is not None else None
         self._totals = Metrics()
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
@@ -161,6 +164,8 @@ class Gate:
         self.port = self._server.sockets[0].getsockname()[1]
         if self.ssh is not None:
             await self.ssh.listen()
+        if self.http is not None:
+            await self.http.listen()
         loops = [self._renew, self._follow, self._watch]
         if self.settings.certificates:
             loops.append(self._trust)
@@ -176,6 +181,8 @@ class Gate:
             self._server.close()
         if self.ssh is not None:
             self.ssh.close()
+        if self.http is not None:
+            self.http.close()
         for session in self.registry.all():
             session.cut(CutReason("the gate is shutting down", "Connect again in a moment."))
         for loop in self._loops:
@@ -230,7 +237,7 @@ class Gate:
             held = len(self.registry.under(answer.grant))
             if held < answer.terms.max_sessions:
                 return answer
-            self.spawn(self._report(Closing(answer.session, "error", "too many sessions", 0, "", 0, 0, 0)))
+            self.spawn(self.report(Closing(answer.session, "error", "too many sessions", 0, "", 0, 0, 0)))
             answer = Refusal(
                 "too-many-sessions",
                 f"The grant already has {held} sessions open, as many as its terms allow.",
@@ -270,7 +277,7 @@ class Gate:
                 self.log.error("a recording was not closed in time", session=session.admission.session)
             entries, head = session.track.progress
         await self._finish_shipping(session.admission.session)
-        await self._report(
+        await self.report(
             Closing(
                 session.admission.session,
                 reason,
@@ -289,7 +296,8 @@ class Gate:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self.shipping.finish(session), self.settings.answer_timeout)
 
-    async def _report(self, closing: Closing) -> None:
+    async def report(self, closing: Closing) -> None:
+        """Tell the broker of a session's end, until it hears."""
         for pause in (0.2, 1.0, 2.0, 0.0):
             try:
                 async with asyncio.timeout(self.settings.answer_timeout):

@@ -94,6 +94,21 @@ class FileOperation(msgspec.Struct, tag="file", tag_field="kind", frozen=True, o
     message: str = ""
 
 
+class Exchange(msgspec.Struct, tag="exchange", tag_field="kind", frozen=True, omit_defaults=True):
+    """A request to an HTTP service and its answer, beside the statement of the same `channel` number, which
+    tells line, outcome and sizes. Fields are as client and service sent them, without what is secret; texts
+    are the beginnings of bodies that are texts, as the client saw them.
+    """
+
+    channel: int
+    at: float
+    status: int = 0
+    request: list[tuple[str, str]] = []
+    answer: list[tuple[str, str]] = []
+    sent: str = ""
+    received: str = ""
+
+
 class Footer(msgspec.Struct, tag="footer", tag_field="kind", frozen=True, omit_defaults=True):
     """How the session ended, and its counts, which must agree with the entries."""
 
@@ -105,7 +120,9 @@ class Footer(msgspec.Struct, tag="footer", tag_field="kind", frozen=True, omit_d
     rows: int
 
 
-Entry = Header | Statement | Screen | FileOperation | Footer
+Entry = Header | Statement | Screen | FileOperation | Exchange | Footer
+Happened = Screen | FileOperation | Exchange
+"""What happens in a session beside its statements."""
 
 
 _ENTRY = msgspec.json.Decoder(Entry)
@@ -134,7 +151,7 @@ class Recording:
     footer: Footer | None
     head: str
     entries: int
-    happened: tuple[Screen | FileOperation, ...] = ()
+    happened: tuple[Happened, ...] = ()
 
 
 def seal(previous: str, group: bytes | bytearray) -> tuple[str, bytes]:
@@ -235,7 +252,7 @@ def read(path: Path, head: str = "") -> Recording:
     header: Header | None = None
     footer: Footer | None = None
     statements: list[Statement] = []
-    happened: list[Screen | FileOperation] = []
+    happened: list[Happened] = []
     last, count, seen = GENESIS, 0, not head
     for number, entry, last in entries(path):
         count = number
@@ -248,7 +265,7 @@ def read(path: Path, head: str = "") -> Recording:
             header = entry
         elif isinstance(entry, Footer):
             footer = entry
-        elif isinstance(entry, Screen | FileOperation):
+        elif isinstance(entry, Happened):
             happened.append(entry)
         elif entry.n != len(statements) + 1:
             raise Tampered(number, f"statement {entry.n} stands where {len(statements) + 1} should")

@@ -20,7 +20,7 @@ class Knock:
     `role` is empty when the client named none. `token` is the person's own short-lived login token; it is
     empty where there is a `proof` that the client has it, or a client `certificate` (DER, or over SSH an
     OpenSSH line), whose private key the client has shown to have. That names its person, so that over SSH
-    `principal` may be empty.
+    `principal` may be empty; so does a token over HTTP.
     """
 
     gate: str
@@ -43,7 +43,9 @@ class Upstream:
 
     `tls` is disable, require or verify-full; `ca` is a PEM text, empty for the system's store. An SSH host is
     entered with `key` (OpenSSH PEM) and `certificate`, and proves itself by one of `host_keys` or by a
-    certificate of one of `host_cas`, all of them OpenSSH lines.
+    certificate of one of `host_cas`, all of them OpenSSH lines. An HTTP service is told `authority` as its
+    host and gets `headers`, whose values are nobody's but the gate's; those and the ones in `removed` are
+    dropped from what clients send.
     """
 
     host: str
@@ -57,6 +59,9 @@ class Upstream:
     certificate: str = ""
     host_keys: tuple[str, ...] = ()
     host_cas: tuple[str, ...] = ()
+    authority: str = ""
+    headers: tuple[tuple[str, str], ...] = ()
+    removed: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"Upstream({self.host}:{self.port}/{self.database})"

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
 
+from workflows.http import HttpTerms, RequestMatch
+
 
 class PrincipalKind(StrEnum):
     PERSON = "person"
@@ -122,7 +124,8 @@ class Guardrail:
     statement waits for `quorum` for at most `hold_for`. `row_limit` bounds the rows a statement may affect
     or return, `timeout` how long it may run. `dry_run` lets a held statement be counted in a transaction that
     is rolled back. `message` is told to whoever meets the rule. `commands` are patterns over the words of
-    one command of a shell line, where `*` is anything. `step_up` has a yes need a passkey.
+    one command of a shell line, where `*` is anything. `step_up` has a yes need a passkey. `request` is there
+    for HTTP services only.
     """
 
     name: str
@@ -141,6 +144,7 @@ class Guardrail:
     dry_run: bool = False
     step_up: bool = False
     commands: tuple[str, ...] = ()
+    request: RequestMatch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +184,8 @@ class Terms:
     iban, phone, national_id. `trusted_functions` are the target's own functions that read no masked column
     and change nothing. `hold_commit` has a transaction that wrote something wait at its COMMIT; of this
     guardrail name, quorum, hold_for and message count. `hold_all` has every statement wait, also one that
-    the guardrails allow: for a grant that serves one submitted statement. `host` is there for SSH hosts only.
+    the guardrails allow: for a grant that serves one submitted statement. `host` is there for SSH hosts only,
+    `http` for HTTP services.
     """
 
     masks: tuple[Mask, ...] = ()
@@ -191,6 +196,12 @@ class Terms:
     hold_commit: Guardrail | None = None
     hold_all: Guardrail | None = None
     host: HostTerms | None = None
+    http: HttpTerms | None = None
+
+    @property
+    def client(self) -> str:
+        """The command of ours by which one enters: `access psql`, `access ssh`, `access http`."""
+        return "ssh" if self.host else "http" if self.http else "psql"
 
     def steps_up(self, rule: str) -> bool:
         """Whether a yes to what this rule holds needs a passkey; several guardrails that hold one text are

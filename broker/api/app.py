@@ -13,6 +13,7 @@ from broker.api import (
     devices,
     gate,
     health,
+    http,
     lines,
     locks,
     login,
@@ -30,7 +31,7 @@ from broker.api import (
 from broker.api.auth import only_known_query
 from broker.api.parts import Parts
 from broker.api.shield import BodyLimit, SecurityHeaders
-from broker.console import account, deciding, linking
+from broker.console import account, deciding, entering, linking
 from broker.console import routes as console
 from broker.console import sessions as session_pages
 from broker.console import statements as statement_pages
@@ -65,9 +66,9 @@ def _bare() -> FastAPI:
         generate_unique_id_function=_name,
     )
     asking = (lines, urgent, allowances, requests, searching, statements, runs, locks)
-    for module in (*asking, sessions, reading, tokens, certificates, ssh, devices):
+    for module in (*asking, sessions, reading, tokens, certificates, ssh, http, devices):
         app.include_router(module.router, dependencies=[Depends(only_known_query)])
-    pages = (session_pages, statement_pages, account, linking, deciding)
+    pages = (session_pages, statement_pages, account, linking, deciding, entering)
     for module in (login, health, gate, console, *pages):
         app.include_router(module.router)
     problems.install(app)

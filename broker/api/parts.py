@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 from broker.clock import Chance, Clock
 from broker.identity.certificates import ClientCertificates
@@ -49,7 +49,8 @@ class GateDoor(Protocol):
 class GateAddress:
     """Where people reach the gate, the CA (PEM) that proves it, how a token is proved there (by scram or as a
     password), and whether clients are asked for certificates. For SSH: its port, 0 where it does not listen,
-    and the line of a known_hosts file that proves it.
+    and the line of a known_hosts file that proves it. For HTTP: its port, 0 where it does not listen, and the
+    domain below which services are.
     """
 
     host: str
@@ -59,6 +60,13 @@ class GateAddress:
     certificates: bool = False
     ssh_port: int = 0
     known_hosts: str = ""
+    http_port: int = 0
+    http_domain: str = ""
+
+    def http_address(self, label: str) -> str:
+        """Where a browser reaches the service of this name."""
+        port = "" if self.http_port == 443 else f":{self.http_port}"
+        return f"https://{label}.{self.http_domain}{port}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +91,7 @@ class Parts:
     ssh: SshEntries | None = None
     provider: OidcProvider | None = None
     principal_claim: str = "email"
+    identity_keys: Mapping[str, Any] = field(default_factory=lambda: {"keys": []})
     gate_token: str = field(default="", repr=False)
     ready: Mapping[str, Callable[[], Awaitable[object]]] = field(default_factory=dict)
 

@@ -18,6 +18,7 @@ from broker.console.pages import render, script, stylesheet
 from broker.identity.logins import tidy_code
 from broker.identity.tokens import TokenKind, device_of
 from broker.identity.web import WebSession, own_page
+from broker.policy_file.http_schema import is_label
 from workflows.model import Principal, Story
 
 router = APIRouter(include_in_schema=False)
@@ -196,7 +197,17 @@ def _entering(parts: Parts, story: Story) -> dict[str, object]:
         "grant": story.grant,
         "standing": told.standing(story, parts.clock.now()),
         "gate": parts.gate,
+        "address": _address(parts, story),
     }
+
+
+def _address(parts: Parts, story: Story) -> str:
+    """Where a browser reaches it, if it is an HTTP service."""
+    found = parts.service.policy.find(story.request.resource)
+    if found is None or found.kind != "http" or not parts.gate.http_port:
+        return ""
+    label = next((name for name in (found.name, *found.aliases) if is_label(name)), "")
+    return parts.gate.http_address(label) if label else ""
 
 
 def _psql_line(parts: Parts, story: Story, person: Principal, token: str) -> str:

@@ -135,7 +135,8 @@ class SshAuthorities:
 
 class SshLogins:
     """Nothing is made at a host for a grant, and nothing has to be dropped: each session's certificate is
-    made as it begins (SshAuthorities.login) and runs out by itself.
+    made as it begins (SshAuthorities.login) and runs out by itself. So it is with HTTP services and the
+    tokens that tell them who somebody is.
     """
 
     async def make(self, login: NewLogin) -> None:

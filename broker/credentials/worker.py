@@ -16,7 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker import audit, metrics
 from broker.bus import GRANTS
-from broker.config import SshTarget, Target
+from broker.config import HttpTarget, SshTarget, Target
 from broker.credentials.postgres import NewLogin, PostgresLogins, TargetError, login_name
 from broker.credentials.seal import Seal, SealError
 from broker.credentials.ssh import SshLogins
@@ -190,6 +190,6 @@ class CredentialWorker:
 
 
 def _logins(resource: str, target: Target, installation: str) -> Logins:
-    if isinstance(target, SshTarget):
+    if isinstance(target, SshTarget | HttpTarget):
         return SshLogins()
     return PostgresLogins(resource, target, installation)

@@ -30,6 +30,8 @@ class Kind(StrEnum):
     """A command line without a browser that waits for somebody to confirm its short code."""
     LINK = "link"
     """A Slack account that asks to be linked; its secret is the link that only that account was shown."""
+    BROWSER = "browser"
+    """The broker's half of a browser's entry to an HTTP service (broker/identity/browser_entries.py)."""
     STEP_UP = "step_up"
     """A decision that lacks a passkey; its secret is the address of its page."""
     CHALLENGE = "challenge"

@@ -156,7 +156,7 @@ class Tokens:
 
 
 async def find(
-    tx: AsyncConnection, kind: TokenKind, token: str, now: datetime, *, lock: bool = False
+    tx: AsyncConnection, kind: StrEnum, token: str, now: datetime, *, lock: bool = False
 ) -> Held | None:
     """The same check in the caller's transaction."""
     query = select(t.c.principal, t.c.expires_at, t.c.label, t.c.payload, t.c.device).where(

@@ -18,7 +18,7 @@ IDLE = timedelta(hours=1)
 ABSOLUTE = timedelta(hours=12)
 _TOUCH_EVERY = timedelta(minutes=1)
 
-_PAGES = ("/enter/", "/device", "/sessions/", "/statements/", "/account", "/link/", "/decide/")
+_PAGES = ("/enter/", "/device", "/sessions/", "/statements/", "/account", "/link/", "/decide/", "/http/enter")
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,11 @@ from pydantic import BaseModel, ValidationError
 
 from broker.config import Config, ConfigError, PostgresTarget, Problem, SecretRef, SlackSettings, Target
 from broker.identity.directory import Person, StaticDirectory
+<<<<<<< HEAD
 from broker.policy_file import apart, guardrails, marks, ssh_schema, urgency
+=======
+from broker.policy_file import guardrails, http_schema, marks, ssh_schema, urgency
+>>>>>>> 3779757 (wip)
 from broker.policy_file.marks import Marked
 from broker.policy_file.near import near, unknown
 from broker.policy_file.schema import (
@@ -96,7 +100,7 @@ def _in_file(path: tuple[str | int, ...]) -> tuple[str | int, ...]:
 
 def _no_such_kind(marked: Marked, path: marks.Path, error: dict[str, Any]) -> Problem:
     if error["type"] == "union_tag_not_found":
-        return marked.problem(path, "“kind” is missing", "postgres or ssh")
+        return marked.problem(path, "“kind” is missing", "postgres, ssh or http")
     kinds = [name.strip(" '") for name in error["ctx"]["expected_tags"].split(",")]
     tag = error["ctx"]["tag"]
     return marked.problem((*path, "kind"), f"“{tag}” does not fit here", f"one of: {' or '.join(kinds)}")
@@ -186,16 +190,20 @@ def _resources(marked: Marked, shape: FileShape, base: Path) -> Iterator[Problem
             names[alias] = key
         if isinstance(resource, ssh_schema.HostShape):
             yield from ssh_schema.check(marked, path, resource)
-        else:
-            yield from _database(marked, path, resource, base)
+            continue
+        if isinstance(resource, http_schema.HttpShape):
+            yield from http_schema.check(marked, path, resource, key)
+        yield from _tls(marked, path, resource, base)
 
 
-def _database(marked: Marked, path: marks.Path, resource: DatabaseShape, base: Path) -> Iterator[Problem]:
+def _tls(
+    marked: Marked, path: marks.Path, resource: DatabaseShape | http_schema.HttpShape, base: Path
+) -> Iterator[Problem]:
     if resource.ca:
         yield from _certificate(marked, (*path, "ca"), base / resource.ca)
     elif resource.tls == "disable" and not _local(resource.host):
         yield marked.problem(
-            (*path, "tls"), f"without TLS, passwords and rows travel to {resource.host} in clear",
+            (*path, "tls"), f"without TLS, secrets and data travel to {resource.host} in clear",
             "verify-full",
         )  # fmt: skip
 
@@ -290,6 +298,8 @@ def _person(key: str, person: PersonShape) -> Person:
 def _resource(name: str, resource: AnyResource) -> Resource:
     if isinstance(resource, ssh_schema.HostShape):
         return ssh_schema.resource(name, resource)
+    if isinstance(resource, http_schema.HttpShape):
+        return http_schema.resource(name, resource)
     roles = tuple(
         Role(
             role_name,
@@ -328,6 +338,8 @@ def _masks(of_resource: list[MaskShape], of_role: list[MaskShape] | None) -> tup
 def _target(resource: AnyResource, base: Path) -> Target:
     if isinstance(resource, ssh_schema.HostShape):
         return ssh_schema.target(resource, base)
+    if isinstance(resource, http_schema.HttpShape):
+        return http_schema.target(resource, base)
     return PostgresTarget(
         host=resource.host,
         port=resource.port,

@@ -11,6 +11,7 @@ from pydantic import AfterValidator, BeforeValidator, Field
 
 from broker.policy_file.basics import Name, Secret, Shape, Span, Zone
 from broker.policy_file.guardrails import CommitShape, Function, GuardrailShape
+from broker.policy_file.http_schema import HttpShape
 from broker.policy_file.resource_schema import ResourceShape, RoleShape
 from broker.policy_file.ssh_schema import HostShape
 from broker.policy_file.urgency_schema import (
@@ -82,7 +83,7 @@ class DatabaseShape(ResourceShape):
     roles: dict[Name, DatabaseRoleShape] = Field(min_length=1)
 
 
-AnyResource = Annotated[DatabaseShape | HostShape, Field(discriminator="kind")]
+AnyResource = Annotated[DatabaseShape | HostShape | HttpShape, Field(discriminator="kind")]
 
 
 class QuorumShape(Shape):

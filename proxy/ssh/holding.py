@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from proxy.authority import HeldStatement, ReviewDecided
 from proxy.postgres.holding import span
@@ -18,7 +18,9 @@ from proxy.ssh.tape import Decided
 from workflows.model import Refusal, ReviewState, Statement, StatementClass
 
 if TYPE_CHECKING:
-    from proxy.ssh.session import Session
+    from proxy.authority import Admission
+    from proxy.gate import Gate
+    from proxy.sessions import Clock
 
 T = TypeVar("T")
 
@@ -30,11 +32,21 @@ _EARLY = 16
 _AGAIN = "Nothing was run. Send it again to ask again."
 
 
+class Asking(Protocol):
+    """A session in which something is held."""
+
+    gate: Gate
+    clock: Clock
+    admission: Admission
+
+
 class Held:
     """One line's wait. `tell` says something to the client."""
 
+    noun = "the command"
+
     def __init__(
-        self, session: Session, text: str, of_class: StatementClass, hold: Hold, tell: Callable[[str], None]
+        self, session: Asking, text: str, of_class: StatementClass, hold: Hold, tell: Callable[[str], None]
     ) -> None:
         self._session = session
         self._statement = Statement(text, hashlib.sha256(text.encode()).hexdigest(), of_class)
@@ -79,8 +91,8 @@ class Held:
         except (ConnectionError, TimeoutError):
             self._withdraw("the gate lost the broker")
             return (
-                "the command needs an approval, and the broker cannot be reached. Nothing was run. Try again "
-                "in a moment; if it lasts, tell the people who run the gate."
+                f"{self.noun} needs an approval, and the broker cannot be reached. Nothing was run. Try "
+                "again in a moment; if it lasts, tell the people who run the gate."
             )
         finally:
             self.review.waited = self._session.clock.monotonic() - since
@@ -88,7 +100,7 @@ class Held:
     async def _ask(self) -> str:
         session, hold = self._session, self._hold
         if len(self._statement.text) > _READABLE:
-            return "the line is too long for anybody to be asked about. Nothing was run."
+            return f"{self.noun} is too long for anybody to be asked about. Nothing was run."
         held = HeldStatement(
             session=session.admission.session,
             statement=self._statement,
@@ -170,13 +182,13 @@ class Held:
             case ReviewState.DENIED:
                 who = answer.by or "those who were asked"
                 said = f"denied{_by(answer.by)}{_because(answer.reason)} {rule}"
-                return f"the command was {said}. Nothing was run. Talk to {who}, or change it."
+                return f"{self.noun} was {said}. Nothing was run. Talk to {who}, or change it."
             case ReviewState.LAPSED:
                 waited = span(self._hold.hold_for.total_seconds())
-                return f"nobody approved the command within {waited} {rule}. {_AGAIN}"
+                return f"nobody approved {self.noun} within {waited} {rule}. {_AGAIN}"
             case _:
                 how = f"{answer.state.value}{_by(answer.by)}{_because(answer.reason)}"
-                return f"the command's review was {how} {rule}. {_AGAIN}"
+                return f"the review of {self.noun} was {how} {rule}. {_AGAIN}"
 
 
 def _by(who: str) -> str:

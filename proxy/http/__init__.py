@@ -1,0 +1,1 @@
+"""HTTP through the gate: internal services for browsers and programs, message by message."""
