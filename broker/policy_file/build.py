@@ -14,11 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from broker.config import Config, ConfigError, PostgresTarget, Problem, SecretRef, SlackSettings, Target
 from broker.identity.directory import Person, StaticDirectory
-<<<<<<< HEAD
-from broker.policy_file import apart, guardrails, marks, ssh_schema, urgency
-=======
-from broker.policy_file import guardrails, http_schema, marks, ssh_schema, urgency
->>>>>>> 3779757 (wip)
+from broker.policy_file import apart, guardrails, http_schema, marks, ssh_schema, urgency
 from broker.policy_file.marks import Marked
 from broker.policy_file.near import near, unknown
 from broker.policy_file.schema import (
@@ -103,7 +99,9 @@ def _no_such_kind(marked: Marked, path: marks.Path, error: dict[str, Any]) -> Pr
         return marked.problem(path, "“kind” is missing", "postgres, ssh or http")
     kinds = [name.strip(" '") for name in error["ctx"]["expected_tags"].split(",")]
     tag = error["ctx"]["tag"]
-    return marked.problem((*path, "kind"), f"“{tag}” does not fit here", f"one of: {' or '.join(kinds)}")
+    return marked.problem(
+        (*path, "kind"), f"“{tag}” does not fit here", f"one of: {', '.join(kinds[:-1])} or {kinds[-1]}"
+    )
 
 
 def _fields(path: tuple[str | int, ...]) -> list[str]:
