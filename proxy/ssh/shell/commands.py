@@ -7,6 +7,7 @@ has a rule of its own in rules.py.
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -48,7 +49,7 @@ iostat jq join last lastlog locale logname ls lsblk lscpu lsmod lsof lspci lsusb
 netstat nl nm nproc nslookup numfmt objdump od paste pgrep pidof ping printenv ps pstree pwd readelf
 readlink realpath rev seq sha1sum sha224sum sha256sum sha384sum sha512sum sleep stat strings sum tac
 tail test tr traceroute true tty type uname uptime users vmstat w wc whereis which who whoami xzcat
-zcat zgrep break cd continue exit shift wait
+zcat zgrep cd
 """
 _WRITERS = (
     "cp gunzip gzip bunzip2 bzip2 ln logger mkdir mkfifo mktemp mv rmdir tee touch unxz unzip unzstd xz zstd"
@@ -120,7 +121,12 @@ def known_name(word: str | None) -> str | None:
 
 
 def is_device(path: str) -> bool:
-    return _DEVICE.match(path) is not None
+    return _DEVICE.match(posixpath.normpath(path)) is not None
+
+
+def is_kernel(path: str) -> bool:
+    """Whether a path is a switch of the kernel's, below /proc or /sys."""
+    return posixpath.normpath("/" + path.lstrip("/")).startswith(("/proc/", "/sys/")) and path.startswith("/")
 
 
 def marks(name: str, arguments: Arguments, it: Effect) -> frozenset[str]:
@@ -133,4 +139,6 @@ def marks(name: str, arguments: Arguments, it: Effect) -> frozenset[str]:
         found.add("raw_device")
     if any(_LOGIN_FILE.search(value) for value in given):
         found.add("login")
+    if any("sysrq-trigger" in value for value in given):
+        found.add("power")
     return frozenset(found)

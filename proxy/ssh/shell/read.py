@@ -14,6 +14,7 @@ from tree_sitter import Language, Node, Parser
 
 from proxy.sql.classify import worst_of
 from proxy.ssh.shell.commands import (
+    ADMIN,
     DESTRUCTIVE,
     NOBODY_KNOWS,
     READ,
@@ -22,7 +23,7 @@ from proxy.ssh.shell.commands import (
     Arguments,
     Effect,
     effect,
-    is_device,
+    is_kernel,
     known_name,
     marks,
 )
@@ -209,6 +210,8 @@ class _Reading:
                 found += self._redirection(node, word_at)
             elif node.type == "variable_assignment" and not _in_command(node):
                 found.append(self._assignment(word_at(node), text))
+            elif node.type == "for_statement" and (name := node.child_by_field_name("variable")):
+                found += self._loops_over(word_at(name))
         if not found:
             raise Unread("there is no command in it")
         return tuple(found)
@@ -231,12 +234,12 @@ class _Reading:
             return
         name = known_name(rest[0])
         it = RULES.get(name, _unlisted)(tuple(rest[1:])) if name else NOBODY_KNOWS
-        if self._terminal and name in _PAGERS and "--no-pager" not in rest:
+        if self._terminal and name in _PAGERS and not _unpaged(name, rest):
             it = Effect(UNKNOWN, it.traits | {"interpreter"})
         traits = it.traits | marks(name or "", tuple(rest[1:]), it)
-        of_class = (
-            DESTRUCTIVE if "raw_device" in traits and it.statement_class is WRITE else it.statement_class
-        )
+        of_class = it.statement_class
+        if of_class is WRITE:
+            of_class = _worse_by_operands(rest[1:], traits)
         yield Command(tuple(rest), of_class, traits)
         for run in it.runs:
             yield from self._run(run, depth + 1)
@@ -246,6 +249,11 @@ class _Reading:
     def _assignment(self, word: Word, text: str) -> Command:
         said = text[word.start : word.end]
         return Command((said.partition("=")[0] + "=",), READ if harmless_assignment(said) else UNKNOWN)
+
+    def _loops_over(self, name: Word) -> Iterator[Command]:
+        """`for PATH in …` sets it as an assignment does."""
+        if not harmless_assignment(f"{name.value}="):
+            yield Command((f"{name.value}=",), UNKNOWN)
 
     def _redirection(self, node: Node, word_at: object) -> Iterator[Command]:
         assert callable(word_at)
@@ -270,7 +278,24 @@ def _redirected(operator: str, target: str | None) -> Command:
     if reads or target in _DISCARDED:
         return Command(("<" if reads else ">", target), READ)
     traits = marks(">", (target,), effect(WRITE))
-    return Command((">", target), DESTRUCTIVE if is_device(target) else WRITE, traits)
+    return Command((">", target), _worse_by_operands([target], traits), traits)
+
+
+def _worse_by_operands(operands: list[str | None], traits: frozenset[str]) -> StatementClass:
+    """The class of what writes, by where to: a disk, or a switch of the kernel's."""
+    if "raw_device" in traits:
+        return DESTRUCTIVE
+    return ADMIN if any(is_kernel((it or "").rpartition("=")[2]) for it in operands) else WRITE
+
+
+def _unpaged(name: str, words: list[str | None]) -> bool:
+    """Whether --no-pager stands where it is an option: git's before its verb, others' before --."""
+    options = words[1 : words.index("--")] if "--" in words else words[1:]
+    if name != "git":
+        return "--no-pager" in options
+    while options[:1] == ["-C"]:
+        options = options[2:]
+    return options[:1] == ["--no-pager"]
 
 
 def _unlisted(arguments: Arguments) -> Effect:

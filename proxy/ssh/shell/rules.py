@@ -6,7 +6,8 @@ Where an option could be anything (a variable, a pattern that may begin with a d
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 
 from proxy.ssh.shell.commands import (
@@ -23,40 +24,26 @@ from proxy.ssh.shell.commands import (
     Rule,
     effect,
 )
-
-
-def _strict(rule: Callable[[tuple[str, ...]], Effect], arguments: Arguments) -> Effect:
-    """For rules that have to see every word."""
-    known = tuple(word for word in arguments if word is not None)
-    return rule(known) if len(known) == len(arguments) else NOBODY_KNOWS
-
-
-def _has(words: Iterable[str], *options: str) -> bool:
-    """Whether an option is there: `-o` also among other letters or with a value, `--long` also shortened."""
-    for word in words:
-        for option in options:
-            if option.startswith("--"):
-                name = word.partition("=")[0]
-                if len(name) > 3 and word.startswith("--") and option.startswith(name):
-                    return True
-            elif word.startswith("-") and not word.startswith("--") and option[1] in word[1:]:
-                return True
-    return False
-
-
-def _unless(bad: str, good: Effect, otherwise: Effect, words: tuple[str, ...]) -> Effect:
-    return otherwise if _has(words, *bad.split()) else good
-
-
-def _operands(words: Iterable[str]) -> list[str]:
-    return [word for word in words if not word.startswith("-")]
-
+from proxy.ssh.shell.options import has, operands, strict, unless
+from proxy.ssh.shell.programs import (
+    cargo,
+    container,
+    curl,
+    git,
+    journalctl,
+    packages,
+    rsync,
+    scp,
+    service,
+    systemctl,
+    wget,
+)
 
 # ------------------------------------------------------------- files and texts
 
 
 def _rm(arguments: Arguments) -> Effect:
-    recursive = any(word is None for word in arguments) or _has(
+    recursive = any(word is None for word in arguments) or has(
         [word for word in arguments if word is not None], "-r", "-R", "--recursive"
     )
     return effect(DESTRUCTIVE, "recursive_delete") if recursive else effect(DESTRUCTIVE)
@@ -64,12 +51,31 @@ def _rm(arguments: Arguments) -> Effect:
 
 def _permissions(arguments: Arguments) -> Effect:
     words = [word for word in arguments if word is not None]
-    if len(words) < len(arguments) or _has(words, "-R", "--recursive"):
+    if len(words) < len(arguments) or has(words, "-R", "--recursive"):
         return effect(ADMIN, "recursive_permissions")
-    sets_id = re.compile(r"[0-7]*[2-7][0-7]{3}|[ugoa]*[+=][rwxXt]*s[rwxXst]*")
-    if any(sets_id.fullmatch(part) for word in words for part in word.split(",")):
+    if any(_sets_id(word) for word in words) or has(words, "--reference"):
         return effect(ADMIN, "privilege")
     return effect(WRITE)
+
+
+_SETS_ID = re.compile(
+    r"[-+=]?[0-7]*[2-7][0-7]{3}|[ugoa]*([-+=][rwxXstugo]*)*[+=][rwxXt]*s[rwxXst]*([-+=].*)?"
+)
+
+
+def _sets_id(mode: str) -> bool:
+    """Whether a mode, as chmod and install take it, may set the user's or the group's id."""
+    return any(_SETS_ID.fullmatch(part) for part in mode.split(","))
+
+
+def _install(words: tuple[str, ...]) -> Effect:
+    """Without -m it sets 755; --strip-program runs one."""
+    if has(words, "-s", "--strip-program", "--strip"):
+        return NOBODY_KNOWS
+    modes = (
+        [word.partition("=")[2] or word.lstrip("-m") for word in words] if has(words, "-m", "--mode") else []
+    )
+    return effect(ADMIN, "privilege") if any(map(_sets_id, modes)) else effect(WRITE)
 
 
 def _dd(words: tuple[str, ...]) -> Effect:
@@ -137,22 +143,30 @@ _TAR_LONG = re.compile(
 
 
 def _tar(words: tuple[str, ...]) -> Effect:
-    """Other long options may run commands, also shortened; so may the letters I and F."""
+    """Other long options may run commands, also shortened; so may the letters I and F, and an archive whose
+    name has a colon, which is on another machine.
+    """
     options = [
         words[0] if words else "",
         *(word for word in words[1:] if word.startswith("-") and word != "-"),
     ]
     if not all(_TAR_LONG.fullmatch(it) or re.fullmatch(r"-?[tcxruvzjJfpkmCahO]+", it) for it in options):
         return NOBODY_KNOWS
-    return effect(READ if options[0] == "--list" or "t" in options[0] else WRITE)
+    if any(":" in word for word in words):
+        return effect(UNKNOWN, "network")
+    first = options[0]
+    # Behind f and C of a word with a dash stands their value: in -cft the archive is t.
+    letters = re.split("[fC]", first)[0] if first.startswith("-") else first
+    lists = first == "--list" or ("t" in letters and not set(letters) & set("cxru"))
+    return effect(READ if lists else WRITE)
 
 
 def _uniq(words: tuple[str, ...]) -> Effect:
-    return effect(READ if len(_operands(words)) < 2 else WRITE)
+    return effect(READ if len(operands(words)) < 2 else WRITE)
 
 
 def _date(words: tuple[str, ...]) -> Effect:
-    sets = _has(words, "-s", "--set") or any(not word.startswith(("-", "+")) for word in words)
+    sets = has(words, "-s", "--set") or any(not word.startswith(("-", "+")) for word in words)
     return effect(ADMIN) if sets else effect(READ)
 
 
@@ -162,7 +176,7 @@ def _hostname(words: tuple[str, ...]) -> Effect:
 
 def _top(words: tuple[str, ...]) -> Effect:
     """With a terminal it takes orders."""
-    return effect(READ) if _has(words, "-b") else INTERPRETER
+    return effect(READ) if has(words, "-b") else INTERPRETER
 
 
 def _ip(words: tuple[str, ...]) -> Effect:
@@ -178,156 +192,15 @@ def _printf(arguments: Arguments) -> Effect:
 
 
 def _test(arguments: Arguments) -> Effect:
-    return NOBODY_KNOWS if any(word in (None, "-v", "-R") for word in arguments) else effect(READ)
+    """Some shells calculate with its operands, and to calculate can run commands: a[$(…)]."""
+    asks = any(word in (None, "-v", "-R") or "$" in (word or "") or "`" in (word or "") for word in arguments)
+    return NOBODY_KNOWS if asks else effect(READ)
 
 
-# ---------------------------------------------------------- services, packages
-
-_UNIT_READS = frozenset(
-    [
-        "status",
-        "show",
-        "cat",
-        "is-active",
-        "is-enabled",
-        "is-failed",
-        "is-system-running",
-        "list-units",
-        "list-unit-files",
-        "list-timers",
-        "list-sockets",
-        "list-jobs",
-        "list-dependencies",
-        "list-machines",
-        "list-paths",
-        "list-automounts",
-        "get-default",
-        "help",
-    ]
-)
-_UNIT_POWER = frozenset(
-    [
-        "poweroff",
-        "reboot",
-        "halt",
-        "kexec",
-        "suspend",
-        "hibernate",
-        "hybrid-sleep",
-        "rescue",
-        "emergency",
-        "exit",
-    ]
-)
-
-
-def _systemctl(words: tuple[str, ...]) -> Effect:
-    if _has(words, "-H", "-M", "--host", "--machine", "--root", "--image"):
-        return NOBODY_KNOWS
-    verb = next(iter(_operands(words)), "list-units")
-    if verb in _UNIT_READS:
-        return effect(READ)
-    return effect(ADMIN, "power") if verb in _UNIT_POWER else effect(ADMIN, "service")
-
-
-def _service(words: tuple[str, ...]) -> Effect:
-    reads = words == ("--status-all",) or (len(words) == 2 and words[1] == "status")
-    return effect(READ) if reads else effect(ADMIN, "service")
-
-
-def _journalctl(words: tuple[str, ...]) -> Effect:
-    writes = ("--vacuum-size", "--vacuum-time", "--vacuum-files", "--rotate", "--flush", "--sync")
-    return _unless(
-        " ".join((*writes, "--setup-keys", "--relinquish-var")), effect(READ), effect(ADMIN), words
-    )
-
-
-def _verbs(reads: str, otherwise: Effect, words: tuple[str, ...]) -> Effect:
-    """Programs whose first word says what is done; an option before it could be anything."""
-    return effect(READ) if words and words[0] in reads.split() else otherwise
-
-
-_GIT_READS = "status log diff show branch remote describe rev-parse ls-files ls-tree blame shortlog --version"
-_GIT_DESTROYS = ("clean", "reset", "gc", "prune", "filter-branch", "reflog", "update-ref", "branch", "tag")
-
-
-def _git(words: tuple[str, ...]) -> Effect:
-    verb = words[0] if words else ""
-    if verb.startswith("-") and verb != "--version":
-        return NOBODY_KNOWS
-    if verb in ("branch", "remote"):
-        return effect(READ) if len(words) == 1 or words[1] in ("-a", "-v", "-vv", "-r") else effect(WRITE)
-    if _has(words, "--ext-diff", "--textconv", "--output", "--upload-pack", "--receive-pack", "--exec"):
-        return NOBODY_KNOWS
-    if verb in _GIT_READS.split():
-        return effect(READ)
-    if verb in _GIT_DESTROYS or (verb == "push" and _has(words, "-f", "--force", "--delete", "--mirror")):
-        return effect(DESTRUCTIVE)
-    known = (
-        "add",
-        "commit",
-        "checkout",
-        "switch",
-        "fetch",
-        "pull",
-        "clone",
-        "merge",
-        "stash",
-        "init",
-        "push",
-    )
-    return effect(WRITE, "network") if verb in known else NOBODY_KNOWS
-
-
-_CONTAINER_READS = "ps images logs inspect stats version info top port events history"
-
-
-def _container(words: tuple[str, ...]) -> Effect:
-    verb = words[0] if words else ""
-    if verb in _CONTAINER_READS.split():
-        return effect(READ)
-    if verb in ("start", "stop", "restart", "pause", "unpause"):
-        return effect(ADMIN, "service")
-    if verb in ("rm", "rmi", "prune", "kill", "system", "volume"):
-        return effect(DESTRUCTIVE)
-    return effect(UNKNOWN, "privilege")
-
-
-_CURL_READS = re.compile(r"-[sSfLIikvg46]+|--(silent|show-error|fail|location|head|include|insecure|verbose)")
-
-
-def _curl(words: tuple[str, ...]) -> Effect:
-    """Anything but fetching to standard output may send, write, or read its options from a file."""
-    rest = [word for word in words if not _CURL_READS.fullmatch(word)]
-    plain = rest and all(re.match(r"https?://", word) for word in rest)
-    if plain:
-        return effect(READ, "network")
-    saves = [word for word in rest if word.startswith("-")]
-    if saves and all(re.fullmatch(r"-O|--remote-name", word) for word in saves):
-        return effect(WRITE, "network")
-    return effect(UNKNOWN, "network")
-
-
-def _wget(words: tuple[str, ...]) -> Effect:
-    known = re.compile(r"-(q|nv|S|4|6|c|N|O-?)|--(quiet|spider|no-verbose|https-only)|https?://.*|-")
-    return effect(WRITE if all(known.fullmatch(word) for word in words) else UNKNOWN, "network")
-
-
-def _rsync(words: tuple[str, ...]) -> Effect:
-    """Only the far end of a copy: what a person's own rsync starts here."""
-    if words[:1] != ("--server",) or _has(words, "--rsync-path", "--daemon", "--config", "--log-file"):
-        return effect(UNKNOWN, "network")
-    if words[1:2] == ("--sender",):
-        return effect(READ) if not _has(words, "--remove-source-files") else effect(DESTRUCTIVE)
-    return effect(DESTRUCTIVE if _has(words, "--delete", "--delete-during", "--delete-before") else WRITE)
-
-
-def _scp(words: tuple[str, ...]) -> Effect:
-    """The far end of the older way of scp."""
-    flags = [word for word in words if re.fullmatch(r"-[vrpdq]*[tf][vrpdq]*", word)]
-    if len(flags) != 1 or any(not re.fullmatch(r"-[vrpdqtf]+|--", it) for it in words if it.startswith("-")):
-        return effect(UNKNOWN, "network")
-    return effect(WRITE if "t" in flags[0] else READ)
+def _counts(arguments: Arguments) -> Effect:
+    """Builtins that take a number, which some shells calculate, or may set a variable (wait -p)."""
+    plain = all(word is not None and re.fullmatch(r"%?[0-9]+", word) for word in arguments)
+    return effect(READ) if plain else NOBODY_KNOWS
 
 
 # --------------------------------------------------------- what runs others
@@ -364,17 +237,27 @@ def _wrapper(valued: str, flags: str, operands: int, arguments: Arguments) -> Ef
     return Effect(READ, runs=(tuple(rest),)) if rest else NOBODY_KNOWS
 
 
+def _flock(arguments: Arguments) -> Effect:
+    """It makes the file that it locks."""
+    it = _wrapper("-w", "-n -x -s", 1, arguments)
+    return replace(it, statement_class=WRITE) if it.runs else it
+
+
 _HARMLESS = re.compile(
     r"(LANG|LC_[A-Z]+|TZ|TERM|DEBIAN_FRONTEND|NO_COLOR|COLUMNS|LINES|[a-z_][a-z0-9_]*)=.*", re.S
 )
-_ZSH_TIED = re.compile(
-    r"(path|fpath|cdpath|manpath|module_path|fignore|mailpath|watch|psvar|prompt|argv|status)="
+_STEERS = re.compile(
+    r"(path|fpath|cdpath|manpath|module_path|fignore|mailpath|watch|psvar|prompt|argv|status|histchars"
+    r"|\w*_proxy)="
 )
+"""Names in small letters that are not harmless: zsh ties some to PATH and its like, and programs connect by
+others.
+"""
 
 
 def harmless_assignment(word: str) -> bool:
     """Whether `NAME=value` can change only what a command shows, never which command runs."""
-    return bool(_HARMLESS.fullmatch(word)) and not _ZSH_TIED.match(word)
+    return bool(_HARMLESS.fullmatch(word)) and not _STEERS.match(word)
 
 
 def _env(arguments: Arguments) -> Effect:
@@ -436,43 +319,42 @@ def _exec(arguments: Arguments) -> Effect:
 
 
 def _checked(rules: dict[str, Callable[[tuple[str, ...]], Effect]]) -> dict[str, Rule]:
-    return {name: partial(_strict, rule) for name, rule in rules.items()}
+    return {name: partial(strict, rule) for name, rule in rules.items()}
 
 
 _READ_UNLESS = {
+    "nm": "--plugin",
+    "lastlog": "-C -S --clear --set",
     "sort": "-o --output --compress-program -T",
     "file": "-C --compile",
-    "tree": "-o --output",
+    "tree": "-o -R --output",
     "dmesg": "-C -c -n -D -E --clear --read-clear --console-level --console-off --console-on",
     "ss": "-K --kill -D --diag",
 }
-_PACKAGES = (
-    "list show search policy info madison query check-update history -l -L -s -S -q -qa -qi -ql --list"
-)
-
 RULES: dict[str, Rule] = {
     **TABLE,
     **_checked(
-        {name: partial(_unless, bad, effect(READ), NOBODY_KNOWS) for name, bad in _READ_UNLESS.items()}
+        {name: partial(unless, bad, effect(READ), NOBODY_KNOWS) for name, bad in _READ_UNLESS.items()}
     ),
     **_checked({
-        "dd": _dd, "find": _find, "sed": _sed, "tar": _tar, "uniq": _uniq, "systemctl": _systemctl,
-        "service": _service, "journalctl": _journalctl, "git": _git, "docker": _container,
-        "podman": _container,
-        "curl": _curl, "wget": _wget, "rsync": _rsync, "scp": _scp,
+        "dd": _dd, "find": _find, "sed": _sed, "tar": _tar, "uniq": _uniq, "systemctl": systemctl,
+        "service": service, "journalctl": journalctl, "git": git, "docker": container,
+        "podman": container,
+        "curl": curl, "wget": wget, "rsync": rsync, "scp": scp,
         "ip": _ip, "date": _date, "hostname": _hostname, "top": _top,
         "crontab": lambda words: effect(READ) if words == ("-l",) else effect(ADMIN, "login"),
-        "split": partial(_unless, "--filter", effect(WRITE), NOBODY_KNOWS),
-        "install": partial(_unless, "-s --strip-program --strip", effect(WRITE), NOBODY_KNOWS),
-        "zip": partial(_unless, "-T -U --test --unzip-command -@", effect(WRITE), NOBODY_KNOWS),
-        "git-upload-pack": lambda words: effect(READ if len(_operands(words)) == 1 else UNKNOWN),
-        "git-receive-pack": lambda words: effect(WRITE if len(_operands(words)) == 1 else UNKNOWN),
+        "split": partial(unless, "--filter", effect(WRITE), NOBODY_KNOWS),
+        "install": _install,
+        "zip": partial(unless, "-T -U --test --unzip-command -@", effect(WRITE), NOBODY_KNOWS),
+        "cargo": cargo,
+        "git-upload-pack": lambda words: effect(READ if len(operands(words)) == 1 else UNKNOWN),
+        "git-receive-pack": lambda words: effect(WRITE if len(operands(words)) == 1 else UNKNOWN),
         "export": lambda words: effect(READ if all(map(harmless_assignment, words)) else UNKNOWN),
     }),
     **_checked(dict.fromkeys(
         ["apt", "apt-get", "apt-cache", "dnf", "yum", "zypper", "apk", "snap", "flatpak", "dpkg", "rpm",
-         "brew", "gem", "cargo"],
-        partial(_verbs, _PACKAGES, effect(ADMIN, "package")),
+         "brew", "gem"],
+        packages,
     )),
     **dict.fromkeys(
         [f"mkfs{end}" for end in ("", ".ext2", ".ext3", ".ext4", ".xfs", ".btrfs", ".vfat", ".ntfs")],
@@ -480,12 +362,13 @@ RULES: dict[str, Rule] = {
     ),
     "rm": _rm, "chmod": _permissions, "chown": _permissions, "chgrp": _permissions,
     "printf": _printf, "test": _test, "[": _test,
+    **dict.fromkeys(("exit", "logout", "return", "break", "continue", "shift", "wait"), _counts),
     "sudo": _sudo, "env": _env, "xargs": _xargs, "eval": _eval, "command": _command, "exec": _exec,
     "builtin": _exec, "nohup": _exec,
     "nice": partial(_wrapper, "-n", "", 0), "ionice": partial(_wrapper, "-c -n", "-t", 0),
     "timeout": partial(_wrapper, "-k -s", "-v --foreground --preserve-status", 1),
     "stdbuf": partial(_wrapper, "-i -o -e", "", 0), "setsid": partial(_wrapper, "", "-f -w -c", 0),
-    "time": partial(_wrapper, "", "-p -v", 0), "flock": partial(_wrapper, "-w", "-n -x -s", 1),
+    "time": partial(_wrapper, "", "-p -v", 0), "flock": _flock,
     "busybox": _exec,
     **dict.fromkeys(("sh", "bash", "dash", "ash", "ksh", "zsh", "rbash"), _shell),
 }  # fmt: skip

@@ -7,6 +7,8 @@ from __future__ import annotations
 import shlex
 import shutil
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -17,6 +19,7 @@ from proxy.ssh.guard import judge, matches
 from proxy.ssh.shell.read import read
 from workflows.model import Action, Guardrail, Quorum, StatementClass
 
+ROOT = Path(__file__).parents[3]
 HONEST = [
     ("uptime", "read"),
     ("ls -la /var/log", "read"),
@@ -38,7 +41,15 @@ HONEST = [
     ("wc -l < /etc/passwd", "read"),
     ("date +%s", "read"),
     ("id -u deploy", "read"),
-    ("git -C /srv/shop log", "unknown"),
+    ("git -C /srv/shop log", "read"),
+    ("git --no-pager -C /srv/shop diff HEAD~1", "read"),
+    ("git branch -a", "read"),
+    ("systemctl -t service --state=failed list-units", "read"),
+    ("systemctl --no-pager -n 50 status shop.service", "read"),
+    ("exit 3", "read"),
+    ("wait", "read"),
+    ("git branch feature", "write"),
+    ("flock /run/shop.lock ls", "write"),
     ("git log --oneline -5", "read"),
     ("docker ps -a", "read"),
     ("docker logs shop", "read"),
@@ -103,15 +114,75 @@ EVASIONS = [
     "exec 3<>/dev/tcp/x/80", "cat < /dev/tcp/x/80", "ss -K dst x", "journalctl --vacuum-time=1s", "systemctl poweroff",
     "systemctl -H other reboot", "date -s tomorrow", "hostname other", "IFS=x; ls", "sudo -s", "su -c ls", "chmod u+s x",
     "docker run -v /:/host alpine", "crontab x", "at now", "rsync -e 'sh -c id' a b:", "scp -S sh a b:", "path=(/tmp); ls",
+    # an option's value taken for the word that decides
+    "systemctl -o cat poweroff", "systemctl -p status restart shop", "systemctl -t status kill shop", "tar -cft x", "tar -ft -x",
+    "git branch -a -D main", "git branch -v made", "git remote -v add x y", "yum history undo 5", "dnf history rollback 1",
+    # another command, or another place to find it in
+    "for PATH in /tmp; do ls; done", "for path in /tmp; do ls; done", "for IFS in x; do ls; done", "wait -p PATH; ls",
+    "wait -n -p LD_PRELOAD", "https_proxy=http://x:1 curl https://y", "env all_proxy=http://x curl https://y", "cargo list",
+    "nm --plugin=/tmp/x.so /bin/ls", "rpm -q --eval '%(rm -rf /)'", "rpm -qa --pipe 'sh -c id'", "apt list -o Dir::Bin::dpkg=/tmp/x",
+    "apt-get -s -o APT::Update::Pre-Invoke::=/tmp/x update", "service ../../tmp/x status", "git -C /x -c core.pager=sh log",
+    # numbers that a shell calculates
+    "exit 'a[$(rm -rf /)]'", "break 'a[$(rm -rf /)]'", "shift 'a[$(rm -rf /)]'", "test 'a[$(rm -rf /)]' -eq 0", "[ 'a[`id`]' -gt 1 ]",
+    # readers that write after all
+    "lastlog -C -u root", "lastlog -u root -S", "tree -R -L 1 -H .", "journalctl --cursor-file=/etc/x", "flock /etc/nologin true",
+    "tar tf other:/x", "journalctl --update-catalog",
 ]  # fmt: skip
 _HARMLESS = Guardrail("read-only", Action.ALLOW, frozenset({StatementClass.READ}))
 _ELSE = Guardrail("nothing-else", Action.REFUSE)
 WHERE = Circumstances("ada", "web-1", "deploy")
 
 
-def test_the_corpora_are_large_enough() -> None:
-    assert len(set(EVASIONS)) >= 80
-    assert len({line for line, _ in HONEST}) >= 50
+AT_A_TERMINAL = ["git log -- --no-pager", "git log --no-pager", "systemctl status -- --no-pager"]
+"""Harmless but for the pager, which takes orders."""
+UNDERRATED = [
+    ("echo b > /proc/sysrq-trigger", "admin", "power"),
+    ("tee /proc/sysrq-trigger", "admin", "power"),
+    ("echo 1 > /proc/sys/net/ipv4/ip_forward", "admin", ""),
+    ("cp x /sys/kernel/mm/ksm/run", "admin", ""),
+    ("cat x > /dev/./sda", "destructive", "raw_device"),
+    ("cat x > /dev/../dev/sda", "destructive", "raw_device"),
+    ("dd if=x of=/dev/./sda", "destructive", "raw_device"),
+    ("chmod +4755 x", "admin", "privilege"),
+    ("chmod u=r+s x", "admin", "privilege"),
+    ("chmod --reference=/bin/su x", "admin", "privilege"),
+    ("install -m 4755 sh /tmp/x", "admin", "privilege"),
+    ("install --mode=u+s sh /tmp/x", "admin", "privilege"),
+    ("rsync --server --delete-after . /srv", "destructive", ""),
+    ("rsync --server --delete-excluded . /srv", "destructive", ""),
+    ("git push origin +main", "destructive", ""),
+    ("git push origin :main", "destructive", ""),
+    ("git push -d origin main", "destructive", ""),
+    ("git branch -D main", "destructive", ""),
+    ("git clone -u 'sh -c id' /srv/x", "unknown", ""),
+    ("git clone -c core.fsmonitor=/tmp/x /srv/x", "unknown", ""),
+    ("git init --template=/tmp/x", "unknown", ""),
+]
+"""Lines that change something, once taken for less than they do."""
+
+
+def test_the_decision_tells_how_large_the_corpora_are(record_property: Callable[[str, object], None]) -> None:
+    record = (ROOT / "docs" / "decisions" / "0018-command-lines-are-read-twice.md").read_text()
+    honest, evasions = len(dict(HONEST)), len({*EVASIONS, *AT_A_TERMINAL, *(line for line, *_ in UNDERRATED)})
+    assert honest == len(HONEST) >= 50
+    assert evasions == len(EVASIONS) + len(AT_A_TERMINAL) + len(UNDERRATED) >= 80
+    assert f"Of {honest} honest lines all are read for what they are; of {evasions} evasions none" in record
+    right = sum(read(line).statement_class == of_class for line, of_class in HONEST)
+    harmless = sum(isinstance(judge(read(line), (_HARMLESS, _ELSE), WHERE), Refuse) for line in EVASIONS)
+    record_property("score", f"{right} of {honest} honest command lines read for what they are")
+    record_property("score", f"{harmless} of {len(EVASIONS)} evasions of the command reader refused")
+
+
+@pytest.mark.parametrize("line", AT_A_TERMINAL)
+def test_a_pager_at_a_terminal_is_not_argued_away(line: str) -> None:
+    assert read(line, terminal=True).statement_class == "unknown"
+
+
+@pytest.mark.parametrize(("line", "of_class", "kind"), UNDERRATED, ids=[line for line, *_ in UNDERRATED])
+def test_what_changes_something_is_not_taken_for_less(line: str, of_class: str, kind: str) -> None:
+    found = read(line)
+    assert found.statement_class == of_class
+    assert not kind or kind in found.kinds
 
 
 @pytest.mark.parametrize(("line", "of_class"), HONEST, ids=[line for line, _ in HONEST])
