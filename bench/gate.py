@@ -96,7 +96,7 @@ def gate(
         yield Way(
             name,
             way,
-            pids=lambda: _family(pid),
+            pids=lambda: family(pid),
             recorded=Counter(home).count,
             release=lambda: api.post(f"/requests/{request}/release", json={}).raise_for_status(),
         )
@@ -131,10 +131,10 @@ def _wait_for_entry(way: dict[str, str]) -> None:
         time.sleep(0.2)
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
     """A process and everything below it."""
     below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(member for child in below for member in _family(int(child)))]
+    return [pid, *(member for child in below for member in family(int(child)))]
 
 
 class Counter:

@@ -50,6 +50,11 @@ class EmbeddedSshd:
         self.log = folder / "sshd.log"
 
     @property
+    def pid(self) -> int | None:
+        """Of the sshd that listens, while it runs."""
+        return self._process.pid if self._process is not None else None
+
+    @property
     def host_key(self) -> str:
         return " ".join((self._folder / "host_key.pub").read_text().split()[:2])
 

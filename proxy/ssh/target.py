@@ -8,6 +8,7 @@ import asyncssh
 
 from proxy.authority import Upstream
 from proxy.ssh import algorithms
+from proxy.ssh.fast import FastClientConnection
 
 CONNECT_SECONDS = 10.0
 
@@ -42,9 +43,10 @@ async def connect(upstream: Upstream, lost: asyncio.Future[str]) -> asyncssh.SSH
         raise LoginError("the gate's key for it cannot be used") from error
     try:
         async with asyncio.timeout(CONNECT_SECONDS):
-            return await asyncssh.connect(
-                upstream.host,
-                upstream.port,
+            options = await asyncssh.SSHClientConnectionOptions.construct(
+                None,
+                host=upstream.host,
+                port=upstream.port,
                 client_factory=lambda: _Far(lost),
                 username=upstream.user,
                 client_keys=[(key, certificate)],
@@ -54,8 +56,24 @@ async def connect(upstream: Upstream, lost: asyncio.Future[str]) -> asyncssh.SSH
                 **algorithms.ON_BOTH_SIDES,
                 login_timeout=CONNECT_SECONDS,
             )
+            return await _enter(options)
     except (OSError, TimeoutError, asyncssh.Error) as error:
         raise LoginError(_why(error)) from error
+
+
+async def _enter(options: asyncssh.SSHClientConnectionOptions) -> asyncssh.SSHClientConnection:
+    """As asyncssh.connect does, with a connection of our own class."""
+    loop = asyncio.get_running_loop()
+    options.waiter = loop.create_future()
+    _, connection = await loop.create_connection(
+        lambda: FastClientConnection(loop, options, wait="auth"), options.host, options.port
+    )
+    try:
+        await options.waiter
+    except BaseException:
+        connection.abort()
+        raise
+    return connection
 
 
 def _why(error: Exception) -> str:
