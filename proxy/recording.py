@@ -68,7 +68,8 @@ class Statement(msgspec.Struct, tag="statement", tag_field="kind", frozen=True, 
 
 class Screen(msgspec.Struct, tag="screen", tag_field="kind", frozen=True, omit_defaults=True):
     """Something of a channel as it happened: `event` is begin (with what it runs), o (output), e (standard
-    error), i (input), r (the terminal's size, COLUMNSxROWS), x (the exit) or n (a word of the gate's own).
+    error), i (input), r (the terminal's size, COLUMNSxROWS), p (how much has passed), x (the exit) or n (a
+    word of the gate's own).
     What a terminal's user types is not kept: it holds passwords, and what may be seen is echoed.
     """
 

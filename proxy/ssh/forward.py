@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import asyncssh
 
 from proxy.authority import ReviewDecided
+from proxy.ssh.fast import write
 from proxy.ssh.tape import Execution, Tape
 
 if TYPE_CHECKING:
@@ -52,7 +53,7 @@ class End(asyncssh.SSHTCPSession[bytes], asyncssh.SSHUNIXSession[bytes]):
         if self.chan is None:
             self._early.append(data)
         elif not self.chan.is_closing():
-            self.chan.write(data)
+            write(self.chan, data)
 
     def eof_received(self) -> bool:
         other = self.other
@@ -100,10 +101,10 @@ class Passage:
     def passed(self, size: int, from_client: bool) -> None:
         if from_client:
             self._session.bytes_in += size
-            self._tape.execution.sent += size
+            self._tape.passed(size, 0)
         else:
             self._session.bytes_out += size
-            self._tape.execution.received += size
+            self._tape.passed(0, size)
 
     def end(self, outcome: str, why: str = "") -> None:
         if (ended := self._tape.end(outcome, why)) is not None:
@@ -209,9 +210,34 @@ class Forwards:
             return False
         return Listening(session, listener)
 
+    async def listen_socket(self, path: str) -> Listening | bool:
+        """The same at a Unix socket of the host's."""
+        session = self._session
+        one_command = session.admission.terms.hold_all is not None
+        if one_command or session.far is None or not granted(session.host.listen, path):
+            self._refused(f"listen {path}")
+            return False
+
+        def came() -> End:
+            passage = Passage(session, f"at {path}")
+            session.gate.spawn(self._hand_on_socket(passage, path))
+            return passage.far
+
+        try:
+            listener = await session.far.create_unix_server(came, path, encoding=None)
+        except (OSError, asyncssh.Error):
+            return False
+        return Listening(session, listener)
+
     async def _hand_on(self, passage: Passage, host: str, port: int, from_host: str, from_port: int) -> None:
         try:
             await self._session.near.create_connection(lambda: passage.near, host, port, from_host, from_port)
+        except (OSError, asyncssh.Error):
+            passage.end("error", "the client took no connection")
+
+    async def _hand_on_socket(self, passage: Passage, path: str) -> None:
+        try:
+            await self._session.near.create_unix_connection(lambda: passage.near, path)
         except (OSError, asyncssh.Error):
             passage.end("error", "the client took no connection")
 

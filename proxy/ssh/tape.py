@@ -13,6 +13,10 @@ from proxy.sql.detect import hide
 
 KEPT = 64 * 1024
 """Bytes that are kept of each stream of a command without a terminal; of the rest its size and hash."""
+PROGRESS = 16 << 20
+"""Bytes after which a channel's recording says how far it is: so a transfer stops where its recording fails,
+and not at its end.
+"""
 _LINE = 4096
 """Characters after which a line is searched for what is to be hidden although its end has not come."""
 
@@ -147,6 +151,7 @@ class Tape:
         self._out = Stream("o", self.tell, None if terminal else kept, hidden, hashed=hashed)
         self._err = Stream("e", self.tell, None if terminal else KEPT, hidden, hashed=hashed)
         self._in = Stream("i", self.tell, 0 if terminal else kept, hidden, hashed=hashed)
+        self._told = 0
         self._over = False
 
     def tell(self, event: str, text: str) -> None:
@@ -162,11 +167,20 @@ class Tape:
 
     def shown(self, data: bytes, *, error: bool) -> None:
         (self._err if error else self._out).pass_on(data)
-        self.execution.received += len(data)
+        self.passed(0, len(data))
 
     def typed(self, data: bytes) -> None:
         self._in.pass_on(data)
-        self.execution.sent += len(data)
+        self.passed(len(data), 0)
+
+    def passed(self, sent: int, received: int) -> None:
+        """So many bytes went on."""
+        it = self.execution
+        it.sent += sent
+        it.received += received
+        if it.sent + it.received - self._told >= PROGRESS:
+            self._told = it.sent + it.received
+            self.tell("p", f"{it.sent} bytes in, {it.received} out")
 
     def end(self, outcome: str, message: str = "", tag: str = "") -> Execution | None:
         """Close it; the entry for the recording, once."""
