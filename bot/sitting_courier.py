@@ -17,7 +17,7 @@ from bot.ledger import Ledger, Place
 from bot.places import Places
 from bot.shown import Faces, Sitting
 from bot.sittings import Told
-from broker.recordings import Recordings, Tail
+from broker.recordings import RecordedStatement, Recordings, Tail
 from workflows.model import Story
 
 log = structlog.get_logger(__name__)
@@ -143,6 +143,8 @@ class SittingCourier:
         follow = followed[it.id]
         for _ in range(_MOST_STEPS):
             for said in await asyncio.to_thread(follow.tail.step):
+                if not isinstance(said, RecordedStatement):
+                    continue  # what a host's channels show is watched, not told in a thread
                 if said.n > follow.told and (last is None or said.n <= last):
                     batch.add(it, said)
             if not follow.tail.behind:

@@ -25,7 +25,9 @@ from broker.credentials.seal import Seal, SealError
 from broker.credentials.ssh import CertificateError, Claim, SshAuthorities
 from broker.identity import browser_entries, tokens
 from broker.identity.certificates import LIFETIME, ClientCertificates
-from broker.identity.tokens import TokenKind
+from broker.identity.device_codes import DeviceCodes
+from broker.identity.kept import Keep
+from broker.identity.tokens import TokenKind, Tokens
 from broker.reviews import Reviews
 from broker.service import Service
 from broker.store import credentials, sessions, stories
@@ -37,6 +39,7 @@ from workflows.gate import (
     GrantMinted,
     HeldStatement,
     Knock,
+    LoginLink,
     Notice,
     Progress,
     Renewal,
@@ -69,6 +72,8 @@ class LocalAuthority:
     seal: Seal
     lease: float = 10.0
     public_url: str = ""
+    browsers: bool = False
+    """Whether people can log in by a browser here."""
     _anchored: dict[str, float] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -76,6 +81,9 @@ class LocalAuthority:
         self.certificates = ClientCertificates(self.seal)
         self.ssh = SshAuthorities(self.seal)
         self.identities = http.IdentityTokens(self.seal, self.public_url)
+        service = self.service
+        self.devices = DeviceCodes(Keep(service.store, service.clock, service.chance), service.chance)
+        self.tokens = Tokens(service.store, service.clock, service.chance)
 
     async def client_ca(self) -> str:
         """The CA whose client certificates are read here."""
@@ -84,14 +92,41 @@ class LocalAuthority:
     async def admit(self, knock: Knock) -> Admission | Refusal:
         """Check the token, the principal and a live grant now, and open a session under it."""
         with _reachable():
-            async with self.service.store.write() as tx:
-                answer = await self._admit(tx, knock)
+            proved = await self._by_device(knock) if knock.device else knock
+            answer = proved if isinstance(proved, Refusal) else await self._answer(proved)
         outcome = answer.code if isinstance(answer, Refusal) else "admitted"
         metrics.admissions.labels(outcome).inc()
         log.info(
             "knock", outcome=outcome, principal=knock.principal, resource=knock.resource, gate=knock.gate
         )
         return answer
+
+    async def _answer(self, knock: Knock) -> Admission | Refusal:
+        async with self.service.store.write() as tx:
+            return await self._admit(tx, knock)
+
+    async def start_login(self, knock: Knock) -> LoginLink | Refusal:
+        """A page where somebody confirms that this client is theirs."""
+        if not self.browsers:
+            return Refusal("no-browser-login", "Nobody can log in by a browser here.", "Run: access token")
+        what = f"an SSH client at {knock.client}, as {knock.principal}, which asks for {knock.resource}"
+        with _reachable():
+            started = await self.devices.start(what[:300])
+        link = f"{self.public_url}/device?code={started.user_code}"
+        return LoginLink(link, started.user_code, started.device_code)
+
+    async def _by_device(self, knock: Knock) -> Knock | Refusal:
+        """The knock with a token of whoever confirmed it, good for this entry."""
+        found = await self.devices.take(knock.device)
+        if found == "pending":
+            return Refusal("login-pending", "Nobody has confirmed the login yet.", "Open the link.")
+        if isinstance(found, str):
+            return Refusal("login-failed", "The login was turned down, or took too long.", "Begin again.")
+        (principal,) = found
+        issued = await self.tokens.issue(
+            TokenKind.ENTRY, principal, via="gate", label="SSH, by a browser", lifetime=timedelta(minutes=1)
+        )
+        return replace(knock, device="", token=issued.token)
 
     async def renew(self, gate: str, progress: Sequence[Progress]) -> Renewal:
         """Renew the leases of the sessions that may go on, and say why the others may not."""

@@ -35,6 +35,16 @@ class RecordedStatement:
 
 
 @dataclass(frozen=True, slots=True)
+class RecordedScreen:
+    """What one channel of a session on a host showed or did at `at` seconds, as the gate wrote it."""
+
+    channel: int
+    at: float
+    event: str
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class RecordingView:
     """A recording that was verified: its statements, the lines to show people, and an asciicast for each
     terminal in it.
@@ -78,7 +88,7 @@ class Tail(Protocol):
     @property
     def behind(self) -> bool: ...
 
-    def step(self) -> list[RecordedStatement]:
+    def step(self) -> list[RecordedStatement | RecordedScreen]:
         """What has come, verified; of a bounded size. Raises ValueError as Recordings does."""
         ...
 

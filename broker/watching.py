@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from broker.door import Via
-from broker.recordings import RecordedStatement, Recordings, Tail
+from broker.recordings import RecordedScreen, RecordedStatement, Recordings, Tail
 from broker.service import Service
 from broker.store import sessions, stories
 from broker.store.sessions import SessionRecord
@@ -48,6 +48,15 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
+class Shown:
+    """What a channel on a host shows, as it is shown."""
+
+    session: SessionRecord
+    at: datetime
+    screen: RecordedScreen
+
+
+@dataclass(frozen=True, slots=True)
 class Left:
     """This session is watched no longer: how it ended, or why it is not shown."""
 
@@ -67,7 +76,7 @@ class Over:
     why: str
 
 
-Event = Joined | Said | Left | Beat | Over
+Event = Joined | Said | Shown | Left | Beat | Over
 
 
 @dataclass
@@ -242,7 +251,7 @@ class _Watch:
 
     async def _look(self, it: _Watched) -> list[Event]:
         """What a recording tells since the last look."""
-        said: list[RecordedStatement] = []
+        said: list[RecordedStatement | RecordedScreen] = []
         try:
             if it.tail is None:
                 it.tail = await asyncio.to_thread(
@@ -257,7 +266,12 @@ class _Watch:
             return []
         except ValueError as error:
             return [self._drop(it, f"the recording does not hold: {error}")]
-        events: list[Event] = [Said(it.session, self._at(it, one), one) for one in said]
+        events: list[Event] = [
+            Said(it.session, self._at(it, one), one)
+            if isinstance(one, RecordedStatement)
+            else Shown(it.session, self._at(it, one), one)
+            for one in said
+        ]
         if it.tail.ended:
             events.append(self._drop(it, it.tail.ended))
         elif it.closed and not said and not it.tail.behind:
@@ -266,7 +280,7 @@ class _Watch:
                 events.append(self._drop(it, "lost"))
         return events
 
-    def _at(self, it: _Watched, said: RecordedStatement) -> datetime:
+    def _at(self, it: _Watched, said: RecordedStatement | RecordedScreen) -> datetime:
         return it.session.opened_at + timedelta(seconds=said.at)
 
     def _drop(self, it: _Watched, how: str) -> Left:

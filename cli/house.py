@@ -192,6 +192,8 @@ class House:
     async def _parts(self, broker: Broker) -> Parts:
         keep = Keep(broker.store, broker.clock, broker.chance)
         assert self.gate is not None
+        provider = self._provider(broker)
+        broker.authority.browsers = provider is not None
         return Parts(
             service=broker.service,
             tokens=broker.tokens,
@@ -207,7 +209,7 @@ class House:
             runs=broker.runs,
             ssh=SshEntries(broker.service, broker.authority.ssh),
             identity_keys=broker.authority.identities.key_set,
-            provider=self._provider(broker),
+            provider=provider,
             principal_claim=self.settings.oidc_claim,
             gate_token=self.settings.gate_token.get_secret_value(),
             ready={"database": self._database, "chat": self._chat, "gate": self._gates},

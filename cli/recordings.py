@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from broker.recordings import Found, RecordedStatement, RecordingView, Sought
+from broker.recordings import Found, RecordedScreen, RecordedStatement, RecordingView, Sought
 from proxy import recording, recording_search
-from proxy.recording import Recording, Statement, Tampered
+from proxy.recording import Recording, Screen, Statement, Tampered
 from proxy.recording_tail import Tail
 from proxy.shipping import SHIPPED
 from proxy.ssh.cast import casts
@@ -115,9 +115,9 @@ class Follower:
     def behind(self) -> bool:
         return self._tail.behind
 
-    def step(self) -> list[RecordedStatement]:
+    def step(self) -> list[RecordedStatement | RecordedScreen]:
         with _told(self._session):
-            return list(map(told, self._tail.step()))
+            return [_shown(it) if isinstance(it, Screen) else told(it) for it in self._tail.step()]
 
     def close(self) -> None:
         self._tail.close()
@@ -134,6 +134,10 @@ def _told(session: str) -> Iterator[None]:
         raise ValueError(
             str(error) if isinstance(error, Tampered) else f"it cannot be read ({error.strerror})"
         ) from None
+
+
+def _shown(it: Screen) -> RecordedScreen:
+    return RecordedScreen(it.channel, it.at, it.event, it.text)
 
 
 def told(it: Statement) -> RecordedStatement:

@@ -1,15 +1,16 @@
-"""`access sessions watch`: statements as they are recorded."""
+"""`access sessions watch`: statements and terminals as they are recorded."""
 
 from __future__ import annotations
 
 import json
+import re
 from typing import Annotated, Any
 from urllib.parse import quote, urlencode
 
 import typer
 
 from cli.client import Api
-from cli.say import whisper
+from cli.say import printable, whisper
 from cli.searching import say_hit
 from cli.trouble import Exit, Trouble
 
@@ -24,7 +25,8 @@ def watch(
 ) -> None:
     """See what is done while it is done, masked as it is recorded; Ctrl-C ends it. That you watch is noted.
 
-    A statement shows when it is over. Whoever is in the session is not slowed and does not see you.
+    A statement shows when it is over, a terminal while it goes on. Whoever is in the session is not slowed
+    and does not see you.
     """
     if bool(session) == bool(on) or (on and from_start):
         raise Trouble(
@@ -59,5 +61,19 @@ def _say(event: dict[str, Any]) -> None:
             whisper(f"— {event['left_out']} more are open and not watched: name one, access sessions list")
     if hit := event.get("statement"):
         say_hit(hit)
+    if it := event.get("shown"):
+        _show(it)
     if it := event.get("left"):
         whisper(f"— {it['session_id']}: {it['how']}")
+
+
+_CONTROL = re.compile(r"\x1b(\[[0-?]*[ -/]*[@-~]|[\]PX^_].*?(\x1b\\|\x07)|[@-Z\\^_])|\r|\x07|.\x08", re.S)
+"""What steers a terminal (ECMA-48, 5.4 and 5.6): the watched may not steer the watcher's."""
+
+
+def _show(it: dict[str, Any]) -> None:
+    """What a channel shows: its text alone, with begin and exit told apart."""
+    if it["event"] in ("o", "e"):
+        typer.echo(printable(_CONTROL.sub("", it["text"])), nl=False)
+    elif it["event"] in ("begin", "x"):
+        whisper(f"— {it['session_id']}, channel {it['channel']}: {it['text']}")

@@ -17,6 +17,7 @@ from workflows.gate import (
     GrantMinted,
     HeldStatement,
     Knock,
+    LoginLink,
     Notice,
     Progress,
     Renewal,
@@ -36,6 +37,7 @@ __all__ = [
     "GrantMinted",
     "HeldStatement",
     "Knock",
+    "LoginLink",
     "Notice",
     "Progress",
     "Renewal",
@@ -56,6 +58,12 @@ class Authority(Protocol):
 
     async def admit(self, knock: Knock) -> Admission | Refusal:
         """Check the token, the principal and a live grant now, and open a session under it."""
+        ...
+
+    async def start_login(self, knock: Knock) -> LoginLink | Refusal:
+        """Let the person of a knock without any proof log in by a browser; a knock with the link's `device`
+        is then answered as one with a token of theirs, or by the refusal `login-pending`.
+        """
         ...
 
     async def renew(self, gate: str, progress: Sequence[Progress]) -> Renewal:

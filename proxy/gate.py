@@ -19,6 +19,7 @@ from proxy.authority import (
     GrantEnded,
     GrantMinted,
     Knock,
+    LoginLink,
     Progress,
     ReviewDecided,
     SessionKilled,
@@ -243,9 +244,18 @@ class Gate:
                 f"The grant already has {held} sessions open, as many as its terms allow.",
                 "Close one of them first.",
             )
-        self._totals.turned_away += 1
-        self.log.info("turned away", principal=knock.principal, client=knock.client, code=answer.code)
+        if answer.code != "login-pending":
+            self._totals.turned_away += 1
+            self.log.info("turned away", principal=knock.principal, client=knock.client, code=answer.code)
         return answer
+
+    async def start_login(self, knock: Knock) -> LoginLink | Refusal:
+        """A login by a browser for somebody who has no proof; no answer is a no."""
+        try:
+            async with asyncio.timeout(self.settings.answer_timeout):
+                return await self.authority.start_login(knock)
+        except (ConnectionError, TimeoutError):
+            return Refusal("no-broker", "The broker cannot be reached.", "Try again in a moment.")
 
     def register(self, session: OpenSession) -> None:
         self._totals.opened += 1

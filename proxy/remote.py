@@ -23,6 +23,7 @@ from workflows.gate import (
     Closing,
     HeldStatement,
     Knock,
+    LoginLink,
     Notice,
     Progress,
     Renewal,
@@ -87,6 +88,14 @@ class RemoteAuthority:
         if answer.admission is None:
             raise ConnectionError("The broker answered a knock with neither yes nor no.")
         return answer.admission
+
+    async def start_login(self, knock: Knock) -> LoginLink | Refusal:
+        answer = await self._ask("/gate/login", knock, wire.decode_login_answer)
+        if answer.refusal is not None:
+            return answer.refusal
+        if answer.link is None:
+            raise ConnectionError("The broker answered a question for a login with neither yes nor no.")
+        return answer.link
 
     async def renew(self, gate: str, progress: Sequence[Progress]) -> Renewal:
         question = wire.renew_question(gate, progress)

@@ -20,7 +20,8 @@ class Knock:
     `role` is empty when the client named none. `token` is the person's own short-lived login token; it is
     empty where there is a `proof` that the client has it, or a client `certificate` (DER, or over SSH an
     OpenSSH line), whose private key the client has shown to have. That names its person, so that over SSH
-    `principal` may be empty; so does a token over HTTP.
+    `principal` may be empty; so does a token over HTTP. `device` is of a LoginLink that somebody is to have
+    confirmed meanwhile.
     """
 
     gate: str
@@ -32,9 +33,22 @@ class Knock:
     client: str
     proof: Proof | None = None
     certificate: bytes = b""
+    device: str = ""
 
     def __repr__(self) -> str:
         return f"Knock({self.principal!r} at {self.resource!r} via {self.protocol}, from {self.client})"
+
+
+@dataclass(frozen=True, slots=True)
+class LoginLink:
+    """Where a person logs in by a browser for a client that has none, and the `code` that they compare there.
+
+    `device` stands for it between gate and broker, and is shown to nobody.
+    """
+
+    link: str
+    code: str
+    device: str = field(repr=False)
 
 
 @dataclass(frozen=True, slots=True)

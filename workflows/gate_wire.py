@@ -17,6 +17,7 @@ from workflows.gate import (
     GrantMinted,
     HeldStatement,
     Knock,
+    LoginLink,
     Notice,
     Progress,
     Renewal,
@@ -39,6 +40,13 @@ class AdmitAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """One of the two is there."""
 
     admission: Admission | None = None
+    refusal: Refusal | None = None
+
+
+class LoginAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """One of the two is there."""
+
+    link: LoginLink | None = None
     refusal: Refusal | None = None
 
 
@@ -130,6 +138,12 @@ def admit_answer(outcome: Admission | Refusal) -> AdmitAnswer:
     return AdmitAnswer(admission=outcome)
 
 
+def login_answer(outcome: LoginLink | Refusal) -> LoginAnswer:
+    if isinstance(outcome, Refusal):
+        return LoginAnswer(refusal=outcome)
+    return LoginAnswer(link=outcome)
+
+
 def ask_answer(outcome: ReviewTicket | Refusal) -> AskAnswer:
     if isinstance(outcome, Refusal):
         return AskAnswer(refusal=outcome)
@@ -164,6 +178,7 @@ def renew_answer(renewal: Renewal) -> RenewAnswer:
 decode_client_ca_answer = msgspec.json.Decoder(ClientCaAnswer).decode
 decode_knock = msgspec.json.Decoder(Knock).decode
 decode_admit_answer = msgspec.json.Decoder(AdmitAnswer).decode
+decode_login_answer = msgspec.json.Decoder(LoginAnswer).decode
 decode_renew_question = msgspec.json.Decoder(RenewQuestion).decode
 decode_renew_answer = msgspec.json.Decoder(RenewAnswer).decode
 decode_hold_question = msgspec.json.Decoder(HoldQuestion).decode

@@ -49,6 +49,12 @@ async def admit(request: Request, parts: P) -> Response:
     return _json(wire.admit_answer(outcome))
 
 
+@router.post("/login")
+async def login(request: Request, parts: P) -> Response:
+    outcome = await parts.door.start_login(_read(await request.body(), wire.decode_knock))
+    return _json(wire.login_answer(outcome))
+
+
 @router.post("/renew")
 async def renew(request: Request, parts: P) -> Response:
     question = _read(await request.body(), wire.decode_renew_question)

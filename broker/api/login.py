@@ -15,7 +15,8 @@ from broker.api.models import EmptyIn, In
 from broker.api.parts import Parts
 from broker.api.problems import Problem, documented
 from broker.console.pages import render
-from broker.identity.logins import DEVICE_INTERVAL, DEVICE_LIFETIME, CliGoal, Goal, Logins, WebGoal
+from broker.identity.device_codes import DEVICE_LIFETIME
+from broker.identity.logins import DEVICE_INTERVAL, CliGoal, Goal, Logins, WebGoal
 from broker.identity.oidc import OidcError
 from broker.identity.tokens import Issued
 from workflows.model import Refusal
@@ -163,7 +164,7 @@ async def cli_token(said: CodeIn, parts: P) -> LoginOut:
 @router.post("/auth/device/start", responses=documented(400, 422, 503))
 async def device_start(_said: EmptyIn, parts: P) -> DeviceOut:
     """Begin a login for a command line without a browser: show the code, then ask at every interval."""
-    started = await logins_of(parts).start_device()
+    started = await logins_of(parts).devices.start()
     return DeviceOut(
         device_code=started.device_code,
         user_code=started.user_code,

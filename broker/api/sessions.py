@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path, Query, Request
@@ -18,7 +19,7 @@ from broker.identity import tokens
 from broker.identity.tokens import TokenKind
 from broker.searching import Hit
 from broker.sessions import Sessions
-from broker.watching import Event, Joined, Left, Over, Said, Watching
+from broker.watching import Event, Joined, Left, Over, Said, Shown, Watching
 from workflows.model import Refusal
 
 router = APIRouter(
@@ -50,12 +51,25 @@ class LeftOut(BaseModel):
     how: str
 
 
+class ShownOut(BaseModel):
+    """What a channel on a host shows. `event` is begin (with what it runs), o (output), e (standard error),
+    i (input), r (the terminal's size), p (how much has passed) or x (the exit).
+    """
+
+    session_id: str
+    channel: int
+    at: datetime
+    event: str
+    text: str
+
+
 class WatchOut(BaseModel):
     """One line of a watch; an empty one says that nothing happened."""
 
     joined: Annotated[SessionOut | None, Field(description="From now on this session is watched.")] = None
     left_out: Annotated[int | None, Field(description="So many more are open and are not watched.")] = None
     statement: HitOut | None = None
+    shown: ShownOut | None = None
     left: Annotated[LeftOut | None, Field(description="How the session ended, or why it is not shown.")] = (
         None
     )
@@ -68,6 +82,11 @@ class WatchOut(BaseModel):
                 return WatchOut(joined=SessionOut.of(session), left_out=left_out or None)
             case Said(session, at, statement):
                 return WatchOut(statement=HitOut.of(Hit(session, at, statement)))
+            case Shown(session, at, screen):
+                it = ShownOut(
+                    session_id=session.id, channel=screen.channel, at=at, event=screen.event, text=screen.text
+                )
+                return WatchOut(shown=it)
             case Left(session, how):
                 return WatchOut(left=LeftOut(session_id=session.id, how=how))
             case Over(why):
@@ -77,8 +96,8 @@ class WatchOut(BaseModel):
 
 _LINES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Lines of JSON: `joined` (a session), `statement`, `left` (how it ended), `over`; "
-        "an empty object every second in which nothing happened.",
+        "description": "Lines of JSON: `joined` (a session), `statement`, `shown` (on a host), `left` (how "
+        "it ended), `over`; an empty object every second without any of them.",
         "content": {"application/x-ndjson": {"schema": {"type": "string"}}},
     }
 }

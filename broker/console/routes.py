@@ -15,7 +15,7 @@ from broker.api.auth import P
 from broker.api.login import cookie_name, logins_of
 from broker.api.parts import Parts
 from broker.console.pages import render, script, stylesheet
-from broker.identity.logins import tidy_code
+from broker.identity.device_codes import tidy_code
 from broker.identity.tokens import TokenKind, device_of
 from broker.identity.web import WebSession, own_page
 from broker.policy_file.http_schema import is_label
@@ -223,9 +223,11 @@ def _psql_line(parts: Parts, story: Story, person: Principal, token: str) -> str
 @router.get("/device")
 async def device(parts: P, visitor: Known, code: str = "") -> HTMLResponse:
     """Confirm the short code that a command line shows."""
-    waits = bool(code) and await logins_of(parts).device_waits(code)
-    shown = tidy_code(code) if waits else ""
-    return render("device.html", code=shown, unknown=bool(code) and not waits, **who(visitor))
+    waits = await logins_of(parts).devices.waits(code) if code else None
+    shown = tidy_code(code) if waits is not None else ""
+    return render(
+        "device.html", code=shown, what=waits or "", unknown=bool(code) and waits is None, **who(visitor)
+    )
 
 
 @router.post("/device")
@@ -241,7 +243,7 @@ async def decide_device(
         return forged(visitor)
     if say not in {"yes", "no"}:
         return RedirectResponse(f"/device?code={tidy_code(code)}", 303)
-    done = await logins_of(parts).decide_device(code, visitor.person, yes=say == "yes")
+    done = await logins_of(parts).devices.decide(code, visitor.person, yes=say == "yes")
     if not done:
         return message(
             visitor, 409, "Nothing waits", "No command line waits for that code.", "Start again there."

@@ -11,13 +11,12 @@ import base64
 import hashlib
 import hmac
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
 
 import msgspec
 
 from broker.clock import Chance
+from broker.identity.device_codes import DeviceCodes, DeviceState
 from broker.identity.kept import Keep, Kind
 from broker.identity.oidc import Begun, OidcError, OidcProvider, person_of
 from broker.identity.tokens import Issued, TokenKind, Tokens
@@ -26,7 +25,6 @@ from workflows.model import Principal
 
 FLOW_LIFETIME = timedelta(minutes=10)
 CODE_LIFETIME = timedelta(minutes=2)
-DEVICE_LIFETIME = timedelta(minutes=10)
 DEVICE_INTERVAL = 2
 """Seconds between two questions of a command line whether its short code was confirmed."""
 
@@ -53,17 +51,6 @@ class _Flow(msgspec.Struct, frozen=True):
     goal: Goal
 
 
-@dataclass(frozen=True, slots=True)
-class DeviceStarted:
-    """What a command line without a browser shows (`user_code`) and keeps (`device_code`)."""
-
-    device_code: str
-    user_code: str
-
-
-DeviceState = Literal["pending", "denied", "gone"]
-
-
 class Logins:
     def __init__(
         self,
@@ -77,7 +64,7 @@ class Logins:
         self._provider = provider
         self._keep = keep
         self._tokens = tokens
-        self._chance = chance
+        self.devices = DeviceCodes(keep, chance)
         self._people = people
         self._claim = claim
 
@@ -111,37 +98,13 @@ class Logins:
             return None
         return kept.principal, await self._issue(kept.principal, "command line")
 
-    async def start_device(self) -> DeviceStarted:
-        user_code = "-".join(self._chance.id("", 4).lstrip("-") for _ in range(2))
-        device_code = await self._keep.put(Kind.DEVICE, DEVICE_LIFETIME, label=user_code, payload="pending")
-        return DeviceStarted(device_code, user_code)
-
-    async def device_waits(self, user_code: str) -> bool:
-        """Whether a command line waits for this code to be confirmed."""
-        return await self._keep.labelled(Kind.DEVICE, tidy_code(user_code)) is not None
-
-    async def decide_device(self, user_code: str, person: Principal, *, yes: bool) -> bool:
-        """Somebody in a browser says that this command line is theirs, or not. False where nobody waits."""
-        return await self._keep.claim(
-            Kind.DEVICE,
-            tidy_code(user_code),
-            principal=person.id,
-            payload="confirmed" if yes else "denied",
-        )
-
     async def poll_device(self, device_code: str) -> tuple[str, Issued] | DeviceState:
         """What a waiting command line gets: the token (once) with whose it is, or how things stand."""
-        kept = await self._keep.look(Kind.DEVICE, device_code)
-        if kept is None:
-            return "gone"
-        if kept.payload == "pending":
-            return "pending"
-        taken = await self._keep.take(Kind.DEVICE, device_code)
-        if taken is None:
-            return "gone"
-        if taken.payload != "confirmed":
-            return "denied"
-        return taken.principal, await self._issue(taken.principal, "command line, by code")
+        found = await self.devices.take(device_code)
+        if isinstance(found, str):
+            return found
+        (principal,) = found
+        return principal, await self._issue(principal, "command line, by code")
 
     async def _issue(self, principal: str, label: str) -> Issued:
         return await self._tokens.issue(TokenKind.LOGIN, principal, via="cli", label=label)
@@ -151,9 +114,3 @@ def challenge_of(verifier: str) -> str:
     """The S256 challenge of a verifier (RFC 7636 section 4.2)."""
     digest = hashlib.sha256(verifier.encode()).digest()
     return base64.urlsafe_b64encode(digest).rstrip(b"=").decode()
-
-
-def tidy_code(text: str) -> str:
-    """A short code as it was given out, however it was typed (Crockford's reading of I, L and O)."""
-    plain = "".join(c for c in text.upper() if c.isalnum()).translate(str.maketrans("ILO", "110"))
-    return f"{plain[:4]}-{plain[4:]}"

@@ -1,8 +1,9 @@
-"""A terminal's part of a recording as an asciicast, version 2 (https://docs.asciinema.org/manual/asciicast/v2/)."""
+"""A terminal's part of a recording as an asciicast, version 3 (https://docs.asciinema.org/manual/asciicast/v3/)."""
 
 from __future__ import annotations
 
 import json
+import re
 from datetime import datetime
 
 from proxy.recording import Recording, Screen
@@ -27,14 +28,24 @@ def _cast(recording: Recording, screens: list[Screen]) -> str:
     it = recording.header
     size = next(screen.text for screen in screens if screen.event == "r")
     width, _, height = size.partition("x")
-    began = screens[0].at
     header = {
-        "version": 2,
-        "width": int(width) or 80,
-        "height": int(height) or 24,
-        "timestamp": int(datetime.fromisoformat(it.started).timestamp() + began),
+        "version": 3,
+        "term": {"cols": int(width) or 80, "rows": int(height) or 24},
+        "timestamp": int(datetime.fromisoformat(it.started).timestamp() + screens[0].at),
         "title": f"{it.principal} on {it.resource} as {it.role}, {it.session}",
     }
     lines: list[object] = [header]
-    lines += [[round(s.at - began, 6), s.event, s.text] for s in screens if s.event in _EVENTS]
+    before = screens[0].at
+    for screen in screens:
+        if (text := _told(screen)) is not None:
+            lines.append([round(screen.at - before, 6), screen.event, text])
+            before = screen.at
     return "".join(json.dumps(line) + "\n" for line in lines)
+
+
+def _told(screen: Screen) -> str | None:
+    """What an asciicast has of it: output, sizes, and the exit as a number, where there was one."""
+    if screen.event in _EVENTS:
+        return screen.text
+    exited = re.match(r"exit (\d+)", screen.text) if screen.event == "x" else None
+    return exited[1] if exited else None

@@ -13,7 +13,9 @@ import asyncssh
 
 from proxy.authority import ReviewDecided
 from proxy.recording import FileOperation
+from proxy.ssh import scp
 from proxy.ssh.deciding import Deciding
+from proxy.ssh.fast import write
 from proxy.ssh.lines import LineShell
 from proxy.ssh.sftp import Done, Sftp
 from proxy.ssh.sftp_wire import BadPacket
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
 
 REFUSED = 126
 """The exit status of what the gate refused: as of a command that may not be run."""
-_EXIT_SOON = 0.5
-"""Seconds that the end of output waits for the exit status."""
+_EXIT_SOON = 5.0
+"""Seconds that the end of output waits for the exit status. On a busy host half a second was too few; only a
+command that closes its output and goes on is told to be at its end so much later.
+"""
 WINDOW = 2 << 20
 PACKET = 32 << 10
 _VALUE = re.compile(rb"[\x20-\x7e\x80-\xff]{0,1024}")
@@ -89,6 +93,7 @@ class Channel(asyncssh.SSHServerSession[bytes]):
         self._over = False
         self._deciding = Deciding(session, self.say)
         self._sftp: Sftp | None = None
+        self._scp: scp.Scp | None = None
         self._lines: LineShell | None = None
         session.parts.add(self)
 
@@ -146,6 +151,8 @@ class Channel(asyncssh.SSHServerSession[bytes]):
                 return
             if self._is_sftp:
                 self._sftp = Sftp(host.files, self._to_far, self._to_client, self._file_done)
+            elif self._what == "exec":
+                self._scp = scp.reading(self._text, self._file_done)
             tape.begin()
             if self._what == "shell" and host.shell == "lines":
                 self._lines = LineShell(self)
@@ -245,8 +252,10 @@ class Channel(asyncssh.SSHServerSession[bytes]):
             self.chan.pause_reading()
 
     def _to_far(self, data: bytes) -> None:
+        if self._scp is not None and not self._scp.sends:
+            self._scp.pass_on(data)
         if self.far is not None and not self.far.is_closing():
-            self.far.write(data)
+            write(self.far, data)
 
     def eof_received(self) -> bool:
         if self._lines is not None:
@@ -301,6 +310,8 @@ class Channel(asyncssh.SSHServerSession[bytes]):
             return
         if self.tape is not None:
             self.tape.shown(data, error=datatype is not None)
+        if self._scp is not None and self._scp.sends and datatype is None:
+            self._scp.pass_on(data)
         if self._sftp is None or datatype is not None:
             self._to_client(data, datatype)
             return
@@ -313,7 +324,11 @@ class Channel(asyncssh.SSHServerSession[bytes]):
             self.chan.resume_reading()
 
     def _to_client(self, data: bytes, datatype: int | None = None) -> None:
-        if not self.chan.is_closing():
+        if self.chan.is_closing():
+            return
+        if datatype is None:
+            write(self.chan, data)
+        else:
             self.chan.write(data, datatype)
 
     def _file_done(self, done: Done) -> None:
@@ -417,6 +432,8 @@ class Channel(asyncssh.SSHServerSession[bytes]):
             self._lines.cut(message or outcome)
         if self._sftp is not None:
             self._sftp.end()
+        if self._scp is not None:
+            self._scp.end()
         self._deciding.over(self.tag or f"{outcome} {message}".strip(), message or "the client left")
         if (ended := self.tape.end(outcome, message, self.tag)) is not None:
             self.session.record(ended)

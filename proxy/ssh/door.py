@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 
 import asyncssh
 
-from proxy.authority import Admission, Knock
+from proxy.authority import Admission, Knock, LoginLink
 from proxy.recorder import RecordingError
 from proxy.ssh import algorithms
 from proxy.ssh.channel import Channel
+from proxy.ssh.fast import FastServerConnection
 from proxy.ssh.forward import End, Forwards, Listening
 from proxy.ssh.session import DISCONNECT_BYTES, Session
 from proxy.ssh.target import LoginError
@@ -31,6 +32,9 @@ if TYPE_CHECKING:
 _TRIES = 3
 """Wrong passwords or certificates before the connection is ended."""
 _TOKEN_LIMIT = 16 * 1024
+_CONFIRM_SECONDS = 15.0
+_CONFIRM_EVERY = 1.0
+"""Seconds that a login by a browser is waited for after Enter, and between two looks at it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,7 @@ class SshDoor:
         )
 
 
-class _Connection(asyncssh.SSHServerConnection):
+class _Connection(FastServerConnection):
     """asyncssh's connection, which lets us see the certificate whose key the client has proved to hold."""
 
     async def reload_config(self) -> None:
@@ -133,6 +137,7 @@ class Entrance(asyncssh.SSHServer):
         self._name: Name | None = None
         self._tries = 0
         self._greeting = False
+        self._link: LoginLink | None = None
         self._entering = False
         self.session: Session | None = None
 
@@ -185,35 +190,43 @@ class Entrance(asyncssh.SSHServer):
     def kbdint_auth_supported(self) -> bool:
         return True
 
-    def get_kbdint_challenge(
+    async def get_kbdint_challenge(
         self, username: str, lang: str, submethods: str
     ) -> tuple[str, str, str, list[tuple[str, bool]]]:
-        resource = self._name.resource if self._name else "<resource>"
-        ask = f"A password that is good for 10 minutes: access token {resource}"
-        return "Portcullis", ask, "en", [("Password: ", False)]
+        """A page to log in at, where there are browsers; a password is taken in any case."""
+        name = self._name
+        ask = f"A password that is good for 10 minutes: access token {name.resource if name else 'RESOURCE'}"
+        if name is None or not name.principal:
+            return "Portcullis", ask, "en", [("Password: ", False)]
+        if self._link is None:
+            answer = await self._gate.start_login(self._knock(name))
+            if isinstance(answer, Refusal):
+                return "Portcullis", ask, "en", [("Password: ", False)]
+            self._link = answer
+        said = f"Log in at {self._link.link}\nIt must show the code {self._link.code}. Then press Enter.\n"
+        return "Portcullis", f"{said}Or: {ask}", "en", [("Enter, or a password: ", False)]
 
     async def validate_kbdint_response(self, username: str, responses: Sequence[str]) -> bool:
-        return len(responses) == 1 and await self._enter(token=responses[0])
+        if len(responses) != 1:
+            return False
+        if responses[0] or self._link is None:
+            return await self._enter(token=responses[0])
+        return await self._enter(device=self._link.device)
 
     # --- in, or not
 
-    async def _enter(self, token: str = "", certificate: bytes = b"") -> bool:
+    async def _enter(self, token: str = "", certificate: bytes = b"", device: str = "") -> bool:
         """Whether the client is in: admitted, recorded, and at the host."""
         if self._entering or self.session is not None or len(token) > _TOKEN_LIMIT:
             return False
         self._entering = True
         try:
-            return await self._admit(token, certificate)
+            return await self._admit(token, certificate, device)
         finally:
             self._entering = False
 
-    async def _admit(self, token: str, certificate: bytes) -> bool:
-        name = self._name
-        if name is None or not (name.principal or certificate):
-            self._turn_away("Say where to: ssh YOU+RESOURCE@gate, or access ssh RESOURCE")
-            return False
-        asked_at = self._gate.clock.monotonic()
-        knock = Knock(
+    def _knock(self, name: Name, token: str = "", certificate: bytes = b"", device: str = "") -> Knock:
+        return Knock(
             gate=self._gate.settings.name,
             protocol="ssh",
             principal=name.principal,
@@ -222,16 +235,36 @@ class Entrance(asyncssh.SSHServer):
             role=name.role,
             client=self._peer,
             certificate=certificate,
+            device=device,
         )
-        answer = await self._gate.admit(knock)
+
+    async def _admit(self, token: str, certificate: bytes, device: str) -> bool:
+        name = self._name
+        if name is None or not (name.principal or certificate):
+            self._turn_away("Say where to: ssh YOU+RESOURCE@gate, or access ssh RESOURCE")
+            return False
+        asked_at = self._gate.clock.monotonic()
+        answer = await self._admission(self._knock(name, token, certificate, device))
         if isinstance(answer, Refusal):
             self._refused(answer)
             return False
         return await self._open(answer, asked_at)
 
+    async def _admission(self, knock: Knock) -> Admission | Refusal:
+        """The broker's answer; who logs in by a browser is given a while to do so."""
+        clock, began = self._gate.clock, self._gate.clock.monotonic()
+        while True:
+            answer = await self._gate.admit(knock)
+            waits = isinstance(answer, Refusal) and answer.code == "login-pending"
+            if not waits or clock.monotonic() - began > _CONFIRM_SECONDS:
+                return answer
+            await asyncio.sleep(_CONFIRM_EVERY)
+
     def _refused(self, refusal: Refusal) -> None:
         self._tries += 1
-        if refusal.code != "login-failed" or self._tries >= _TRIES:
+        if refusal.code == "login-failed":
+            self._link = None
+        if refusal.code not in ("login-failed", "login-pending") or self._tries >= _TRIES:
             self._turn_away(str(refusal))
 
     def _turn_away(self, said: str) -> None:
@@ -287,6 +320,10 @@ class Entrance(asyncssh.SSHServer):
     async def server_requested(self, listen_host: str, listen_port: int) -> Listening | bool:  # type: ignore[override]
         session = self._open_session()
         return await Forwards(session).listen(listen_host, listen_port) if session is not None else False
+
+    async def unix_server_requested(self, listen_path: str) -> Listening | bool:  # type: ignore[override]
+        session = self._open_session()
+        return await Forwards(session).listen_socket(listen_path) if session is not None else False
 
     def _open_session(self) -> Session | None:
         session = self.session

@@ -31,7 +31,7 @@ from broker.store.engine import Store
 from tests.broker.proving import MESSAGES, answer_to, proof_of
 from workflows import scram
 from workflows.access import Wish
-from workflows.gate import Admission, Closing, GrantEnded, GrantMinted, Knock, Progress
+from workflows.gate import Admission, Closing, GrantEnded, GrantMinted, Knock, LoginLink, Progress
 from workflows.model import EndReason, Grant, Principal, Refusal, Story
 
 SEAL = Seal([b"k" * 32])
@@ -461,3 +461,62 @@ async def test_a_certificate_opens_its_own_grant_and_no_other(
     fresh = bearing(authority, grant.id)
     current.person("ada", active=False)
     assert isinstance(await authority.admit(fresh), Refusal)
+
+
+# ----------------------------------------------------- entering by a browser
+
+
+async def linked(authority: LocalAuthority) -> LoginLink:
+    authority.browsers, authority.public_url = True, "https://access.example"
+    link = await authority.start_login(knock("", client="192.0.2.1:5"))
+    assert isinstance(link, LoginLink)
+    return link
+
+
+async def test_who_confirms_the_code_in_a_browser_enters_once(authority: LocalAuthority) -> None:
+    await grant_to(authority)
+    link = await linked(authority)
+    assert link.link == f"https://access.example/device?code={link.code}"
+    assert link.device not in repr(link)
+    what = await authority.devices.waits(link.code)
+    assert what == "an SSH client at 192.0.2.1:5, as ada, which asks for prod-db"
+    waiting = await authority.admit(knock("", device=link.device))
+    assert isinstance(waiting, Refusal)
+    assert waiting.code == "login-pending"
+    ada = authority.service.principal("ada")
+    assert ada is not None
+    assert await authority.devices.decide(link.code, ada, yes=True)
+    assert isinstance(await authority.admit(knock("", device=link.device)), Admission)
+    again = await authority.admit(knock("", device=link.device))
+    assert isinstance(again, Refusal)
+    assert again.code == "login-failed"
+
+
+async def test_a_code_that_another_confirms_or_turns_down_opens_nothing(authority: LocalAuthority) -> None:
+    await grant_to(authority)
+    for person, yes in (("linus", True), ("ada", False)):
+        link = await linked(authority)
+        somebody = authority.service.principal(person)
+        assert somebody is not None
+        await authority.devices.decide(link.code, somebody, yes=yes)
+        answer = await authority.admit(knock("", device=link.device))
+        assert isinstance(answer, Refusal)
+        assert answer.code == "login-failed"
+
+
+async def test_neither_the_code_nor_a_guess_is_what_the_gate_holds(authority: LocalAuthority) -> None:
+    await grant_to(authority)
+    link = await linked(authority)
+    ada = authority.service.principal("ada")
+    assert ada is not None
+    await authority.devices.decide(link.code, ada, yes=True)
+    for device in (link.code, "guess"):
+        answer = await authority.admit(knock("", device=device))
+        assert isinstance(answer, Refusal)
+        assert answer.code == "login-failed"
+
+
+async def test_without_a_way_to_log_in_no_link_is_given_out(authority: LocalAuthority) -> None:
+    answer = await authority.start_login(knock(""))
+    assert isinstance(answer, Refusal)
+    assert answer.code == "no-browser-login"

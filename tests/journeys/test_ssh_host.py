@@ -27,9 +27,13 @@ from broker.identity.tokens import TokenKind
 from broker.keeper import Broker, create_broker
 from broker.policy_file.holder import load
 from broker.run_worker import RunWorker
+from broker.searching import Search, Searching
+from broker.sessions import Sessions
 from broker.settings import Settings
 from broker.ssh_entries import SshEntries
+from broker.watching import Shown, Watching
 from cli.embedded_sshd import EmbeddedSshd
+from cli.recordings import Shelf
 from cli.runs import GateClient, GateReader
 from cli.sample.workspace import workspace_of
 from proxy.gate import Gate, GateSettings
@@ -219,6 +223,43 @@ async def test_from_the_command_in_slack_to_the_cut_session(web: Web) -> None:
     recordings = [read(path) for path in (web.folder / "recordings").glob("S*.jsonl")]
     told = sorted((it.text, it.outcome) for recording in recordings for it in recording.statements)
     assert told == [("echo by password", "ok"), ("echo in", "ok"), ("uptime; sleep 60", "unfinished")]
+
+
+async def test_a_terminal_is_watched_while_it_goes_on_found_by_its_words_and_killed(web: Web) -> None:
+    await web.granted()
+    service, shelf = web.broker.service, Shelf(web.folder / "recordings")
+
+    async def logged_in() -> bool:
+        return True
+
+    token = (await web.broker.tokens.issue(TokenKind.ENTRY, "ada", via="cli")).token
+    async with asyncssh.connect(
+        "localhost", web.address.ssh_port, username="ada+web-1", password=token, client_keys=None,
+        agent_path=None, config=None, known_hosts=asyncssh.import_known_hosts(web.address.known_hosts),
+    ) as client:  # fmt: skip
+        assert (await client.run("echo needle in the hay")).exit_status == 0
+        terminal = await client.create_process("echo shown; cat", term_type="xterm")
+        (session,) = web.gate.registry.all()
+        key = session.admission.session
+        watching = Watching(service, shelf, look_every=0.05, rights_every=0.2)
+        events = await watching.one(key, "grace", logged_in, from_start=True, via="cli")
+        assert not isinstance(events, Refusal)
+        terminal.stdin.write("typed\n")
+        shown = ""
+        async with asyncio.timeout(10):
+            async for event in events:
+                if isinstance(event, Shown) and event.screen.event == "o":
+                    shown += event.screen.text
+                if "shown" in shown and "typed" in shown:
+                    break
+        hits = await Searching(service, shelf).search("grace", Search(like="needle"), via="cli")
+        assert not isinstance(hits, Refusal)
+        assert [(it.session.id, it.statement.text) for it in hits.hits] == [(key, "echo needle in the hay")]
+        killed = await Sessions(service).kill(key, "grace", via="cli", reason="wrong host")
+        assert not isinstance(killed, Refusal), killed
+        async with asyncio.timeout(2):
+            await client.wait_closed()
+    assert await web.ssh("echo in") == (0, "in\n", "")  # the grant itself stands
 
 
 async def test_a_dangerous_line_waits_for_a_yes_in_slack(web: Web) -> None:

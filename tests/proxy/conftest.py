@@ -30,6 +30,7 @@ from proxy.authority import (
     GrantMinted,
     HeldStatement,
     Knock,
+    LoginLink,
     Notice,
     Progress,
     Renewal,
@@ -155,6 +156,8 @@ class MemoryAuthority:
         self.knocks: list[Knock] = []
         self.lease = 10.0
         self.away = False
+        self.browsers = False
+        self.devices: dict[str, str] = {}
         self.certificates = ClientCertificates(Seal([b"s" * 32]))
         self._serial = itertools.count(1)
         self._followers: list[asyncio.Queue[Notice | None]] = []
@@ -203,6 +206,11 @@ class MemoryAuthority:
     async def admit(self, knock: Knock) -> Admission | Refusal:
         self._here()
         self.knocks.append(knock)
+        if knock.device:
+            if not (person := self.devices.get(knock.device, "gone")):
+                return Refusal("login-pending", "Nobody has confirmed the login yet.", "Open the link.")
+            self.tokens["confirmed"] = person
+            knock = replace(knock, token="confirmed", device="")
         signature = self._proved(knock)
         if signature is None:
             return Refusal("wrong-token", "The token is not valid.", "Run: access login")
@@ -226,6 +234,18 @@ class MemoryAuthority:
                         signature,
                     )
         return Refusal("no-grant", "You have no live grant.", f"/access request {knock.resource} 1h")
+
+    async def start_login(self, knock: Knock) -> LoginLink | Refusal:
+        """In memory somebody confirms by `confirm`."""
+        self._here()
+        if not self.browsers:
+            return Refusal("no-browser-login", "Nobody can log in by a browser here.", "access token")
+        device = f"D-{next(self._serial)}"
+        self.devices[device] = ""
+        return LoginLink(f"https://access.example/device?code={device}-CODE", f"{device}-CODE", device)
+
+    def confirm(self, code: str, principal: str) -> None:
+        self.devices[code.removesuffix("-CODE")] = principal
 
     def _proved(self, knock: Knock) -> bytes | None:
         """What answers a proof (nothing, a token or a certificate); None where none is right."""

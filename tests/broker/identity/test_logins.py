@@ -10,8 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from broker.identity.device_codes import tidy_code
 from broker.identity.kept import Keep, Kind
-from broker.identity.logins import CliGoal, Logins, WebGoal, challenge_of, tidy_code
+from broker.identity.logins import CliGoal, Logins, WebGoal, challenge_of
 from broker.identity.oidc import Begun, OidcError
 from broker.identity.tokens import TokenKind, Tokens
 from broker.identity.web import WebSessions, own_page
@@ -172,11 +173,11 @@ async def test_a_code_is_over_after_two_minutes(logins: Logins, clock: Any) -> N
 
 
 async def test_a_device_waits_until_somebody_confirms_its_code(logins: Logins) -> None:
-    started = await logins.start_device()
+    started = await logins.devices.start()
     assert await logins.poll_device(started.device_code) == "pending"
-    assert await logins.device_waits(started.user_code.lower().replace("-", " "))
-    assert await logins.decide_device(started.user_code, ADA, yes=True)
-    assert not await logins.decide_device(started.user_code, ADA, yes=False), "it is decided"
+    assert await logins.devices.waits(started.user_code.lower().replace("-", " ")) == ""
+    assert await logins.devices.decide(started.user_code, ADA, yes=True)
+    assert not await logins.devices.decide(started.user_code, ADA, yes=False), "it is decided"
     outcome = await logins.poll_device(started.device_code)
     assert isinstance(outcome, tuple)
     assert outcome[0] == "ada"
@@ -184,22 +185,22 @@ async def test_a_device_waits_until_somebody_confirms_its_code(logins: Logins) -
 
 
 async def test_a_device_that_was_turned_down_gets_nothing(logins: Logins) -> None:
-    started = await logins.start_device()
-    await logins.decide_device(started.user_code, ADA, yes=False)
+    started = await logins.devices.start()
+    await logins.devices.decide(started.user_code, ADA, yes=False)
     assert await logins.poll_device(started.device_code) == "denied"
     assert await logins.poll_device(started.device_code) == "gone"
 
 
 async def test_the_short_code_is_not_enough_to_get_the_token(logins: Logins) -> None:
-    started = await logins.start_device()
-    await logins.decide_device(started.user_code, ADA, yes=True)
+    started = await logins.devices.start()
+    await logins.devices.decide(started.user_code, ADA, yes=True)
     assert await logins.poll_device(started.user_code) == "gone"
 
 
 async def test_a_device_code_is_over_after_ten_minutes(logins: Logins, clock: Any) -> None:
-    started = await logins.start_device()
+    started = await logins.devices.start()
     clock.advance(minutes=10)
-    assert not await logins.decide_device(started.user_code, ADA, yes=True)
+    assert not await logins.devices.decide(started.user_code, ADA, yes=True)
     assert await logins.poll_device(started.device_code) == "gone"
 
 

@@ -190,3 +190,12 @@ async def test_keys_are_exchanged_anew_in_the_middle(web: SshHouse) -> None:
     done = await web.ssh("head -c 6000000 /dev/zero | tr '\\0' x", options=("-o", "RekeyLimit=1M"))
     assert done.code == 0
     assert done.out == "x" * 6_000_000
+
+
+async def test_a_silent_client_is_asked_and_asks_whether_the_other_is_there(web: SshHouse) -> None:
+    """Both sides' keepalives are answered, so that a long silence is no end."""
+    alive = ("-o", "ServerAliveInterval=1", "-o", "ServerAliveCountMax=1")
+    done = await web.ssh("sleep 1.6; echo there", options=alive)
+    assert (done.code, done.out) == (0, "there\n")
+    async with await web.connect(keepalive_interval=0.1, keepalive_count_max=1) as client:
+        assert (await client.run("sleep 0.5; echo there")).stdout == "there\n"

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import os
+import re
+from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import asyncssh
 import pytest
 
-from broker.credentials.seal import Seal
-from broker.credentials.ssh import SshAuthorities
+from tests.proxy.ssh.conftest import TOKEN
 
 if TYPE_CHECKING:
     from tests.proxy.ssh.conftest import OpenSshHouse, SshHouse
@@ -55,6 +54,59 @@ async def test_a_token_enters_where_there_is_no_certificate(web: SshHouse, metho
     assert "Permission denied" in said
 
 
+class _Browsing(asyncssh.SSHClient):
+    """A client of keyboard-interactive whose person has a browser at hand: presses Enter, and confirms."""
+
+    def __init__(self, confirms: Callable[[str], object]) -> None:
+        self._confirms = confirms
+        self.asked: list[str] = []
+
+    def kbdint_auth_requested(self) -> str:
+        return ""
+
+    def kbdint_challenge_received(
+        self, name: str, instructions: str, lang: str, prompts: list[tuple[str, bool]]
+    ) -> list[str]:
+        self.asked.append(instructions)
+        self._confirms(instructions)
+        return [""]
+
+
+@pytest.mark.parametrize("person", ["ada", "grace"])
+async def test_who_confirms_the_shown_code_in_a_browser_enters_as_nobody_else(
+    web: SshHouse, person: str
+) -> None:
+    assert web.gate.ssh is not None
+    web.authority.browsers = True
+
+    def confirm(said: str) -> None:
+        code = re.search(r"the code (\S+)\.", said)
+        assert code is not None
+        web.authority.confirm(code[1], person)
+
+    client = _Browsing(confirm)
+    entering = asyncssh.connect(
+        "127.0.0.1", web.gate.ssh.port, username="ada+web-1", client_keys=None, agent_path=None, config=None,
+        known_hosts=str(web.known_hosts()), client_factory=lambda: client,
+        preferred_auth="keyboard-interactive",
+    )  # fmt: skip
+    if person == "ada":
+        async with await entering as connection:
+            assert (await connection.run("echo in")).stdout == "in\n"
+        assert len(client.asked) == 1
+    else:
+        with pytest.raises(asyncssh.Error):
+            await entering
+    assert "Log in at https://access.example/device?code=" in client.asked[0]
+
+
+async def test_the_real_client_shows_the_link_and_what_else_there_is(web: SshHouse) -> None:
+    web.authority.browsers = True
+    code, said = await ask_pass(web, TOKEN, method="keyboard-interactive")
+    assert code == 0, said
+    assert "in\n" in said
+
+
 async def test_three_wrong_passwords_end_the_connection_with_the_way_out(web: SshHouse) -> None:
     assert web.gate.ssh is not None
     with pytest.raises(asyncssh.DisconnectError) as caught:
@@ -84,53 +136,8 @@ async def test_without_a_grant_one_is_told_how_to_ask_and_asked_nothing_more(web
     assert done.out == ""
 
 
-@pytest.mark.parametrize(
-    ("attack", "told"),
-    [
-        ({"minutes": -1}, "it is not valid now"),
-        ({"names": ("ada+web-2",)}, ""),
-        ({"names": ("grace+web-1",)}, ""),
-        ({"source": "192.0.2.0/24"}, ""),
-    ],
-)
-async def test_a_certificate_that_is_over_or_for_others_does_not_enter(
-    web: SshHouse, attack: dict[str, object], told: str
-) -> None:
-    done = await web.ssh("echo in", proof=web.certificate(**attack))  # type: ignore[arg-type]
-    assert done.code == 255
-    assert "in\n" not in done.out
-
-
 async def test_a_certificate_bound_to_an_address_enters_from_there(web: SshHouse) -> None:
     assert (await web.ssh("echo in", proof=web.certificate(source="127.0.0.0/8"))).out == "in\n"
-
-
-async def test_a_certificate_of_another_authority_does_not_enter(web: SshHouse) -> None:
-    forged = SshAuthorities(Seal([os.urandom(32)]))
-    done = await web.ssh("echo in", proof=web.certificate(authorities=forged))
-    assert done.code == 255
-    assert "it is of another authority" in web.authority.problems
-
-
-async def test_a_plain_key_does_not_enter(web: SshHouse) -> None:
-    proof = [*web.certificate()[:2], "-o", "IdentitiesOnly=yes", "-o", "CertificateFile=none"]
-    Path(f"{proof[1]}-cert.pub").unlink()
-    done = await web.ssh("echo in", proof=proof)
-    assert done.code == 255
-    assert web.authority.knocks == []
-
-
-async def test_what_lets_in_at_the_gate_lets_nobody_in_at_the_host(web: SshHouse) -> None:
-    """The host trusts another authority: a person's own certificate is no way round."""
-    host = web.host
-    proof = web.certificate(names=(host.sshd.user, "ada+web-1"))
-    done = await web.run(
-        "ssh", "-F", "none", "-o", "BatchMode=yes", "-o", "StrictHostKeyChecking=no",
-        "-o", "UserKnownHostsFile=/dev/null", "-p", str(host.sshd.port), *proof,
-        f"{host.sshd.user}@127.0.0.1", "echo round",
-    )  # fmt: skip
-    assert done.code == 255
-    assert "round\n" not in done.out
 
 
 async def test_a_login_name_without_a_resource_is_told_what_to_write(web: SshHouse) -> None:

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.recording import FileOperation
+from proxy.ssh import scp
 from proxy.ssh import sftp_wire as wire
 from proxy.ssh.paths import permitted
 from proxy.ssh.sftp import Done, Sftp
@@ -151,8 +152,11 @@ async def test_no_files_where_the_role_says_nothing_of_them(open_ssh: OpenSshHou
 
 
 @pytest.mark.parametrize("options", [(), ("-O",)], ids=["by sftp", "the older way"])
-async def test_scp_copies_both_ways(web: SshHouse, options: tuple[str, ...]) -> None:
+async def test_scp_copies_both_ways_and_each_file_is_recorded(
+    web: SshHouse, options: tuple[str, ...]
+) -> None:
     content = os.urandom(500_000)
+    digest = hashlib.sha256(content).hexdigest()
     (web.folder / "a").write_bytes(content)
     command = [*web.command("scp"), *options]
     there = await web.run(*command, str(web.folder / "a"), f"127.0.0.1:{web.folder}/b")
@@ -160,6 +164,43 @@ async def test_scp_copies_both_ways(web: SshHouse, options: tuple[str, ...]) -> 
     back = await web.run(*command, f"127.0.0.1:{web.folder}/b", str(web.folder / "c"))
     assert back.code == 0, back.err
     assert (web.folder / "c").read_bytes() == content
+    for index, operation in enumerate(("write", "read")):
+        (moved,) = [it for it in await operations(web, index) if it.operation == operation]
+        assert (os.path.realpath(moved.path), moved.outcome, moved.size, moved.sha256) == (
+            os.path.realpath(web.folder / "b"), "ok", len(content), digest,
+        )  # fmt: skip
+
+
+async def test_a_folder_by_the_older_way_of_scp_is_recorded_by_file(web: SshHouse) -> None:
+    source = web.folder / "source"
+    (source / "inner").mkdir(parents=True)
+    for name, content in (("one", b"1" * 70_000), ("inner/two", b"22"), ("inner/empty", b"")):
+        (source / name).write_bytes(content)
+    command = [*web.command("scp"), "-O", "-r", "-p"]
+    assert (await web.run(*command, str(source), f"127.0.0.1:{web.folder}/there")).code == 0
+    assert (await web.run(*command, f"127.0.0.1:{web.folder}/there", str(web.folder / "back"))).code == 0
+    sizes = {"one": 70_000, "inner/two": 2, "inner/empty": 0}
+    put = {it.message.removeprefix("sent as source/"): it.size for it in await operations(web, 0)}
+    got = {it.path.partition("/there/")[2]: it.size for it in await operations(web, 1)}
+    assert put == got == sizes
+
+
+@given(st.lists(st.binary(max_size=300), max_size=6), st.binary(max_size=40), st.integers(1, 50))
+def test_files_are_read_off_a_stream_of_scp_however_it_is_cut(
+    contents: list[bytes], rubbish: bytes, cut: int
+) -> None:
+    stream = b"T1 0 2 0\nD0755 0 folder\n"
+    for number, content in enumerate(contents):
+        stream += b"C0644 %d name %d\n%b\0" % (len(content), number, content)
+    stream += b"E\n" + rubbish
+    done: list[Done] = []
+    it = scp.Scp("/srv", done.append, sends=False, into=False)
+    for at in range(0, len(stream), cut):
+        it.pass_on(stream[at : at + cut])
+    it.end()
+    assert [(d.path, d.message, d.size, d.outcome) for d in done[: len(contents)]] == [
+        ("/srv", f"sent as folder/name {n}", len(content), "ok") for n, content in enumerate(contents)
+    ]
 
 
 async def test_rsync_and_git_work_as_without_the_gate(web: SshHouse) -> None:

@@ -115,6 +115,28 @@ async def test_the_host_listens_only_where_granted(open_ssh: OpenSshHouse) -> No
         writer.close()
 
 
+async def test_a_socket_at_the_host_listens_only_where_granted(
+    open_ssh: OpenSshHouse, tmp_path: Path
+) -> None:
+    """ssh -R of a socket, by the real client."""
+    there, home = tmp_path / "there.sock", tmp_path / "home.sock"
+    web = await granted(open_ssh, listen=(str(there),))
+    async with echoing(str(home)):
+        forward = ("-o", "ExitOnForwardFailure=yes", "-R")
+        process = await web.start("echo in; cat", options=(*forward, f"{there}:{home}"))
+        assert process.stdout is not None
+        assert await process.stdout.readline() == b"in\n"
+        reader, writer = await asyncio.open_unix_connection(there)
+        writer.write(b"back")
+        assert await reader.read(64) == b"echo back"
+        writer.close()
+        process.terminate()
+        await process.wait()
+        refused = await web.ssh("echo in", options=(*forward, f"{tmp_path}/other.sock:{home}"))
+        assert (refused.code, refused.out) == (255, "")
+        assert not (tmp_path / "other.sock").exists()
+
+
 async def test_nothing_listens_by_default(web: SshHouse) -> None:
     async with await web.connect() as client:
         with pytest.raises(asyncssh.ChannelListenError):
