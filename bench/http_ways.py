@@ -14,7 +14,6 @@ from pathlib import Path
 
 import httpx2
 
-from bench.gate import _family
 from bench.peers import process
 from broker.clock import SystemChance, SystemClock
 from broker.identity.tokens import TokenKind, Tokens
@@ -159,7 +158,7 @@ def gate(files: Files, workers: int) -> Iterator[Way]:
         token = asyncio.run(_granted(home, http))
         name = f"gate, {workers} worker{'s' if workers > 1 else ''}"
         headers = (f"Host: {HOST}", f"Authorization: Bearer {token}")
-        way = Way(name, f"https://127.0.0.1:{port}", headers, lambda: _family(pid), Recorded(home).count)
+        way = Way(name, f"https://127.0.0.1:{port}", headers, lambda: family(pid), Recorded(home).count)
         _wait_for_entry(way)
         yield way
 
@@ -191,6 +190,15 @@ def _wait_for_entry(way: Way) -> None:
         if time.monotonic() > deadline:
             raise RuntimeError(f"The gate lets nobody in: {answer.text}")
         time.sleep(0.2)
+
+
+def family(pid: int) -> list[int]:
+    """A process and everything below it, whichever of its threads began it."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += family(int(child))
+    return found
 
 
 class Recorded:
@@ -237,4 +245,4 @@ def mitmproxy(files: Files) -> Iterator[Way]:
         "--set", f"confdir={files.home / 'mitm'}",
     ]  # fmt: skip
     with process(command, files.home / "mitm.log", port) as pid:
-        yield Way("mitmproxy", f"https://127.0.0.1:{port}", pids=lambda: _family(pid))
+        yield Way("mitmproxy", f"https://127.0.0.1:{port}", pids=lambda: family(pid))
