@@ -10,6 +10,7 @@ from slack_sdk.errors import SlackApiError
 
 from bot.allowance_cards import allowance_card, line_of, take_back
 from bot.desk import Body, Desk, Moment, refusal_text
+from bot.ledger import Place
 from bot.markup import Block, Blocks, code
 from bot.places import Places
 from bot.shown import Card, Faces
@@ -21,7 +22,7 @@ from workflows.policy import Route, route
 
 log = structlog.get_logger(__name__)
 
-Dm = Callable[[str, int, str, str, Card], Awaitable[bool]]
+Dm = Callable[[str, int, str, str, Card], Awaitable[Place | None]]
 """Shows a card of (id, version) to a Slack user, under a kind, in their direct messages."""
 _ID = re.compile(r"A-[0-9A-Z]{6,12}")
 

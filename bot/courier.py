@@ -87,12 +87,15 @@ class Courier:
             count += 1
         return count
 
-    async def one(self) -> bool:
-        """Claim one row and do it; False where there is none. The claim is kept while it takes, and two
-        workers of ours take turns where a claim ran out all the same (the clock was set, say): of two who
-        show one story at once the slower would put an older state over a newer one, or post twice.
+    async def one(self, *, likely: bool = False) -> bool:
+        """Claim one row, of which there is `likely` one, and do it; False where there is none. The claim is
+        kept while it takes, and two workers of ours take turns where a claim ran out all the same (the clock
+        was set, say): of two who show one story at once the slower would put an older state over a newer one,
+        or post twice.
         """
-        work = await self._box.claim(CARD, REVIEW, NOTIFY, WATCH, ALLOWANCE, ACCOUNT, lease=_LEASE)
+        work = await self._box.claim(
+            CARD, REVIEW, NOTIFY, WATCH, ALLOWANCE, ACCOUNT, lease=_LEASE, likely=likely
+        )
         if work is None:
             return False
         turn = self._turns.setdefault(work.key, asyncio.Lock())
@@ -142,9 +145,10 @@ class Courier:
         await self._box.retry(work, problem, backoff(work.attempts))
 
     async def _work(self) -> None:
+        busy = False
         while True:
             try:
-                busy = await self.one()
+                busy = await self.one(likely=busy)
             except Exception:
                 log.exception("courier_stumbled")
                 busy = False

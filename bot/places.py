@@ -6,7 +6,7 @@ message's metadata before anything is posted again.
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from slack_sdk.errors import SlackApiError
@@ -36,11 +36,12 @@ class Places:
         *,
         force: bool = False,
         parent: Place | None = None,
+        known: Mapping[str, Place] | None = None,
     ) -> Place:
         """Make the card of this kind stand in `channel`, in the thread of `parent` if given, and show
-        `version`.
+        `version`. `known` is what the ledger holds of the request, where it was just read.
         """
-        place = (await self._ledger.of(request_id)).get(kind)
+        place = (await self._ledger.of(request_id) if known is None else known).get(kind)
         if place is not None and place.channel != channel:
             place = None
         if place is not None and not place.ts:
@@ -62,11 +63,12 @@ class Places:
         version: int,
         *,
         loud: bool = False,
+        known: Mapping[str, Place] | None = None,
     ) -> None:
         """Post one reply that stands for all of `kinds`, unless a lost answer hid that it was posted. A
-        `loud` one is shown in the channel as well.
+        `loud` one is shown in the channel as well. `known` as in `show`.
         """
-        known = await self._ledger.of(request_id)
+        known = await self._ledger.of(request_id) if known is None else known
         if all(known.get(kind, Place("")).ts for kind in kinds):
             return
         if any(kind in known for kind in kinds):

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import structlog
 from slack_sdk.errors import SlackApiError
 from slack_sdk.web.async_client import AsyncWebClient
 
+from bot.ledger import Place
 from bot.places import Places
 from bot.shown import Card
 from bot.slack import NO_DM, error_of
@@ -24,21 +27,31 @@ class Reach:
         self._dms: dict[str, str] = {}
         self._shared: dict[str, tuple[bool, float]] = {}
 
-    async def dm(self, key: str, version: int, user: str, kind: str, card: Card, force: bool = False) -> bool:
-        """Show a card in a person's direct messages; False where the person cannot be written to."""
+    async def dm(
+        self,
+        key: str,
+        version: int,
+        user: str,
+        kind: str,
+        card: Card,
+        force: bool = False,
+        known: Mapping[str, Place] | None = None,
+    ) -> Place | None:
+        """Show a card in a person's direct messages; None where the person cannot be written to. `known` as
+        in Places.show.
+        """
         try:
             if user not in self._dms:
                 opened = await self._client.conversations_open(users=user)
                 self._dms[user] = str(opened["channel"]["id"])
             channel = self._dms[user]
-            await self._places.show(key, kind, channel, card, version, force=force)
+            return await self._places.show(key, kind, channel, card, version, force=force, known=known)
         except SlackApiError as error:
             if error_of(error) not in NO_DM:
                 raise
             self._dms.pop(user, None)
             log.warning("person_unreachable", request=key, problem=error_of(error))
-            return False
-        return True
+            return None
 
     async def refuse_shared(self, channel: str) -> None:
         """Outsiders may be in a shared channel: nothing is posted there."""

@@ -22,7 +22,7 @@ from workflows.model import StatementReview
 log = structlog.get_logger(__name__)
 
 
-Dm = Callable[[str, int, str, str, Card], Awaitable[bool]]
+Dm = Callable[[str, int, str, str, Card], Awaitable[Place | None]]
 """Shows a card of (id, version) to a Slack user, under a kind, in their direct messages."""
 
 

@@ -34,6 +34,9 @@ log = structlog.get_logger(__name__)
 AGAIN = "again"
 """The payload of work that updates a card even where its version has not changed."""
 
+Known = Mapping[str, Place]
+"""What the ledger holds of a story, read once a delivery, after the story."""
+
 _RECOUNT = timedelta(seconds=2)
 _WATCH = timedelta(seconds=5)
 _SILENT = (RequestState.CANCELLED, RequestState.LAPSED)
@@ -66,11 +69,12 @@ class StoryCourier:
         faces = await faces_of(self._service, story, self._public_url)
         known = await self._ledger.of(request_id)
         steps: list[Callable[[], Awaitable[None]]] = [
-            partial(self._to_owner, story, faces, kind, force) for kind in _owners(story)
+            partial(self._to_owner, story, faces, known, kind, force) for kind in _owners(story)
         ]
         if story.request.state not in _SILENT or any(kind.startswith("card:") for kind in known):
             steps += [
-                partial(self._to_group, story, faces, end, group, force) for end, group in self.seats(story)
+                partial(self._to_group, story, faces, known, end, group, force)
+                for end, group in self.seats(story)
             ]
         copies = await self._copies(story, known)
         seated = await self._seats_of(story) if copies else {}
@@ -137,7 +141,9 @@ class StoryCourier:
         users = await self._service.slack_users(seats)
         return {user: seats[person] for person, user in users.items()}
 
-    async def _to_group(self, story: Story, faces: Faces, end: str, group: str, force: bool) -> None:
+    async def _to_group(
+        self, story: Story, faces: Faces, known: Known, end: str, group: str, force: bool
+    ) -> None:
         """The card in the group's channel and its thread; in its members' direct messages where there is
         no channel that can be used."""
         kind, channel = f"card:{end}", faces.groups[group].channel if group in faces.groups else ""
@@ -148,9 +154,9 @@ class StoryCourier:
                 await self._reach.refuse_shared(channel)
                 card = approver_card(story, faces, group, kind)
                 place = await self._places.show(
-                    story.request.id, kind, channel, card, story.version, force=force
+                    story.request.id, kind, channel, card, story.version, force=force, known=known
                 )
-                await self._thread(story, faces, f"note:{end}", place)
+                await self._thread(story, faces, known, f"note:{end}", place)
                 if story.request.emergency:
                     await self._sittings.deliver(story, faces, end, place)
                 return
@@ -227,25 +233,26 @@ class StoryCourier:
         )
         await self._places.reply(story.request.id, [f"alert:{group}"[:40]], own, text, story.version)
 
-    async def _to_owner(self, story: Story, faces: Faces, kind: str, force: bool) -> None:
+    async def _to_owner(self, story: Story, faces: Faces, known: Known, kind: str, force: bool) -> None:
         """The card of whoever asked (`own`), or of whom it is for (`for`), and its thread."""
         owner = story.request.holder if kind == FOR else story.request.requester
         user = await self._service.slack_user(owner)
-        if user is None or not await self._dm(story, user, kind, requester_card(story, faces, kind), force):
+        if user is None:
             return
-        place = (await self._ledger.of(story.request.id))[kind]
-        await self._thread(story, faces, f"note:{kind}", place, owner=owner)
+        card = requester_card(story, faces, kind)
+        place = await self._reach.dm(story.request.id, story.version, user, kind, card, force, known)
+        if place is not None:
+            await self._thread(story, faces, known, f"note:{kind}", place, owner=owner)
 
     async def _dm(self, story: Story, user: str, kind: str, card: Card, force: bool) -> bool:
-        return await self._reach.dm(story.request.id, story.version, user, kind, card, force)
+        return await self._reach.dm(story.request.id, story.version, user, kind, card, force) is not None
 
     async def _thread(
-        self, story: Story, faces: Faces, prefix: str, place: Place, *, owner: str = ""
+        self, story: Story, faces: Faces, known: Known, prefix: str, place: Place, *, owner: str = ""
     ) -> None:
         """Post what the thread lacks, as one reply: after a long absence that is one message, in order. A
         comment that was written in this very thread is there already.
         """
-        known = await self._ledger.of(story.request.id)
         wanted = [
             note
             for note in notes(story, faces)
@@ -258,7 +265,7 @@ class StoryCourier:
             if part:
                 kinds = [f"{prefix}:{note.key}" for note in part]
                 text = "\n".join(note.text for note in part)
-                await self._places.reply(story.request.id, kinds, place, text, story.version)
+                await self._places.reply(story.request.id, kinds, place, text, story.version, known=known)
 
 
 def _owners(story: Story) -> list[str]:

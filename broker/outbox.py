@@ -119,8 +119,12 @@ class Outbox:
         self._clock = clock
         self._chance = chance
 
-    async def claim(self, *kinds: str, lease: timedelta = timedelta(seconds=60)) -> Work | None:
-        """The oldest row of these kinds that is due and whose key is free; None where there is none."""
+    async def claim(
+        self, *kinds: str, lease: timedelta = timedelta(seconds=60), likely: bool = False
+    ) -> Work | None:
+        """The oldest row of these kinds that is due and whose key is free; None where there is none. Where
+        there is `likely` one no look is taken before.
+        """
         now = self._clock.now()
         earlier = t.alias("earlier")
         blocked = exists().where(earlier.c.key == t.c.key, earlier.c.id < t.c.id, earlier.c.done_at.is_(None))
@@ -132,9 +136,10 @@ class Outbox:
             ~blocked,
         )
         query = select(t.c.id, t.c.kind, t.c.key, t.c.payload, t.c.attempts).where(due).order_by(t.c.id)
-        async with self._store.read() as tx:  # idle workers look without taking SQLite's write lock
-            if (await tx.execute(query.limit(1))).first() is None:
-                return None
+        if not likely:  # idle workers look without taking SQLite's write lock
+            async with self._store.read() as tx:
+                if (await tx.execute(query.limit(1))).first() is None:
+                    return None
         async with self._store.write() as tx:
             row = (await tx.execute(query.limit(1).with_for_update(skip_locked=True))).first()
             if row is None:

@@ -10,13 +10,13 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
-from playwright.async_api import Page, async_playwright
+from playwright.async_api import Page, TimeoutError, async_playwright
 
 from bot import digest
 from bot.sandbox import Message
@@ -38,9 +38,12 @@ class Album:
         await self.page.goto(world.sandbox.base_url)
 
     async def card(self, name: str, who: str, message: Message, *, thread: bool = False) -> None:
-        await self.be(who, message.channel)
         shown = self.page.locator(f'article.message[data-ts="{message.ts}"]').first
-        await shown.wait_for()
+        for _ in range(5):  # a click is lost where the page is just drawn for somebody else
+            await self.be(who, message.channel)
+            with suppress(TimeoutError):
+                await shown.wait_for(timeout=5000)
+                break
         await self.page.wait_for_timeout(400)  # the page draws a message anew when it changes
         await shown.screenshot(path=self.folder / f"{name}.png")
         if thread:
