@@ -171,7 +171,7 @@ async def test_1_no_way_round_by_another_persons_resources_or_browsers_token(her
 
     assert not isinstance(await here.broker.service.release(story.grant.id, "ada", via="api"), Refusal)
     async with asyncio.timeout(5):
-        while len(here.gate.registry):
+        while len(here.gate.registry):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
     for token in (f"pcw_{half}.{verifier}", await here.token()):
         assert (await here.ask("GET /", token)).startswith(b"HTTP/1.1 403"), "in after the end"
