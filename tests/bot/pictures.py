@@ -103,7 +103,7 @@ async def ordinary(album: Album, folder: Path) -> None:
         await world.session("S-BBBBBBBB", statements=12, refused=1, rows=340)
         await world.passes(minutes=51)
         await album.card(
-            "08-ending-own", "ada", await world.ada.sees("open sessions are cut", channel="@portcullis")
+            "08-ending-own", "ada", await world.ada.sees("Then open sessions are cut", channel="@portcullis")
         )
         await world.passes(minutes=10)
         await world.grace.sees_change(card, "1 session")
@@ -278,9 +278,9 @@ async def answers(album: Album, folder: Path) -> None:
         await album.card("51-too-near", "grace", await world.grace.sees("share the team", ephemeral=True))
         for name, line, told in (
             ("52-slip", "requst prod-db 1h becuse INC-1 slow", "did you mean"),
-            ("53-status", "status", "prod-db"),
-            ("54-who", "who prod-db", "prod-db"),
-            ("55-help", "help", "/access"),
+            ("53-status", "status", "Yours"),
+            ("54-who", "who prod-db", "Who has"),
+            ("55-help", "help", "alone opens a form"),
         ):
             await world.ada.commands(f"/access {line}")
             await album.card(name, "ada", await world.ada.sees(told, ephemeral=True))
