@@ -19,7 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker import audit, metrics
 from broker.bus import GRANTS
-from broker.config import Config, HttpTarget, SshTarget
+from broker.config import ClusterTarget, Config, HttpTarget, SshTarget
 from broker.credentials import http
 from broker.credentials.seal import Seal, SealError
 from broker.credentials.ssh import CertificateError, Claim, SshAuthorities
@@ -422,14 +422,26 @@ class LocalAuthority:
             except LookupError as error:
                 log.error("the credential for a service is not there", grant=grant.id, problem=str(error))
                 return later
+        if isinstance(target, ClusterTarget) and target.mint is None:
+            return self._own_token(target, grant) or later
         try:
             password = self.seal.open(login.sealed, grant.id)
         except SealError as error:
             log.error("login cannot be unsealed", grant=grant.id, problem=str(error))
             return later
+        if isinstance(target, ClusterTarget):
+            return _cluster(target, password)
         return Upstream(
             target.host, target.port, target.database, login.login, password, target.tls, target.ca
         )
+
+    def _own_token(self, target: ClusterTarget, grant: Grant) -> Upstream | None:
+        """A cluster that is entered with a token of its own; None where that is not there."""
+        try:
+            return _cluster(target, target.token.read())
+        except LookupError as error:
+            log.error("the token for a cluster is not there", grant=grant.id, problem=str(error))
+            return None
 
     def _host(self, target: SshTarget, grant: Grant, session: str, now: datetime) -> Upstream | None:
         """Where and as whom a session enters an SSH host; None where the keys for it are not there."""
@@ -510,6 +522,12 @@ class LocalAuthority:
         told.clear()
         told.update(ready)
         return [*ended, *minted]
+
+
+def _cluster(target: ClusterTarget, token: str) -> Upstream:
+    """A cluster as one service account, by its token; whom a session acts as is in its grant's terms."""
+    bearer = (("Authorization", f"Bearer {token}"),)
+    return Upstream(target.host, target.port, "", "", "", ca=target.ca, headers=bearer)
 
 
 def _ended(grant: Grant) -> GrantEnded:

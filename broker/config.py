@@ -85,6 +85,27 @@ class SshTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class Mint:
+    """The service account whose tokens the gate enters a cluster with, one a grant."""
+
+    namespace: str
+    service_account: str
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterTarget:
+    """Where a Kubernetes API server is; `ca` is a PEM text, empty for the system's store. With `mint` the
+    `token` makes tokens of that account and is the broker's alone; else sessions enter with it.
+    """
+
+    host: str
+    port: int
+    ca: str
+    token: SecretRef
+    mint: Mint | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class HttpTarget:
     """Where an HTTP service is, and what the gate tells it: who asks, signed (`identity_header`); `headers`,
     over which those of the grant's role come, with names in braces for who asks; the `credential`, which no
@@ -106,7 +127,7 @@ class HttpTarget:
     removed: tuple[str, ...] = ()
 
 
-Target = PostgresTarget | SshTarget | HttpTarget
+Target = PostgresTarget | SshTarget | HttpTarget | ClusterTarget
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ import traceback
 import typer
 
 from cli import (
+    cluster,
     devices,
     emergency,
     entering,
@@ -49,6 +50,8 @@ typer_app.command()(ssh.ssh)
 typer_app.command()(ssh.ssh_config)
 typer_app.command()(ssh.ssh_certificate)
 typer_app.command()(ssh.ssh_ca)
+typer_app.command()(cluster.kubeconfig)
+typer_app.command()(cluster.kube_token)
 typer_app.command()(run.run)
 typer_app.command()(entering.token)
 typer_app.add_typer(devices.app, name="devices")

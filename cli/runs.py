@@ -22,6 +22,12 @@ from workflows.policy import Route
 _UNSEEN = MaskSet(Catalog.build((), ()), {}, frozenset(), frozenset(), active=False)
 """No picture of the target: a name without a schema fits a guardrail by its last part."""
 
+_NOT_TEXT = Refusal(
+    "no-runs",
+    "What is asked of a service or a cluster is a request, not a statement, so that none can be submitted.",
+    "Ask for access, and send it with a client of your own: a guardrail can have it wait there for a yes.",
+)
+
 
 class GateReader:
     """See broker.runs.StatementReader. The gate reads the statement again, with the target's catalog."""
@@ -30,6 +36,8 @@ class GateReader:
         terms = route.role.terms
         if terms.host is not None:
             return _read_line(text, route, principal)
+        if terms.http is not None or terms.cluster is not None:
+            return _NOT_TEXT
         verdict = read(text, _UNSEEN, Settings(trusted_functions=terms.trusted_functions))
         if not verdict.allowed and not verdict.statements:
             return Refusal("unread", f"The gate cannot read this: {verdict.reason}.", verdict.hint)

@@ -115,6 +115,25 @@ class Quorum:
 
 
 @dataclass(frozen=True, slots=True)
+class ApiMatch:
+    """Which requests to a Kubernetes API server a guardrail is about, in RBAC's words; what is empty fits
+    any.
+
+    `verbs` are get, list, watch, create, update, patch, delete, deletecollection and connect, which is exec,
+    attach, port-forward and proxy. `groups` are API groups, the core's being the empty text. `resources` are
+    like `pods`, `pods/exec`, `*/scale` or `*`. `paths` are for requests that are for no resource. In all of
+    them but `verbs` a `*` stands for anything.
+    """
+
+    verbs: tuple[str, ...] = ()
+    groups: tuple[str, ...] = ()
+    resources: tuple[str, ...] = ()
+    namespaces: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    paths: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class Guardrail:
     """One rule about statements; of a role's guardrails the first that fits a statement applies.
 
@@ -125,7 +144,7 @@ class Guardrail:
     or return, `timeout` how long it may run. `dry_run` lets a held statement be counted in a transaction that
     is rolled back. `message` is told to whoever meets the rule. `commands` are patterns over the words of
     one command of a shell line, where `*` is anything. `step_up` has a yes need a passkey. `request` is there
-    for HTTP services only.
+    for HTTP services only, `api` for requests to a Kubernetes API server.
     """
 
     name: str
@@ -145,6 +164,7 @@ class Guardrail:
     step_up: bool = False
     commands: tuple[str, ...] = ()
     request: RequestMatch | None = None
+    api: ApiMatch | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,6 +197,21 @@ class HostTerms:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterTerms:
+    """What a session at a Kubernetes API server may be, beside the guardrails on its requests.
+
+    It acts as `user`, or as the principal where that is empty, in the cluster's `groups`. `connect` are the
+    ways into the cluster that are open at all, like `pods/exec`, where `*` is anything. `secrets` tells
+    whether the data of Secrets is shown: mask or clear.
+    """
+
+    groups: tuple[str, ...]
+    user: str = ""
+    connect: tuple[str, ...] = ()
+    secrets: str = "mask"
+
+
+@dataclass(frozen=True, slots=True)
 class Terms:
     """What the gate enforces for a grant.
 
@@ -185,7 +220,7 @@ class Terms:
     and change nothing. `hold_commit` has a transaction that wrote something wait at its COMMIT; of this
     guardrail name, quorum, hold_for and message count. `hold_all` has every statement wait, also one that
     the guardrails allow: for a grant that serves one submitted statement. `host` is there for SSH hosts only,
-    `http` for HTTP services.
+    `http` for HTTP services, `cluster` for Kubernetes.
     """
 
     masks: tuple[Mask, ...] = ()
@@ -197,10 +232,15 @@ class Terms:
     hold_all: Guardrail | None = None
     host: HostTerms | None = None
     http: HttpTerms | None = None
+    cluster: ClusterTerms | None = None
 
     @property
     def client(self) -> str:
-        """The command of ours by which one enters: `access psql`, `access ssh`, `access http`."""
+        """The command of ours by which one enters: `access psql`, `access ssh`, `access http`, `access
+        kubeconfig`.
+        """
+        if self.cluster:
+            return "kubeconfig"
         return "ssh" if self.host else "http" if self.http else "psql"
 
     def steps_up(self, rule: str) -> bool:

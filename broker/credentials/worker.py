@@ -16,7 +16,8 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker import audit, metrics
 from broker.bus import GRANTS
-from broker.config import HttpTarget, SshTarget, Target
+from broker.config import ClusterTarget, HttpTarget, SshTarget, Target
+from broker.credentials.kubernetes import ClusterLogins
 from broker.credentials.postgres import NewLogin, PostgresLogins, TargetError, login_name
 from broker.credentials.seal import Seal, SealError
 from broker.credentials.ssh import SshLogins
@@ -37,9 +38,11 @@ log = structlog.get_logger(__name__)
 
 
 class Logins(Protocol):
-    """The logins at one target: see PostgresLogins for what each of these promises."""
+    """The logins at one target: see PostgresLogins for what each of these promises. `make` gives the secret
+    to log in with where the target chose it.
+    """
 
-    async def make(self, login: NewLogin) -> None: ...
+    async def make(self, login: NewLogin) -> str | None: ...
     async def drop(self, name: str) -> str: ...
     async def ours(self) -> dict[str, str]: ...
 
@@ -95,10 +98,11 @@ class CredentialWorker:
     async def _mint(self, work: Work) -> None:
         async with self._service.store.write() as tx:
             login = await self._prepare(tx, work.key)
+        given: str | None = None
         if login is not None:
             resource, new = login
-            await self._logins(resource).make(new)
-        await self._conclude_mint(work, made=login is not None)
+            given = await self._logins(resource).make(new)
+        await self._conclude_mint(work, made=login is not None, given=given)
         await self._service.bus.publish(GRANTS, work.key)
 
     async def _prepare(self, tx: AsyncConnection, grant_id: str) -> tuple[str, NewLogin] | None:
@@ -131,13 +135,16 @@ class CredentialWorker:
         await credentials.add(tx, row)
         return row
 
-    async def _conclude_mint(self, work: Work, *, made: bool) -> None:
+    async def _conclude_mint(self, work: Work, *, made: bool, given: str | None) -> None:
         """Ready, unless the grant ended meanwhile: its drop then waits behind this work."""
         now = self._service.clock.now()
         async with self._service.store.write() as tx:
             grant = await self._live(tx, work.key)
             row = await credentials.find(tx, work.key, lock=True)
             if made and grant and row and not row.dropped_at and not row.ready_at:
+                if given is not None:
+                    sealed = self._seal.close(given, grant.id)
+                    await credentials.reseal(tx, work.key, sealed, self._seal.current)
                 await credentials.mark_ready(tx, work.key, now)
                 note = audit.Note(
                     "credential.made", grant.request_id, {"grant": grant.id, "login": row.login}
@@ -192,4 +199,6 @@ class CredentialWorker:
 def _logins(resource: str, target: Target, installation: str) -> Logins:
     if isinstance(target, SshTarget | HttpTarget):
         return SshLogins()
+    if isinstance(target, ClusterTarget):
+        return ClusterLogins(resource, target, installation)
     return PostgresLogins(resource, target, installation)

@@ -14,7 +14,15 @@ from pydantic import BaseModel, ValidationError
 
 from broker.config import Config, ConfigError, PostgresTarget, Problem, SecretRef, SlackSettings, Target
 from broker.identity.directory import Person, StaticDirectory
-from broker.policy_file import apart, guardrails, http_schema, marks, ssh_schema, urgency
+from broker.policy_file import (
+    apart,
+    cluster_schema,
+    guardrails,
+    http_schema,
+    marks,
+    ssh_schema,
+    urgency,
+)
 from broker.policy_file.marks import Marked
 from broker.policy_file.near import near, unknown
 from broker.policy_file.schema import (
@@ -96,7 +104,7 @@ def _in_file(path: tuple[str | int, ...]) -> tuple[str | int, ...]:
 
 def _no_such_kind(marked: Marked, path: marks.Path, error: dict[str, Any]) -> Problem:
     if error["type"] == "union_tag_not_found":
-        return marked.problem(path, "“kind” is missing", "postgres, ssh or http")
+        return marked.problem(path, "“kind” is missing", "postgres, ssh, http or kubernetes")
     kinds = [name.strip(" '") for name in error["ctx"]["expected_tags"].split(",")]
     tag = error["ctx"]["tag"]
     return marked.problem(
@@ -188,6 +196,9 @@ def _resources(marked: Marked, shape: FileShape, base: Path) -> Iterator[Problem
             names[alias] = key
         if isinstance(resource, ssh_schema.HostShape):
             yield from ssh_schema.check(marked, path, resource)
+            continue
+        if isinstance(resource, cluster_schema.ClusterShape):
+            yield from cluster_schema.check(marked, path, resource, base)
             continue
         if isinstance(resource, http_schema.HttpShape):
             yield from http_schema.check(marked, path, resource, key)
@@ -298,6 +309,8 @@ def _resource(name: str, resource: AnyResource) -> Resource:
         return ssh_schema.resource(name, resource)
     if isinstance(resource, http_schema.HttpShape):
         return http_schema.resource(name, resource)
+    if isinstance(resource, cluster_schema.ClusterShape):
+        return cluster_schema.resource(name, resource)
     roles = tuple(
         Role(
             role_name,
@@ -338,6 +351,8 @@ def _target(resource: AnyResource, base: Path) -> Target:
         return ssh_schema.target(resource, base)
     if isinstance(resource, http_schema.HttpShape):
         return http_schema.target(resource, base)
+    if isinstance(resource, cluster_schema.ClusterShape):
+        return cluster_schema.target(resource, base)
     return PostgresTarget(
         host=resource.host,
         port=resource.port,

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from broker.policy_file.basics import Name, Secret, Shape, Span, Zone
+from broker.policy_file.cluster_schema import ClusterShape
 from broker.policy_file.guardrails import CommitShape, Function, GuardrailShape
 from broker.policy_file.http_schema import HttpShape
 from broker.policy_file.resource_schema import ResourceShape, RoleShape
@@ -83,7 +84,7 @@ class DatabaseShape(ResourceShape):
     roles: dict[Name, DatabaseRoleShape] = Field(min_length=1)
 
 
-AnyResource = Annotated[DatabaseShape | HostShape | HttpShape, Field(discriminator="kind")]
+AnyResource = Annotated[DatabaseShape | HostShape | HttpShape | ClusterShape, Field(discriminator="kind")]
 
 
 class QuorumShape(Shape):

@@ -50,6 +50,12 @@ async def add(tx: AsyncConnection, login: SealedLogin) -> None:
     await tx.execute(insert(t).values(**{name: getattr(login, name) for name in SealedLogin.__slots__}))
 
 
+async def reseal(tx: AsyncConnection, grant_id: str, sealed: str, key_id: str) -> None:
+    """Another secret in the place of the one that was chosen."""
+    values = {"sealed": sealed, "key_id": key_id}
+    await tx.execute(update(t).where(t.c.grant_id == grant_id).values(**values))
+
+
 async def mark_ready(tx: AsyncConnection, grant_id: str, now: datetime) -> None:
     await tx.execute(update(t).where(t.c.grant_id == grant_id).values(ready_at=now))
 

@@ -9,6 +9,7 @@ from proxy.http import guard
 from proxy.http.codec import Header, ResponseHead
 from proxy.http.kinds import Blocked, Kind, NeedBody, Request, Tap, Transform
 from proxy.http.masking import Masking
+from proxy.kubernetes.kind import Cluster
 from proxy.sql.guardrails import Allow, Circumstances, Hold, Judgement, Refuse
 from workflows.http import HttpTerms
 
@@ -29,6 +30,8 @@ def kind_of(session: HttpSession) -> Kind | None:
     terms = session.admission.terms
     if terms.http is not None:
         return HttpService(session, terms.http)
+    if terms.cluster is not None:
+        return Cluster(session, terms.cluster)
     return None
 
 

@@ -1,0 +1,87 @@
+// A kubelet's streaming side alone, with the kubelet's own library: what an API server needs to serve exec, attach,
+// port-forward and logs of pods. Commands run here; a pod's port is the same port of this machine.
+package main
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"strings"
+	"time"
+
+	"k8s.io/cri-streaming/pkg/streaming/portforward"
+	streaming "k8s.io/cri-streaming/pkg/streaming/remotecommand"
+	utilexec "k8s.io/utils/exec"
+)
+
+type here struct{}
+
+func (here) ExecInContainer(ctx context.Context, _, _, _ string, cmd []string, in io.Reader, out, err io.WriteCloser,
+	_ bool, _ <-chan streaming.TerminalSize, _ time.Duration) error {
+	c := exec.CommandContext(ctx, cmd[0], cmd[1:]...)
+	c.Stdin, c.Stdout, c.Stderr = in, out, err
+	c.WaitDelay = 100 * time.Millisecond // what is still typed after the end is nobody's
+	if err == nil {
+		c.Stderr = out
+	}
+	failed := c.Run()
+	if exited := new(exec.ExitError); errors.As(failed, &exited) {
+		return utilexec.CodeExitError{Err: failed, Code: exited.ExitCode()}
+	}
+	if errors.Is(failed, exec.ErrWaitDelay) {
+		return nil
+	}
+	return failed
+}
+
+func (here) PortForward(_ context.Context, _, _ string, port int32, stream io.ReadWriteCloser) error {
+	there, err := net.Dial("tcp", fmt.Sprintf("127.0.0.1:%d", port))
+	if err != nil {
+		return err
+	}
+	defer there.Close()
+	go io.Copy(there, stream)
+	_, err = io.Copy(stream, there)
+	return err
+}
+
+func main() {
+	idle, made := time.Hour, 30*time.Second
+	http.HandleFunc("/exec/", func(w http.ResponseWriter, r *http.Request) {
+		parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+		options, err := streaming.NewOptions(r)
+		if err != nil {
+			http.Error(w, err.Error(), 400)
+			return
+		}
+		streaming.ServeExec(w, r, here{}, parts[2], "", parts[len(parts)-1], r.URL.Query()["command"], options, idle, made,
+			streaming.SupportedStreamingProtocols)
+	})
+	http.HandleFunc("/portForward/", func(w http.ResponseWriter, r *http.Request) {
+		options, err := portforward.NewV4Options(r)
+		if err != nil {
+			http.Error(w, err.Error(), 400)
+			return
+		}
+		portforward.ServePortForward(w, r, here{}, "pod", "", options, idle, made, portforward.SupportedProtocols)
+	})
+	http.HandleFunc("/containerLogs/", func(w http.ResponseWriter, r *http.Request) {
+		out := bufio.NewWriter(w)
+		for n := 1; r.Context().Err() == nil; n++ {
+			fmt.Fprintf(out, "line %d\n", n)
+			out.Flush()
+			w.(http.Flusher).Flush()
+			if r.URL.Query().Get("follow") != "true" && n == 3 {
+				return
+			}
+			time.Sleep(100 * time.Millisecond)
+		}
+	})
+	fmt.Println(http.ListenAndServeTLS("127.0.0.1:"+os.Args[1], os.Args[2], os.Args[3], nil))
+}
