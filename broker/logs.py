@@ -14,7 +14,7 @@ HIDDEN = "[hidden]"
 
 _SECRET_NAME = re.compile(r"pass(word|wd)?$|secret|token$|^authorization$|cookie|sealed|private_key", re.I)
 _SECRET_TEXT = re.compile(
-    r"pc[ler]_[A-Za-z0-9_-]{16,}"  # our own tokens
+    r"pc[lerw]_[A-Za-z0-9_.-]{16,}"  # our own tokens
     r"|xox[a-z]-[A-Za-z0-9-]{8,}|xapp-[A-Za-z0-9-]{8,}"  # Slack's
     r"|SCRAM-SHA-256\$\S+"  # a password's verifier
     r"|eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]*"  # a JWT
