@@ -40,6 +40,7 @@ class Allowing(Urgency):
         approve it today, and counts only if they still can when it is asked.
         """
         key = deliveries.key_of(via, actor, dedupe, "allow", holder, resource) if dedupe else ""
+        await self.look_again(actor, holder)
         async with self.store.write() as tx:
             await self.refresh(tx)
             now = self.clock.now()

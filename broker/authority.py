@@ -32,6 +32,7 @@ from broker.reviews import Reviews
 from broker.service import Service
 from broker.store import credentials, sessions, stories
 from broker.store.sessions import SessionRecord
+from workflows import policy
 from workflows.gate import (
     Admission,
     Closing,
@@ -92,6 +93,7 @@ class LocalAuthority:
     async def admit(self, knock: Knock) -> Admission | Refusal:
         """Check the token, the principal and a live grant now, and open a session under it."""
         with _reachable():
+            await self.service.look_again(knock.principal)
             proved = await self._by_device(knock) if knock.device else knock
             answer = proved if isinstance(proved, Refusal) else await self._answer(proved)
         outcome = answer.code if isinstance(answer, Refusal) else "admitted"
@@ -122,7 +124,7 @@ class LocalAuthority:
             return Refusal("login-pending", "Nobody has confirmed the login yet.", "Open the link.")
         if isinstance(found, str):
             return Refusal("login-failed", "The login was turned down, or took too long.", "Begin again.")
-        (principal,) = found
+        principal, _ = found
         issued = await self.tokens.issue(
             TokenKind.ENTRY, principal, via="gate", label="SSH, by a browser", lifetime=timedelta(minutes=1)
         )
@@ -396,8 +398,26 @@ class LocalAuthority:
         for one in live:
             story = await stories.lock(tx, one.request.id)
             if story and story.grant and story.grant.live(now):
-                return story
+                return self._no_longer(config, person, story) or story
         return none
+
+    def _no_longer(self, config: Config, person: Principal, story: Story) -> Refusal | None:
+        """Why a grant does not let its holder in, now that their groups open this role to them no more.
+
+        An emergency was never a matter of groups alone, and stays until it ends or is ended.
+        """
+        request = story.request
+        if request.emergency is not None:
+            return None
+        route = policy.route(config.policy, person, request.resource, request.role)
+        if not isinstance(route, Refusal):
+            return None
+        gone = Refusal(
+            "groups-changed",
+            f"Your groups no longer open {request.role} on {request.resource} to you.",
+            "Ask whoever keeps the access policy.",
+        )
+        return self.service.or_outdated(person.id, gone)
 
     async def _upstream(
         self,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from broker.identity.directory import StaticDirectory
+from broker.identity.directory import Directory, StaticDirectory
 from workflows.policy import Policy
 
 
@@ -53,6 +53,16 @@ class SecretRef:
             return (self.base / place).read_text().rstrip("\r\n")
         except OSError as error:
             raise LookupError(f"the file {place} cannot be read: {error.strerror}") from error
+
+
+@dataclass(frozen=True, slots=True)
+class SecretGiven:
+    """A secret that came another way than by the policy file."""
+
+    secret: str = field(repr=False)
+
+    def read(self) -> str:
+        return self.secret
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,13 +187,83 @@ class SlackSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class GroupSource:
+    """How a provider tells groups, and which of ours they are: `names` maps its names to ours.
+
+    `look_up` is where they are asked for when the answer does not hold them: `entra` (Microsoft Graph),
+    `google` (Directory API, by the service account in `account` that acts for the administrator `admin`), or
+    "" (nowhere). What is known counts for `max_age`. `url` replaces the API's usual place.
+    """
+
+    claim: str = "groups"
+    names: Mapping[str, str] = field(default_factory=dict)
+    look_up: str = ""
+    max_age: timedelta = timedelta(hours=12)
+    account: SecretRef | None = None
+    admin: str = ""
+    url: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class ProviderSettings:
+    """What every identity provider has. `domains` are the e-mail domains whose people it speaks for.
+
+    At the first login the claim `match` finds the person: against their address (`against` is email) or their
+    id. An address that the provider does not say it has verified counts only with `trust_email`.
+    """
+
+    name: str
+    title: str
+    domains: frozenset[str] = frozenset()
+    match: str = "email"
+    against: str = "email"
+    trust_email: bool = False
+    groups: GroupSource | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class OidcSettings(ProviderSettings):
+    issuer: str = ""
+    client_id: str = ""
+    client_secret: SecretRef | SecretGiven | None = None
+    scopes: tuple[str, ...] = ("openid", "email", "profile")
+    check_every: timedelta | None = None
+    """How long a login counts without a new word of the provider's, by a refresh token; nothing: until its
+    end.
+    """
+    subject: str = "sub"
+    """The claim that names an account for good: `sub`, or Entra's `oid`, by which Graph knows it, too."""
+    ca: str = ""
+    """PEM of the authority that the provider's certificate is verified by; empty: the system's."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamlSettings(ProviderSettings):
+    """`entity` is how the identity provider calls itself, `sign_in` where browsers are sent (HTTP-Redirect).
+
+    An answer must be signed by one of `certificates` (PEM). `subject`, `email` and the groups' claim are
+    names of attributes; an empty `subject` is the NameID. `key` (PEM) opens encrypted assertions.
+    """
+
+    entity: str = ""
+    sign_in: str = ""
+    certificates: tuple[str, ...] = ()
+    subject: str = ""
+    email: str = ""
+    key: SecretRef | None = None
+    idp_initiated: bool = False
+    """Whether somebody may come in without having begun here. Then a stranger can log them in as himself."""
+
+
+@dataclass(frozen=True, slots=True)
 class Config:
     """The whole file. `targets` is keyed by resource name."""
 
     policy: Policy = field(default_factory=Policy)
-    directory: StaticDirectory = field(default_factory=lambda: StaticDirectory({}))
+    directory: Directory = field(default_factory=lambda: StaticDirectory({}))
     targets: Mapping[str, Target] = field(default_factory=dict)
     slack: SlackSettings = SlackSettings()
     timezone: str = "UTC"
     schedules: Mapping[str, ScheduleSource] = field(default_factory=dict)
     pagers: Mapping[str, PagerTarget] = field(default_factory=dict)
+    providers: Mapping[str, OidcSettings | SamlSettings] = field(default_factory=dict)

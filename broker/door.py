@@ -37,6 +37,7 @@ _OPENING = (
 """What does not happen on a resource that is locked."""
 
 Via = Literal["slack", "api", "cli", "system", "gate"]
+_BY_PEOPLE = ("slack", "api", "cli")
 Result = Story | Refusal
 Plan = Callable[[AsyncConnection, Story, datetime], Awaitable[Any | Refusal]]
 """Makes the command for a locked story."""
@@ -88,6 +89,8 @@ class Door(Reading):
             decision = command if isinstance(command, Refusal) else rules(story, command, now)
             if not isinstance(decision, Refusal) and any(isinstance(event, _OPENING) for event in decision):
                 decision = self.stopped(story.request.resource) or decision
+            if isinstance(decision, Refusal) and decision.code == "not-an-approver":
+                decision = self.or_outdated(actor, decision)
             if isinstance(decision, Refusal):
                 return await self._refuse(tx, verb, story.request.id, actor, via, decision, now)
             return (
@@ -106,6 +109,8 @@ class Door(Reading):
     ) -> Result:
         """Run `work` in one transaction, or give the first outcome where the delivery came before."""
         key = deliveries.key_of(via, actor, dedupe, *about) if dedupe else ""
+        if via in _BY_PEOPLE:
+            await self.look_again(actor)
         async with self.store.write() as tx:
             await self.refresh(tx)
             now = self.clock.now()

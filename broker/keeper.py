@@ -25,7 +25,14 @@ from broker.credentials import seal
 from broker.credentials.seal import Seal
 from broker.credentials.worker import CredentialWorker
 from broker.identity import tokens
+from broker.identity.bindings import Bindings
+from broker.identity.ending import Ending
+from broker.identity.kept import Keep
 from broker.identity.links import Links
+from broker.identity.logins import Logins
+from broker.identity.looking import Looking
+from broker.identity.people import People
+from broker.identity.providers import Providers, from_environment
 from broker.identity.tokens import Tokens
 from broker.oncall.roster import Roster
 from broker.outbox import Outbox
@@ -67,6 +74,9 @@ class Broker:
     reviews: Reviews
     runs: Runs
     tokens: Tokens
+    keep: Keep
+    people: People
+    logins: Logins
     outbox: Outbox
     seal: Seal
     signer: Signer
@@ -111,6 +121,7 @@ class Broker:
 
     async def _start(self) -> None:
         await self._note_policy()
+        await self.people.refresh()
         await self.scheduler.start()
         self._tasks = [
             asyncio.create_task(self.credentials.run(), name=f"credentials-{n}") for n in range(MINTERS)
@@ -124,6 +135,7 @@ class Broker:
         await self.reviews.close_over()
         await Links(self.service).sweep()
         await self.bus.publish(OUTBOX, "sweep")
+        await self.people.refresh()
         if self.config.changed():
             await self.reload_policy()
 
@@ -180,7 +192,7 @@ async def create_broker(
         closers.append(roster.close)
         installation = await _installation(store, chance, sealer)
         broker = _wire(settings, config, store, bus, clock, chance, roster, sealer, signer, installation)
-        closers.append(broker.paging.close)
+        closers += [broker.paging.close, broker.logins.providers.aclose]
         broker._closers = closers
         await broker._start()
     except BaseException:
@@ -202,8 +214,15 @@ def _wire(
     signer: Signer,
     installation: str,
 ) -> Broker:
+    keep, tokens = Keep(store, clock, chance), Tokens(store, clock, chance)
     service = Service(store, config, clock, chance, bus, roster)
+    people = People(store, lambda: service.filed, clock, from_environment(settings))
+    providers = Providers(people, clock, chance, keep, settings.public_url)
     service.public_url = settings.public_url
+    looking = Looking(
+        store, people, providers, clock, seal=sealer, keep=keep, ended=Ending(service).logged_out
+    )
+    service.look_again, service.stands, service.overlay = looking.again, looking.stands, people.over
     box = Outbox(store, clock, chance)
     authority = LocalAuthority(service, sealer, settings.lease_seconds, settings.public_url)
     broker = Broker(
@@ -217,7 +236,10 @@ def _wire(
         authority=authority,
         reviews=authority.reviews,
         runs=Runs(authority.reviews, sealer),
-        tokens=Tokens(store, clock, chance),
+        tokens=tokens,
+        keep=keep,
+        people=people,
+        logins=Logins(providers, Bindings(store, people, clock, sealer), keep, tokens, chance),
         outbox=box,
         seal=sealer,
         signer=signer,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -12,6 +12,7 @@ from broker.bus import Bus
 from broker.clock import Chance, Clock
 from broker.config import Config
 from broker.identity.link_rules import fault
+from broker.identity.people import outdated
 from broker.standing import Standing, Standings
 from broker.store import links, sessions, stories
 from broker.store.engine import Store
@@ -31,6 +32,19 @@ UNKNOWN = Refusal("unknown-person", "You are not known here.", "Ask whoever keep
 NOBODY = Refusal("no-such-person", "There is nobody of that name here.", "Say it as @name or by the handle.")
 
 
+async def _nothing(*_principals: str) -> None:
+    """Everybody is known from the policy file alone."""
+
+
+def _as_it_is(config: Config) -> Config:
+    return config
+
+
+async def _always(_principal: str) -> bool:
+    """Nobody but ourselves ends a login."""
+    return True
+
+
 class Reading:
     """The reading half of the service. Nothing here changes anything."""
 
@@ -43,12 +57,27 @@ class Reading:
         self.bus = bus
         self.public_url = ""
         """The address by which browsers reach us; the composition root sets it."""
+        self.look_again: Callable[..., Awaitable[None]] = _nothing
+        """Called with principals before they ask, decide or enter: their groups are then as new as they can
+        be. The composition root sets it (broker/identity/looking.py).
+        """
+        self.overlay: Callable[[Config], Config] = _as_it_is
+        """Lays the groups that identity providers told over a configuration. Set likewise."""
+        self.stands: Callable[[str], Awaitable[bool]] = _always
+        """Whether the logins of a principal still count, as their identity provider says. Set likewise."""
         self._config = config
         self._standings = Standings()
 
     @property
     def config(self) -> Config:
-        """The configuration as it is at this moment: the policy file, with what the database adds to it."""
+        """The configuration as it is at this moment: the policy file, with what the database adds to it, and
+        the groups that identity providers told.
+        """
+        return self.overlay(self.filed)
+
+    @property
+    def filed(self) -> Config:
+        """The same without those groups."""
         return self._standings.on(self._config())
 
     @property
@@ -140,6 +169,13 @@ class Reading:
         """Whether this person may read everything: an auditor, or an administrator."""
         person = self.principal(principal_id)
         return person is not None and person.active and not self.policy.readers.isdisjoint(person.groups)
+
+    def or_outdated(self, principal_id: str, refusal: Refusal, *, told: str = "") -> Refusal:
+        """A refusal for want of a group; where the groups are too old to count, that instead. `told` is who
+        hears it, where that is somebody else.
+        """
+        whose = f"{principal_id}'s" if told not in ("", principal_id) else "your"
+        return outdated(self.config, principal_id, self.clock, whose) or refusal
 
     # ------------------------------------------------------------- policy
 

@@ -75,6 +75,7 @@ class Reviews:
         with the page where it is given.
         """
         await self.service.fresh()
+        await self.service.look_again(actor)
         everyone = self.service.config.directory.everyone()
         command = rules.Approve(actor, everyone, row_budget, reason, proof.by if proof else "")
         result = await self._move(review_id, command, actor, via, proof=proof)
@@ -86,6 +87,7 @@ class Reviews:
     async def deny(
         self, review_id: str, actor: str, *, via: Via, reason: str = ""
     ) -> StatementReview | Refusal:
+        await self.service.look_again(actor)
         everyone = self.service.config.directory.everyone()
         return await self._move(review_id, rules.Deny(actor, everyone, reason), actor, via)
 

@@ -90,6 +90,7 @@ class Runs:
     ) -> StatementReview | Refusal:
         """Have one statement run under a grant of its own, once all who must have agreed."""
         key = deliveries.key_of(via, actor, dedupe, "run") if dedupe else ""
+        await self.service.look_again(actor)
         async with self.service.store.write() as tx:
             await self.service.refresh(tx)
             now = self.service.clock.now()

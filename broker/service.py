@@ -45,6 +45,7 @@ class Service(Allowing):
                 return await self._refuse(tx, "submit", "", actor, via, NOBODY, now)
             route = policy.route_for(self.policy, person, holder, wish.resource, wish.role)
             if isinstance(route, Refusal):
+                route = self.or_outdated(actor, self.or_outdated(holder.id, route, told=actor))
                 return await self._refuse(tx, "submit", "", actor, via, route, now)
             if stopped := self.stopped(route.resource.name):
                 return await self._refuse(tx, "submit", "", actor, via, stopped, now)
@@ -85,14 +86,18 @@ class Service(Allowing):
             grants = not isinstance(decision, Refusal) and any(
                 isinstance(e, RequestApproved) for e in decision
             )
-            return (still_allowed(self.policy, story, everyone) if grants else None) or command
+            changed = still_allowed(self.policy, story, everyone) if grants else None
+            return self.or_outdated(story.request.holder, changed, told=actor) if changed else command
 
+        if waiting := await self.story(request_id):
+            await self.look_again(*waiting.request.parties)
         result = await self._move("approve", request_id, plan, actor, via, dedupe)
         return await self._or_page(result, actor, Wanted("approve", via, request_id, reason))
 
     async def deny(
         self, request_id: str, actor: str, *, via: Via, reason: str = "", dedupe: str | None = None
     ) -> Result:
+        await self.look_again(actor)
         command = access.Deny(actor, self.config.directory.everyone(), reason)
         return await self._move("deny", request_id, just(command), actor, via, dedupe)
 
@@ -126,6 +131,7 @@ class Service(Allowing):
         self, key: str, actor: str, *, via: Via, reason: str = "", dedupe: str | None = None
     ) -> Result:
         """An approver or an administrator ends the grant. `key` is a grant id or a request id."""
+        await self.look_again(actor)
         everyone = self.config.directory.everyone()
         command = access.Revoke(actor, everyone, reason, as_admin=self.is_admin(actor))
         return await self._move("revoke", key, just(command), actor, via, dedupe)

@@ -49,9 +49,12 @@ class Settings(BaseSettings):
     """Another server of Slack's Web API, such as the sandbox."""
 
     oidc_issuer: str = ""
-    """The identity provider, exactly as it names itself. Empty: nobody can log in."""
+    """The identity provider, exactly as it names itself. Empty: only those that access.yaml names."""
     oidc_client_id: str = ""
     oidc_client_secret: SecretStr = SecretStr("")
+    oidc_claim: str = "email"
+    """The claim that says who somebody is: `email` (verified, against people's addresses) or one that holds
+    their id, such as `preferred_username`."""
 
     log_level: str = "INFO"
     lease_seconds: float = 10.0

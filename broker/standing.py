@@ -14,6 +14,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.clock import Chance
 from broker.config import Config
+from broker.identity.directory import StaticDirectory
 from broker.store import facts, locks
 from broker.store.tables import settings
 from workflows.lock import Lock, LockKind
@@ -34,6 +35,7 @@ class Standing:
 
     def on(self, config: Config) -> Config:
         """The configuration with this in it."""
+        assert isinstance(config.directory, StaticDirectory), "the file's people come first"
         people = dict(config.directory.people)
         locked = {lock.target for lock in self.locks if lock.kind is LockKind.PERSON}
         for name in locked & people.keys():

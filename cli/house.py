@@ -23,8 +23,6 @@ from bot.app import EVENTS_PATH, Bot, NotConfigured, create_bot
 from broker.api.app import create_api
 from broker.api.parts import GateAddress, Parts
 from broker.clock import SystemClock
-from broker.identity.kept import Keep
-from broker.identity.oidc import OidcProvider
 from broker.identity.web import WebSessions
 from broker.keeper import Broker, create_broker
 from broker.run_worker import RunWorker
@@ -190,15 +188,16 @@ class House:
         self._stack.push_async_callback(self.bot.stop)
 
     async def _parts(self, broker: Broker) -> Parts:
-        keep = Keep(broker.store, broker.clock, broker.chance)
         assert self.gate is not None
-        provider = self._provider(broker)
-        broker.authority.browsers = provider is not None
+        broker.authority.browsers = bool(broker.logins.providers.every())
+        if not broker.authority.browsers:
+            why = "neither access.yaml nor PORTCULLIS_OIDC_ISSUER names one: nobody can log in"
+            log.warning("no identity provider", why=why)
         return Parts(
             service=broker.service,
             tokens=broker.tokens,
-            keep=keep,
-            web=WebSessions(keep),
+            keep=broker.keep,
+            web=WebSessions(broker.keep),
             clock=broker.clock,
             chance=broker.chance,
             public_url=self.public_url,
@@ -209,26 +208,10 @@ class House:
             runs=broker.runs,
             ssh=SshEntries(broker.service, broker.authority.ssh),
             identity_keys=broker.authority.identities.key_set,
-            provider=provider,
-            principal_claim=self.settings.oidc_claim,
+            logins=broker.logins,
             gate_token=self.settings.gate_token.get_secret_value(),
             ready={"database": self._database, "chat": self._chat, "gate": self._gates},
         )
-
-    def _provider(self, broker: Broker) -> OidcProvider | None:
-        it = self.settings
-        if not it.oidc_issuer:
-            log.warning("no identity provider", why="PORTCULLIS_OIDC_ISSUER is not set: nobody can log in")
-            return None
-        provider = OidcProvider(
-            it.oidc_issuer,
-            it.oidc_client_id,
-            it.oidc_client_secret.get_secret_value(),
-            clock=broker.clock,
-            chance=broker.chance,
-        )
-        self._stack.push_async_callback(provider.aclose)
-        return provider
 
     async def _database(self) -> None:
         assert self.broker is not None

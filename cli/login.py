@@ -14,7 +14,7 @@ import typer
 
 from cli import saved
 from cli.client import Api
-from cli.say import say, say_list
+from cli.say import say, say_list, say_plain
 from cli.trouble import Exit, Trouble
 
 WAIT_SECONDS = 300.0
@@ -34,7 +34,8 @@ def login(
     api = Api(saved.broker_address(broker))
     answer = _with_browser(api) if browser else _with_code(api)
     place = saved.write(saved.Login(api.broker, answer["principal"], answer["token"]))
-    say(f"Logged in as [bold]{answer['principal']}[/bold] at {api.broker}.", f"Kept in {place}.")
+    kept = "the system's keyring" if saved.in_keyring() else str(place)
+    say(f"Logged in as [bold]{answer['principal']}[/bold] at {api.broker}.", f"Kept in {kept}.")
 
 
 def logout() -> None:
@@ -58,8 +59,24 @@ def whoami() -> None:
     person = me["principal"]
     say(f"[bold]{person['id']}[/bold] ({person['name']}, {person['email']}) at {api.broker}")
     say(f"Groups: {', '.join(person['groups']) or 'none'}" + (", administrator" if person["admin"] else ""))
+    if account := me["account"]:
+        say(_account(account))
     say(_slack(me["slack"]))
     say_list("Open:", [_held(story) for story in me["grants"]], "You hold no grant.")
+
+
+def _account(account: dict[str, Any]) -> str:
+    until = account["groups_until"]
+    groups = f"; its groups count until {until}" if until else ""
+    return f"Logs in at {account['provider']}{groups}."
+
+
+def unbind(
+    person: Annotated[str, typer.Argument(help="Whose account at the identity provider is released.")],
+) -> None:
+    """Release somebody's account, so that their next login binds another; for administrators."""
+    Api.mine().post(f"/api/v1/identities/{person}/unbind")
+    say_plain(f"The next login binds {person}'s account anew.")
 
 
 def _slack(link: dict[str, Any] | None) -> str:
@@ -79,7 +96,7 @@ def _held(story: dict[str, Any]) -> str:
 
 def _with_browser(api: Api) -> Any:
     """RFC 8252 section 7.3: the answer comes to a listener on loopback, and PKCE binds it to us."""
-    from broker.identity.logins import challenge_of
+    from broker.identity.pkce import challenge_of
 
     verifier, state = secrets.token_urlsafe(48), secrets.token_urlsafe(24)
     with _Listener(state) as listener:

@@ -35,7 +35,7 @@ typer_app = typer.Typer(
     add_completion=False,
     rich_markup_mode=None,
 )
-for command in (login.login, login.logout, login.whoami):
+for command in (login.login, login.logout, login.whoami, login.unbind):
     typer_app.command()(command)
 verbs.register(typer_app)
 typer_app.command("help", help=verbs.help_.__doc__)(verbs.help_)

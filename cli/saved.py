@@ -1,4 +1,6 @@
-"""What `access` keeps between calls: the login, in a file that only its owner can read."""
+"""What `access` keeps between calls: the login, in a file that only its owner can read. Its token is in the
+system's keyring instead, where there is one.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ import stat
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from cli import keyrings
 from cli.trouble import Exit, Trouble
 
 DEFAULT_BROKER = "http://127.0.0.1:8080"
@@ -32,7 +35,24 @@ def home() -> Path:
 
 def write(login: Login) -> Path:
     """Keep the login, with mode 0600 from the beginning."""
-    return write_file("login.json", json.dumps(asdict(login)))
+    account = _account(login)
+    kept = asdict(login) | {"keyring": ""}
+    if keyrings.put(account, login.token):
+        kept |= {"token": "", "keyring": account}
+    return write_file("login.json", json.dumps(kept))
+
+
+def in_keyring() -> bool:
+    """Whether the token of the kept login is in the system's keyring."""
+    try:
+        return bool(json.loads((home() / "login.json").read_text()).get("keyring"))
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _account(login: Login) -> str:
+    """Logins of several homes or brokers do not meet in the one keyring."""
+    return f"{login.principal} at {login.broker} ({home()})"
 
 
 def read() -> Login:
@@ -44,13 +64,29 @@ def read() -> Login:
             raise Trouble(
                 f"Others can read your login ({place}).", f"Run: chmod 600 {place}", Exit.NOT_LOGGED_IN
             )
-        return Login(**json.loads(place.read_text()))
+        found = dict(json.loads(place.read_text()))
+        if account := found.pop("keyring", ""):
+            found["token"] = keyrings.get(account)
+            if not found["token"]:
+                raise Trouble(
+                    "The system's keyring does not give your login away.",
+                    "Unlock it, or log in again: access login",
+                    Exit.NOT_LOGGED_IN,
+                )
+        return Login(**found)
     except (FileNotFoundError, ValueError, TypeError):
         raise missing from None
 
 
 def forget() -> None:
-    (home() / "login.json").unlink(missing_ok=True)
+    place = home() / "login.json"
+    try:
+        account = json.loads(place.read_text()).get("keyring", "")
+    except (OSError, ValueError, AttributeError):
+        account = ""
+    if account:
+        keyrings.remove(account)
+    place.unlink(missing_ok=True)
 
 
 def broker_address(given: str = "") -> str:

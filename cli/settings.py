@@ -16,10 +16,6 @@ ALL_PARTS = frozenset({"broker", "bot", "proxy"})
 class ServeSettings(Settings):
     """The broker's settings, and those of the gate and of logins. All are read from `PORTCULLIS_…`."""
 
-    oidc_claim: str = "email"
-    """The claim that says who somebody is: `email` (verified, against people's addresses) or one that holds
-    their id, such as `preferred_username`."""
-
     gate_host: str = "127.0.0.1"
     """Where the gate listens."""
     gate_port: int = Field(default=6543, ge=0, le=65535)

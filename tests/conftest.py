@@ -47,6 +47,7 @@ from cli.unprivileged import die_with_parent
 
 _ROOT = Path(__file__).parents[1]
 _numbers = itertools.count(1)
+os.environ["PORTCULLIS_KEYRING"] = "off"  # nothing of a test in the keyring of whoever runs it
 
 
 def _need(name: str, package: str) -> str:

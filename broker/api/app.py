@@ -14,13 +14,16 @@ from broker.api import (
     gate,
     health,
     http,
+    identities,
     lines,
     locks,
     login,
+    logout,
     problems,
     reading,
     requests,
     runs,
+    saml,
     searching,
     sessions,
     ssh,
@@ -66,10 +69,10 @@ def _bare() -> FastAPI:
         generate_unique_id_function=_name,
     )
     asking = (lines, urgent, allowances, requests, searching, statements, runs, locks)
-    for module in (*asking, sessions, reading, tokens, certificates, ssh, http, devices):
+    for module in (*asking, sessions, reading, tokens, certificates, ssh, http, devices, identities):
         app.include_router(module.router, dependencies=[Depends(only_known_query)])
     pages = (session_pages, statement_pages, account, linking, deciding, entering)
-    for module in (login, health, gate, console, *pages):
+    for module in (login, saml, logout, health, gate, console, *pages):
         app.include_router(module.router)
     problems.install(app)
     app.add_exception_handler(console.LoginFirst, console.login_first)

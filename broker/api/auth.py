@@ -47,7 +47,7 @@ async def _person(
     person = parts.service.principal(held.principal) if held else None
     if person is not None and person.locked:
         raise Problem(403, LOCKED)
-    if person is None or not person.active:
+    if person is None or not person.active or not await parts.service.stands(person.id):
         raise Problem(401, NOT_LOGGED_IN)
     return person
 

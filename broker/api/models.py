@@ -241,6 +241,16 @@ class SlackOut(BaseModel):
     since: datetime | None = None
 
 
+class AccountOut(BaseModel):
+    """The account that somebody logs in with. `groups_until` is when its groups stop counting; null: it tells
+    none.
+    """
+
+    provider: str
+    since: datetime
+    groups_until: datetime | None = None
+
+
 class MeOut(BaseModel):
     """Who I am, what I may do now, and what is owed to me or by me."""
 
@@ -251,6 +261,7 @@ class MeOut(BaseModel):
     reviews_for_me: list[StoryOut] = Field(description="Emergencies that I may review.")
     requests: list[StoryOut] = Field(description="My stories, newest first.")
     slack: SlackOut | None = Field(None, description="My Slack account; null: none is linked to me.")
+    account: AccountOut | None = Field(None, description="Where I log in; null: I never did since.")
 
 
 class RoleOut(BaseModel):

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 from broker.clock import Chance, Clock
 from broker.identity.certificates import ClientCertificates
 from broker.identity.kept import Keep
-from broker.identity.oidc import OidcProvider
+from broker.identity.logins import Logins
 from broker.identity.tokens import Tokens
 from broker.identity.web import WebSessions
 from broker.recordings import Recordings
@@ -74,8 +74,7 @@ class GateAddress:
 @dataclass(frozen=True, slots=True)
 class Parts:
     """`public_url` is the address that browsers use, without a slash at its end. `ready` holds named checks
-    for /readyz: each raises where that part cannot do its work. `principal_claim` is matched as
-    broker.identity.oidc.person_of says. No `provider` means that nobody can log in.
+    for /readyz: each raises where that part cannot do its work. No `logins` means that nobody can log in.
     """
 
     service: Service
@@ -91,8 +90,7 @@ class Parts:
     recordings: Recordings
     runs: Runs | None = None
     ssh: SshEntries | None = None
-    provider: OidcProvider | None = None
-    principal_claim: str = "email"
+    logins: Logins | None = None
     identity_keys: Mapping[str, Any] = field(default_factory=lambda: {"keys": []})
     gate_token: str = field(default="", repr=False)
     ready: Mapping[str, Callable[[], Awaitable[object]]] = field(default_factory=dict)

@@ -61,6 +61,7 @@ _STATUS = {
     "only-for-yourself": 403,
     "not-for-them": 403,
     "not-linked": 404,
+    "not-bound": 404,
     "no-such-device": 404,
     "step-up": 403,
     "not-a-keeper": 403,

@@ -14,6 +14,7 @@ from sqlalchemy import select
 from broker import audit
 from broker.api.auth import P, Person
 from broker.api.models import (
+    AccountOut,
     ExplanationOut,
     GateOut,
     MeOut,
@@ -28,7 +29,9 @@ from broker.api.models import (
 from broker.api.parts import Parts
 from broker.api.problems import documented, refused
 from broker.codec import encode
+from broker.identity.people import known_of
 from broker.reading import NOT_AN_AUDITOR
+from broker.store import identities
 from broker.store.tables import audit_checkpoints
 from broker.trail import Checkpoint
 from workflows.model import Principal, Refusal
@@ -53,6 +56,21 @@ async def me(person: Person, parts: P) -> MeOut:
         reviews_for_me=[StoryOut.of(s) for s in await parts.service.reviews_owed(person.id)],
         requests=[StoryOut.of(s) for s in mine],
         slack=await _slack(parts, person),
+        account=await _account(parts, person),
+    )
+
+
+async def _account(parts: Parts, person: Principal) -> AccountOut | None:
+    config = parts.service.config
+    async with parts.service.store.read() as tx:
+        bound = await identities.of_principal(tx, person.id)
+    if bound is None:
+        return None
+    named = config.providers.get(bound.provider)
+    known = known_of(config, person.id)
+    until = bound.groups_at + known.source.max_age if known and bound.groups_at else None
+    return AccountOut(
+        provider=named.title if named else bound.provider, since=bound.bound_at, groups_until=until
     )
 
 

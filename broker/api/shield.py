@@ -14,6 +14,8 @@ GATE_BODY_LIMIT = 8 * 1024 * 1024
 CHAT_BODY_LIMIT = 1024 * 1024
 RUN_BODY_LIMIT = 1024 * 1024
 """The longest statement that may be submitted, with every character escaped."""
+SAML_BODY_LIMIT = 512 * 1024
+"""A signed answer with many groups, in base 64 and escaped for a form."""
 
 POLICY = (
     "default-src 'none'; style-src 'self'; img-src 'self' data:; script-src 'self'; "
@@ -95,6 +97,8 @@ async def _read(receive: Receive, limit: int) -> bytes | None:
 def _limit(path: str) -> int:
     if path.startswith("/gate/"):
         return GATE_BODY_LIMIT
+    if path.startswith("/auth/saml/"):
+        return SAML_BODY_LIMIT
     if path == "/api/v1/runs":
         return RUN_BODY_LIMIT
     return CHAT_BODY_LIMIT if path.startswith("/slack/") else BODY_LIMIT

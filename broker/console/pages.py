@@ -18,6 +18,7 @@ _environment = jinja2.Environment(
 )
 
 _environment.filters["visible"] = visible
+_environment.filters["merged"] = lambda values, **more: {**values, **more}
 
 
 def render(template: str, status: int = 200, /, **values: object) -> HTMLResponse:

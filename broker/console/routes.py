@@ -48,7 +48,9 @@ async def _visitor_or_none(request: Request, parts: P) -> Visitor | None:
     if session:
         await parts.service.fresh()
     person = parts.service.principal(session.principal) if session else None
-    return Visitor(person, session) if session and person and person.active else None
+    if session is None or person is None or not person.active:
+        return None
+    return Visitor(person, session) if await parts.service.stands(person.id) else None
 
 
 Maybe = Annotated[Visitor | None, Depends(_visitor_or_none)]
@@ -243,7 +245,9 @@ async def decide_device(
         return forged(visitor)
     if say not in {"yes", "no"}:
         return RedirectResponse(f"/device?code={tidy_code(code)}", 303)
-    done = await logins_of(parts).devices.decide(code, visitor.person, yes=say == "yes")
+    done = await logins_of(parts).devices.decide(
+        code, visitor.person, yes=say == "yes", origin=visitor.session.origin
+    )
     if not done:
         return message(
             visitor, 409, "Nothing waits", "No command line waits for that code.", "Start again there."

@@ -45,13 +45,15 @@ class DeviceCodes:
         kept = await self._keep.labelled(Kind.DEVICE, tidy_code(user_code))
         return None if kept is None else kept.payload.partition(" ")[2]
 
-    async def decide(self, user_code: str, person: Principal, *, yes: bool) -> bool:
+    async def decide(self, user_code: str, person: Principal, *, yes: bool, origin: str = "") -> bool:
         """Somebody in a browser says that it is theirs, or not. False where nothing waits."""
         payload = "confirmed" if yes else "denied"
-        return await self._keep.claim(Kind.DEVICE, tidy_code(user_code), principal=person.id, payload=payload)
+        return await self._keep.claim(
+            Kind.DEVICE, tidy_code(user_code), principal=person.id, payload=payload, origin=origin
+        )
 
-    async def take(self, device_code: str) -> tuple[str] | DeviceState:
-        """Who confirmed it, once, or how things stand."""
+    async def take(self, device_code: str) -> tuple[str, str] | DeviceState:
+        """Who confirmed it and by which login at the identity provider, once, or how things stand."""
         kept = await self._keep.look(Kind.DEVICE, device_code)
         if kept is None:
             return "gone"
@@ -60,7 +62,7 @@ class DeviceCodes:
         taken = await self._keep.take(Kind.DEVICE, device_code)
         if taken is None:
             return "gone"
-        return (taken.principal,) if taken.payload == "confirmed" else "denied"
+        return (taken.principal, taken.origin) if taken.payload == "confirmed" else "denied"
 
 
 def tidy_code(text: str) -> str:

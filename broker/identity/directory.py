@@ -32,12 +32,20 @@ class Directory(Protocol):
         """The IANA name of the person's time zone."""
         ...
 
+    def account(self, principal_id: str) -> tuple[str, str]:
+        """The identity provider that the file names for somebody, and their account there; "" for neither."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Person:
+    """`provider` is who alone speaks for them, `subject` their account there, where the file says so."""
+
     principal: Principal
     slack: str = ""
     timezone: str = ""
+    provider: str = ""
+    subject: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,3 +80,7 @@ class StaticDirectory:
     def timezone(self, principal_id: str) -> str:
         person = self.people.get(principal_id)
         return (person.timezone if person else "") or self.default_timezone
+
+    def account(self, principal_id: str) -> tuple[str, str]:
+        person = self.people.get(principal_id)
+        return (person.provider, person.subject) if person else ("", "")

@@ -12,6 +12,7 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 
 from sqlalchemy import ColumnElement, insert, select, update
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker.clock import Chance, Clock
@@ -36,17 +37,24 @@ class Kind(StrEnum):
     """A decision that lacks a passkey; its secret is the address of its page."""
     CHALLENGE = "challenge"
     """What a passkey is asked to sign, for one answer from one browser."""
+    ANSWER = "answer"
+    """A verified SAML answer that its browser has yet to pick up, with the cookie that it began with."""
+    SEEN = "seen"
+    """Something that is good once (a SAML assertion, a logout token), so that no replica takes it again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Kept:
-    """`principal` is "" until somebody has logged in. `label` is for look-up, `payload` the kind's own."""
+    """`principal` is "" until somebody has logged in. `label` is for look-up, `payload` the kind's own,
+    `origin` stands for the login at the identity provider that it comes from.
+    """
 
     principal: str
     label: str
     payload: str
     created_at: datetime
     expires_at: datetime
+    origin: str = ""
 
 
 class Keep:
@@ -60,16 +68,38 @@ class Keep:
         return self._clock
 
     async def put(
-        self, kind: Kind, lifetime: timedelta, *, principal: str = "", label: str = "", payload: str = ""
+        self,
+        kind: Kind,
+        lifetime: timedelta,
+        *,
+        principal: str = "",
+        label: str = "",
+        payload: str = "",
+        origin: str = "",
     ) -> str:
         """Keep something for `lifetime`; returns its secret, in clear for the only time."""
         secret, now = self._chance.token(32), self._clock.now()
         values = {"kind": kind, "principal": principal, "label": label[:200], "payload": payload}
+        values["origin"] = origin
         async with self._store.write() as tx:
             await tx.execute(
                 insert(t).values(hash=_hash(secret), created_at=now, expires_at=now + lifetime, **values)
             )
         return secret
+
+    async def first_time(self, what: str, until: datetime) -> bool:
+        """Whether `what` comes for the first time, at any of the brokers; it is remembered for `until`."""
+        values = {"kind": Kind.SEEN, "principal": "", "label": "", "payload": ""}
+        try:
+            async with self._store.write() as tx:
+                await tx.execute(
+                    insert(t).values(
+                        hash=_hash(f"seen {what}"), created_at=self._clock.now(), expires_at=until, **values
+                    )
+                )
+        except IntegrityError:
+            return False
+        return True
 
     async def look(self, kind: Kind, secret: str) -> Kept | None:
         """What belongs to this secret; None where it is unknown, over or used up."""
@@ -110,12 +140,13 @@ class Keep:
         async with self._store.read() as tx:
             return await self._find(tx, self._unclaimed(kind, label))
 
-    async def claim(self, kind: Kind, label: str, *, principal: str, payload: str) -> bool:
+    async def claim(self, kind: Kind, label: str, *, principal: str, payload: str, origin: str = "") -> bool:
         """Give what is kept under this label to `principal`. False where it is gone or already somebody's."""
         row = self._unclaimed(kind, label)
         alive = row & t.c.ended_at.is_(None) & (t.c.expires_at > self._clock.now())
         async with self._store.write() as tx:
-            done = await tx.execute(update(t).where(alive).values(principal=principal, payload=payload))
+            given = {"principal": principal, "payload": payload, "origin": origin}
+            done = await tx.execute(update(t).where(alive).values(**given))
         return done.rowcount == 1
 
     def _unclaimed(self, kind: Kind, label: str) -> ColumnElement[bool]:
@@ -124,9 +155,8 @@ class Keep:
     async def _find(
         self, tx: AsyncConnection, row: ColumnElement[bool], *, lock: bool = False
     ) -> Kept | None:
-        query = select(t.c.principal, t.c.label, t.c.payload, t.c.created_at, t.c.expires_at).where(
-            row, t.c.ended_at.is_(None), t.c.expires_at > self._clock.now()
-        )
+        columns = (t.c.principal, t.c.label, t.c.payload, t.c.created_at, t.c.expires_at, t.c.origin)
+        query = select(*columns).where(row, t.c.ended_at.is_(None), t.c.expires_at > self._clock.now())
         found = (await tx.execute(query.with_for_update() if lock else query)).first()
         return Kept(*found) if found else None
 

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-from collections.abc import Iterable, Mapping
+import ssl
+from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 from urllib.parse import urlsplit
 
@@ -21,7 +23,7 @@ from joserfc.errors import JoseError
 from joserfc.jwk import KeySet
 
 from broker.clock import Chance, Clock
-from workflows.model import Principal
+from broker.identity.answer import LoginError, LoginOver
 
 ALGORITHMS = ("RS256", "ES256", "PS256", "EdDSA", "RS512", "ES384")
 """Signature algorithms an ID token may use: asymmetric ones only, so that a client secret is never a key."""
@@ -29,20 +31,10 @@ ALGORITHMS = ("RS256", "ES256", "PS256", "EdDSA", "RS512", "ES384")
 LEEWAY = 30
 """Seconds of clock skew tolerated between the provider and the broker."""
 
+_LOGOUT_EVENT = "http://schemas.openid.net/event/backchannel-logout"
 _KEEP_METADATA = 3600.0
 _KEEP_KEYS_AT_LEAST = 30.0
 _ANSWER_LIMIT = 512 * 1024
-
-
-class OidcError(Exception):
-    """A login that did not succeed. `why` and `way_out` are for the person who tried, without secrets."""
-
-    def __init__(
-        self, why: str, way_out: str = "Start again; if it stays so, tell whoever runs this."
-    ) -> None:
-        super().__init__(f"{why} {way_out}")
-        self.why = why
-        self.way_out = way_out
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +45,24 @@ class Begun:
     nonce: str = field(repr=False)
     verifier: str = field(repr=False)
     redirect_uri: str
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """Verified claims, and the refresh token by which the provider is asked again, if it gave one."""
+
+    claims: Mapping[str, Any]
+    renewal: str | None = field(default=None, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class LogoutToken:
+    """What a verified logout token says: once (`jti`), of whom (`sub`) or of which login (`sid`)."""
+
+    jti: str
+    sub: str
+    sid: str
+    until: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +93,7 @@ class OidcProvider:
         chance: Chance,
         scopes: tuple[str, ...] = ("openid", "email", "profile"),
         transport: httpx2.AsyncBaseTransport | None = None,
+        verify: ssl.SSLContext | None = None,
     ) -> None:
         if not _acceptable(issuer):
             raise ValueError(f"The OIDC issuer must be an https address: {issuer}")
@@ -93,7 +104,8 @@ class OidcProvider:
         self._clock = clock
         self._chance = chance
         self._transport = transport
-        self._http = httpx2.AsyncClient(timeout=10, transport=transport)
+        self._tls: ssl.SSLContext | bool = verify or True
+        self._http = httpx2.AsyncClient(timeout=10, transport=transport, verify=self._tls)
         self._lock = asyncio.Lock()
         self._metadata: tuple[float, Metadata] | None = None
         self._keys: tuple[float, KeySet] | None = None
@@ -120,20 +132,40 @@ class OidcProvider:
         return cast(str, url), begun
 
     async def finish(self, begun: Begun, answer: Mapping[str, str]) -> Mapping[str, Any]:
-        """Redeem the provider's answer (the query of the callback) for verified ID-token claims.
+        """The verified ID-token claims of `redeem`."""
+        return (await self.redeem(begun, answer)).claims
 
-        Raises OidcError where the answer, the exchange or the token is not what this login began.
+    async def redeem(self, begun: Begun, answer: Mapping[str, str]) -> Told:
+        """Redeem the provider's answer (the query of the callback) for what it says in its ID token.
+
+        Raises LoginError where the answer, the exchange or the token is not what this login began.
         """
         metadata = await self.metadata()
         if not hmac.compare_digest(answer.get("state", "").encode(), begun.state.encode()):
-            raise OidcError("The answer belongs to another login.")
-        if metadata.names_issuer and answer.get("iss") != metadata.issuer:
-            raise OidcError("The answer does not name the identity provider that was asked.")
+            raise LoginError("The answer belongs to another login.")
+        # RFC 9207 section 2.4: promised, it has to be there; there, it has to be right.
+        if (metadata.names_issuer or "iss" in answer) and answer.get("iss") != metadata.issuer:
+            raise LoginError("The answer does not name the identity provider that was asked.")
         if "error" in answer:
-            raise OidcError(f"The identity provider said no ({_plain(answer['error'])}).")
+            raise LoginError(f"The identity provider said no ({_plain(answer['error'])}).")
         if not answer.get("code"):
-            raise OidcError("The identity provider answered without a code.")
-        return await self._verify(await self._exchange(metadata, begun, answer["code"]), begun.nonce)
+            raise LoginError("The identity provider answered without a code.")
+        how = {
+            "grant_type": "authorization_code",
+            "code": answer["code"],
+            "code_verifier": begun.verifier,
+        }
+        id_token, renewal = await self._exchange(metadata, begun.redirect_uri, how)
+        return Told(await self._verify(id_token, begun.nonce), renewal)
+
+    async def renew(self, renewal: str) -> Told:
+        """Ask again by a refresh token (OpenID Connect Core section 12). Raises LoginOver where the provider
+        lets that login in no more, LoginError where it cannot be asked.
+        """
+        metadata = await self.metadata()
+        how = {"grant_type": "refresh_token", "refresh_token": renewal}
+        id_token, new = await self._exchange(metadata, "", how)
+        return Told(await self._verify(id_token, None), new or renewal)
 
     async def metadata(self) -> Metadata:
         """The provider's discovery document, read again every hour."""
@@ -155,56 +187,89 @@ class OidcProvider:
             code_challenge_method="S256",
             timeout=10,
             transport=self._transport,
+            verify=self._tls,
         )
 
-    async def _exchange(self, metadata: Metadata, begun: Begun, code: str) -> str:
+    async def _exchange(
+        self, metadata: Metadata, redirect_uri: str, how: dict[str, str]
+    ) -> tuple[str, str | None]:
+        """The ID token, and the refresh token if one came."""
         try:
-            async with self._client(metadata, begun.redirect_uri) as client:
-                token = await client.fetch_token(
-                    metadata.token_endpoint,
-                    grant_type="authorization_code",
-                    code=code,
-                    code_verifier=begun.verifier,
-                )
+            async with self._client(metadata, redirect_uri) as client:
+                token = await client.fetch_token(metadata.token_endpoint, **how)
         except OAuthError as error:
-            raise OidcError(
+            if how["grant_type"] == "refresh_token" and error.error == "invalid_grant":
+                raise LoginOver(
+                    "The identity provider lets this login in no more.", "Log in again."
+                ) from None
+            raise LoginError(
                 f"The identity provider did not honour the code ({_plain(error.error)})."
             ) from None
         except (httpx2.HTTPError, ValueError):
-            raise OidcError("The identity provider could not be reached to finish the login.") from None
+            raise LoginError("The identity provider could not be reached to finish the login.") from None
         id_token = token.get("id_token")
         if not isinstance(id_token, str):
-            raise OidcError("The identity provider gave no ID token.")
-        return id_token
+            raise LoginError("The identity provider gave no ID token.")
+        renewal = token.get("refresh_token")
+        return id_token, renewal if isinstance(renewal, str) else None
 
-    async def _verify(self, id_token: str, nonce: str) -> Mapping[str, Any]:
+    async def logout(self, token: str) -> LogoutToken:
+        """A verified logout token (Back-Channel Logout 1.0 section 2.6). That it comes once is the
+        caller's.
+        """
+        found = await self._signed(token, "logout token")
+        if str(found.header.get("typ", "logout+jwt")).lower() not in {"logout+jwt", "jwt"}:
+            raise LoginError("The logout token is of another kind.")
+        claims = self._checked(found.claims, "logout token", jti={"essential": True})
+        events, sid, sub = claims.get("events"), claims.get("sid"), claims.get("sub")
+        if not isinstance(events, dict) or not isinstance(events.get(_LOGOUT_EVENT), dict):
+            raise LoginError("The logout token tells of no logout.")
+        if "nonce" in claims:
+            raise LoginError("The logout token is an ID token.")
+        if not isinstance(sub or sid, str) or not all(isinstance(it, str | None) for it in (sub, sid)):
+            raise LoginError("The logout token does not say whose logins end.")
+        until = datetime.fromtimestamp(claims["exp"], UTC) + timedelta(seconds=LEEWAY)
+        return LogoutToken(str(claims["jti"]), sub or "", sid or "", until)
+
+    async def _verify(self, id_token: str, nonce: str | None) -> Mapping[str, Any]:
+        """The claims; without a `nonce` those of a token that was renewed."""
+        found = await self._signed(id_token, "ID token")
+        more: dict[str, Any] = {"sub": {"essential": True}}
+        if nonce is not None:
+            more["nonce"] = {"essential": True, "value": nonce}
+        claims = self._checked(found.claims, "ID token", **more)
+        audience = claims["aud"]
+        others = isinstance(audience, list) and len(audience) > 1
+        if (others or "azp" in claims) and claims.get("azp") != self._client_id:
+            raise LoginError("The ID token was issued to another application.")
+        return claims
+
+    async def _signed(self, token: str, what: str) -> jwt.Token:
         try:
-            token = jwt.decode(id_token, await self._key_set(), algorithms=list(ALGORITHMS))
+            return jwt.decode(token, await self._key_set(), algorithms=list(ALGORITHMS))
         except (JoseError, ValueError):
             # The provider may have rotated its keys since they were read: look once more, not more often.
             try:
-                token = jwt.decode(id_token, await self._key_set(again=True), algorithms=list(ALGORITHMS))
+                return jwt.decode(token, await self._key_set(again=True), algorithms=list(ALGORITHMS))
             except (JoseError, ValueError):
-                raise OidcError("The ID token is not signed by a key of the identity provider.") from None
+                raise LoginError(f"The {what} is not signed by a key of the identity provider.") from None
+
+    def _checked(self, claims: dict[str, Any], what: str, **more: Any) -> dict[str, Any]:
+        """The claims, where they are of this provider, for us and of now."""
         registry = jwt.JWTClaimsRegistry(
             now=int(self._clock.now().timestamp()),
             leeway=LEEWAY,
             iss={"essential": True, "value": self.issuer},
             aud={"essential": True, "value": self._client_id},
-            sub={"essential": True},
             exp={"essential": True},
             iat={"essential": True},
-            nonce={"essential": True, "value": nonce},
+            **more,
         )
         try:
-            registry.validate(token.claims)
+            registry.validate(claims)
         except JoseError as error:
-            raise OidcError(f"The ID token does not hold: {_plain(str(error))}.") from None
-        audience = token.claims["aud"]
-        others = isinstance(audience, list) and len(audience) > 1
-        if (others or "azp" in token.claims) and token.claims.get("azp") != self._client_id:
-            raise OidcError("The ID token was issued to another application.")
-        return token.claims
+            raise LoginError(f"The {what} does not hold: {_plain(str(error))}.") from None
+        return claims
 
     async def _key_set(self, *, again: bool = False) -> KeySet:
         metadata = await self.metadata()
@@ -215,7 +280,7 @@ class OidcProvider:
                 try:
                     self._keys = (now, KeySet.import_key_set(cast(Any, await self._get(metadata.jwks_uri))))
                 except (JoseError, ValueError, KeyError, TypeError):
-                    raise OidcError("The identity provider's keys cannot be read.") from None
+                    raise LoginError("The identity provider's keys cannot be read.") from None
             assert self._keys is not None
             return self._keys[1]
 
@@ -227,47 +292,24 @@ class OidcProvider:
                 raise ValueError("too long")
             document = answer.json()
         except (httpx2.HTTPError, ValueError):
-            raise OidcError("The identity provider cannot be reached.", "Try again in a minute.") from None
+            raise LoginError("The identity provider cannot be reached.", "Try again in a minute.") from None
         if not isinstance(document, dict):
-            raise OidcError("The identity provider answered in a form that cannot be read.")
+            raise LoginError("The identity provider answered in a form that cannot be read.")
         return document
-
-
-def person_of(claims: Mapping[str, Any], people: Iterable[Principal], claim: str = "email") -> Principal:
-    """The active principal that these verified claims are about.
-
-    `claim` is the one that is matched: "email" against the people's e-mail addresses, and only where the
-    provider says it has verified it; any other (such as "sub" or "preferred_username") against their ids.
-    Raises OidcError when nobody, or more than one, fits.
-    """
-    value = claims.get(claim)
-    if not isinstance(value, str) or not value:
-        raise OidcError(f"The identity provider did not tell your {claim}.")
-    if claim == "email":
-        if claims.get("email_verified") is not True:
-            raise OidcError(
-                "Your e-mail address is not verified at the identity provider.", "Verify it there."
-            )
-        found = [person for person in people if person.email.casefold() == value.casefold()]
-    else:
-        found = [person for person in people if person.id == value]
-    if len(found) != 1 or not found[0].active:
-        raise OidcError(
-            "You are known to the identity provider, but not here.",
-            "Ask whoever keeps the access policy to add you.",
-        )
-    return found[0]
 
 
 def _read_metadata(issuer: str, document: Mapping[str, Any]) -> Metadata:
     if document.get("issuer") != issuer:
-        raise OidcError(
+        raise LoginError(
             "The identity provider names itself differently than configured.", "Check the issuer."
         )
     addresses = [document.get(n) for n in ("authorization_endpoint", "token_endpoint", "jwks_uri")]
     if not all(isinstance(address, str) and _acceptable(address) for address in addresses):
-        raise OidcError("The identity provider's addresses are missing or not https.", "Check the issuer.")
+        raise LoginError("The identity provider's addresses are missing or not https.", "Check the issuer.")
     authorization, token, jwks = cast(list[str], addresses)
+    challenges = document.get("code_challenge_methods_supported")
+    if isinstance(challenges, list) and "S256" not in challenges:
+        raise LoginError("The identity provider does not know PKCE with S256.", "Switch it on there.")
     # Discovery 1.0 section 3: client_secret_basic where nothing is said.
     methods = document.get("token_endpoint_auth_methods_supported") or ["client_secret_basic"]
     return Metadata(

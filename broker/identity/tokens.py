@@ -80,6 +80,7 @@ class Tokens:
         payload: str = "",
         lifetime: timedelta | None = None,
         device: str = "",
+        origin: str = "",
     ) -> Issued:
         """Make a token. The trail says that, never which. `device` is the login that asks for it."""
         now = self._clock.now()
@@ -87,6 +88,7 @@ class Tokens:
         until = now + (lifetime or LIFETIMES[kind])
         values = {"kind": kind, "principal": principal, "label": label[:200], "payload": payload}
         values["device"] = device
+        values["origin"] = origin
         if kind is TokenKind.ENTRY:
             known = scram.verifier(token, principal)
             values |= {"stored_key": known.stored_key.hex(), "server_key": known.server_key.hex()}

@@ -29,6 +29,7 @@ class WebSession:
     since: datetime
     csrf: str = field(repr=False)
     secret: str = field(repr=False)
+    origin: str = ""
 
     @property
     def mark(self) -> str:
@@ -44,13 +45,17 @@ class WebSessions:
     def __init__(self, keep: Keep) -> None:
         self._keep = keep
 
-    async def open(self, principal: str, former: str = "") -> WebSession:
-        """A new session; the `former` one of the same browser ends with it."""
+    async def open(self, principal: str, former: str = "", origin: str = "") -> WebSession:
+        """A new session; the `former` one of the same browser ends with it. `origin` stands for the login at
+        the identity provider, which can end it.
+        """
         if former:
             await self.close(former)
         now = self._keep.clock.now()
-        secret = await self._keep.put(Kind.WEB, ABSOLUTE, principal=principal, payload=now.isoformat())
-        return _session(principal, now, secret)
+        secret = await self._keep.put(
+            Kind.WEB, ABSOLUTE, principal=principal, payload=now.isoformat(), origin=origin
+        )
+        return _session(principal, now, secret, origin)
 
     async def check(self, secret: str) -> WebSession | None:
         """The session of this cookie, if it is still good."""
@@ -65,15 +70,15 @@ class WebSessions:
             return None
         if now - seen >= _TOUCH_EVERY:
             await self._keep.touch(Kind.WEB, secret, now.isoformat())
-        return _session(kept.principal, kept.created_at, secret)
+        return _session(kept.principal, kept.created_at, secret, kept.origin)
 
     async def close(self, secret: str) -> None:
         await self._keep.take(Kind.WEB, secret)
 
 
-def _session(principal: str, since: datetime, secret: str) -> WebSession:
+def _session(principal: str, since: datetime, secret: str, origin: str) -> WebSession:
     csrf = hmac.new(secret.encode(), b"csrf", hashlib.sha256).hexdigest()
-    return WebSession(principal, since, csrf, secret)
+    return WebSession(principal, since, csrf, secret, origin)
 
 
 def own_page(address: str) -> str:

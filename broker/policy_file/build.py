@@ -20,6 +20,7 @@ from broker.policy_file import (
     guardrails,
     http_schema,
     marks,
+    provider_schema,
     ssh_schema,
     urgency,
 )
@@ -98,13 +99,14 @@ def _said_plainly(marked: Marked, error: dict[str, Any]) -> Problem:
 
 
 def _in_file(path: tuple[str | int, ...]) -> tuple[str | int, ...]:
-    """Where it stands in the file: pydantic names a resource's kind as a step of its own."""
-    return (*path[:2], *path[3:]) if path[:1] == ("resources",) else path
+    """Where it stands in the file: pydantic names a kind (of a resource, a provider) as a step of its own."""
+    return (*path[:2], *path[3:]) if path[:1] in (("resources",), ("providers",)) else path
 
 
 def _no_such_kind(marked: Marked, path: marks.Path, error: dict[str, Any]) -> Problem:
     if error["type"] == "union_tag_not_found":
-        return marked.problem(path, "“kind” is missing", "postgres, ssh, http or kubernetes")
+        there_are = "oidc or saml" if path[:1] == ("providers",) else "postgres, ssh, http or kubernetes"
+        return marked.problem(path, "“kind” is missing", there_are)
     kinds = [name.strip(" '") for name in error["ctx"]["expected_tags"].split(",")]
     tag = error["ctx"]["tag"]
     return marked.problem(
@@ -165,6 +167,7 @@ def _meaning(marked: Marked, shape: FileShape, base: Path) -> Iterator[Problem]:
         seen.add(rule.name)
         yield from _rule(marked, shape, ("rules", index), rule)
     yield from guardrails.check(marked, shape)
+    yield from provider_schema.check(marked, shape, base)
     yield from urgency.check(marked, shape, base)
     yield from apart.check(marked, shape)
 
@@ -255,7 +258,8 @@ def _rule(marked: Marked, shape: FileShape, path: marks.Path, rule: RuleShape) -
         able = sum(
             quorum.group in p.groups and p.active and p.kind == "person" for p in shape.people.values()
         )
-        if shape.people and able < quorum.needed:
+        told = any(quorum.group in it.groups.as_.values() for it in shape.providers.values() if it.groups)
+        if shape.people and able < quorum.needed and not told:
             yield marked.problem(
                 here, f"{quorum.needed} of {quorum.group} can never agree: it has {able} active people"
             )
@@ -287,6 +291,7 @@ def _config(shape: FileShape, base: Path, digest: str) -> Config:
         timezone=shape.timezone,
         schedules={name: urgency.schedule(schedule, base) for name, schedule in shape.schedules.items()},
         pagers={name: urgency.pager(pager, base) for name, pager in shape.pagers.items()},
+        providers={name: provider_schema.value(name, it, base) for name, it in shape.providers.items()},
     )
 
 
@@ -301,7 +306,7 @@ def _person(key: str, person: PersonShape) -> Person:
         person.active,
         relations=apart.of_person(person),
     )
-    return Person(principal, person.slack, person.timezone)
+    return Person(principal, person.slack, person.timezone, person.provider, person.subject)
 
 
 def _resource(name: str, resource: AnyResource) -> Resource:

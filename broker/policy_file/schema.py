@@ -13,6 +13,7 @@ from broker.policy_file.basics import Name, Secret, Shape, Span, Zone
 from broker.policy_file.cluster_schema import ClusterShape
 from broker.policy_file.guardrails import CommitShape, Function, GuardrailShape
 from broker.policy_file.http_schema import HttpShape
+from broker.policy_file.provider_schema import ProviderShape
 from broker.policy_file.resource_schema import ResourceShape, RoleShape
 from broker.policy_file.ssh_schema import HostShape
 from broker.policy_file.urgency_schema import (
@@ -43,6 +44,10 @@ class PersonShape(Shape):
     timezone: Zone = ""
     kind: Literal["person", "agent"] = "person"
     active: bool = True
+    provider: str = ""
+    """The identity provider that alone speaks for them."""
+    subject: str = ""
+    """Their account there, so that no first login decides it."""
     relations: dict[str, str] = {}
     """What this person shares with others: {team: checkout, manager: linus}; “none” where there is none."""
 
@@ -146,4 +151,5 @@ class FileShape(Shape):
     break_glass: list[EmergencyShape] = []
     quiet_hours: QuietShape | None = None
     slack: SlackShape = SlackShape()
+    providers: dict[Name, ProviderShape] = {}
     timezone: Zone = "UTC"

@@ -25,3 +25,14 @@ async def change(tx: AsyncConnection, name: str, value: str) -> bool:
     query = insert(t).values(name=name, value=value)
     await tx.execute(query.on_conflict_do_update(index_elements=[t.c.name], set_={"value": value}))
     return True
+
+
+async def count_up(tx: AsyncConnection, name: str) -> None:
+    """Count a change, so that whoever keeps a copy of something sees that it is no longer right."""
+    now = await first(tx, name, "0")
+    await change(tx, name, str(int(now) + 1))
+
+
+async def look(tx: AsyncConnection, name: str) -> str:
+    """The fact; "" where there is none."""
+    return str((await tx.execute(select(t.c.value).where(t.c.name == name))).scalar() or "")

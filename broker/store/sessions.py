@@ -71,6 +71,13 @@ async def open_at(tx: AsyncConnection, gate: str, ids: Sequence[str]) -> list[Se
     return [SessionRecord(*row) for row in await tx.execute(query)]
 
 
+async def open_of(tx: AsyncConnection, principal: str) -> list[SessionRecord]:
+    """Those of this person that are open and that nobody has ended, locked."""
+    alive = and_(t.c.principal == principal, t.c.closed_at.is_(None), t.c.killed_at.is_(None))
+    query = select(*_columns).where(alive).order_by(t.c.id).with_for_update()
+    return [SessionRecord(*row) for row in await tx.execute(query)]
+
+
 async def renew(tx: AsyncConnection, progress: Sequence[Progress], lease_until: datetime) -> None:
     """Prolong leases, and store how far the recordings have come."""
     if not progress:

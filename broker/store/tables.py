@@ -118,6 +118,7 @@ tokens = Table(
     Column("principal", String(200), nullable=False),
     Column("label", String(200), nullable=False),
     Column("payload", Text, nullable=False),
+    Column("origin", String(64), nullable=False, server_default=""),
     Column("stored_key", String(64), nullable=False, server_default=""),
     Column("server_key", String(64), nullable=False, server_default=""),
     Column("created_at", Instant, nullable=False),
@@ -125,10 +126,11 @@ tokens = Table(
     Column("ended_at", Instant),
     Column("device", String(16), nullable=False, server_default=""),
     Index(None, "principal", "kind"),
+    Index(None, "origin"),
 )
 """SHA-256 of a token, and of one for the gate its SCRAM verifier; never the token. `payload` is what a
 one-time page shows, sealed. `device` is the login that one for the gate came of, as identity/devices.py
-names it."""
+names it; `origin` stands for the login at the identity provider that it comes from."""
 
 locks = Table(
     "locks",
@@ -370,4 +372,23 @@ slack_links = Table(
 )
 """Which Slack account is whose. The e-mail addresses are those of both sides when it was linked: where one
 of them has changed, the link is over.
+"""
+
+identities = Table(
+    "identities",
+    metadata,
+    Column("issuer", String(400), primary_key=True),
+    Column("subject", String(400), primary_key=True),
+    Column("principal", String(200), nullable=False, unique=True),
+    Column("provider", String(64), nullable=False),
+    Column("email", String(320), nullable=False),
+    Column("bound_at", Instant, nullable=False),
+    Column("groups", Text),
+    Column("groups_at", Instant),
+    Column("confirmed_at", Instant, nullable=False),
+    Column("renewal", Text, nullable=False, server_default=""),
+)
+"""Which account at an identity provider is whose, from the first login on. `groups` are those that the
+provider told last, in its own words, at `groups_at`; NULL where it tells none. `confirmed_at` is when the
+provider said last that the login stands, `renewal` the sealed refresh token by which it is asked again.
 """

@@ -132,7 +132,7 @@ def test_a_role_adds_masks_to_its_resource_or_takes_them_all_off(tmp_path: Path)
         (
             "kind: postgres",
             "kind: postgress",
-            "12:11: “postgress” does not fit here — one of: postgres, ssh or http",
+            "12:11: “postgress” does not fit here — one of: postgres, ssh, http or kubernetes",
         ),
         ("slack: U0GRACE", "slack: U0ADA", "3:64: ada has this slack already — one person, one entry"),
         ("aliases: [shop]", "aliases: [prod-db]", "13:15: “prod-db” is taken already"),

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterator
 from pathlib import Path
 
 import httpx2
+import keyring
 import pytest
+from keyring.backend import KeyringBackend
+from keyring.errors import KeyringLocked
 
 from cli import saved
 from cli.client import Api
@@ -64,3 +68,77 @@ def test_a_broker_over_a_network_must_be_https() -> None:
     Api("http://127.0.0.1:8080")
     with pytest.raises(Trouble, match="not https"):
         Api("http://broker.example.com", "pcl_secret")
+
+
+# ---------------------------------------------------------- the keyring
+
+
+class InMemory(KeyringBackend):
+    """A keyring as a desktop's, in this process."""
+
+    priority = 5  # type: ignore[assignment]
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.kept: dict[tuple[str, str], str] = {}
+        self.locked = False
+
+    def get_password(self, service: str, username: str) -> str | None:
+        if self.locked:
+            raise KeyringLocked("locked")
+        return self.kept.get((service, username))
+
+    def set_password(self, service: str, username: str, password: str) -> None:
+        if self.locked:
+            raise KeyringLocked("locked")
+        self.kept[service, username] = password
+
+    def delete_password(self, service: str, username: str) -> None:
+        del self.kept[service, username]
+
+
+@pytest.fixture
+def ring(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[InMemory]:
+    monkeypatch.delenv("PORTCULLIS_KEYRING")
+    monkeypatch.setenv("PORTCULLIS_HOME", str(tmp_path))
+    before, ring = keyring.get_keyring(), InMemory()
+    keyring.set_keyring(ring)
+    yield ring
+    keyring.set_keyring(before)
+
+
+KEPT = saved.Login("http://127.0.0.1:1", "ada", "pcl_secret")
+
+
+def test_with_a_keyring_the_token_is_in_no_file(ring: InMemory) -> None:
+    place = saved.write(KEPT)
+    assert "pcl_secret" not in place.read_text()
+    assert list(ring.kept.values()) == ["pcl_secret"]
+    assert saved.in_keyring()
+    assert saved.read() == KEPT
+    saved.forget()
+    assert ring.kept == {}
+    assert not place.exists()
+
+
+def test_a_locked_keyring_is_told_and_kept_out_of(ring: InMemory) -> None:
+    saved.write(KEPT)
+    ring.locked = True
+    with pytest.raises(Trouble, match="keyring does not give") as raised:
+        saved.read()
+    assert raised.value.exit_code is Exit.NOT_LOGGED_IN
+    place = saved.write(KEPT)
+    assert "pcl_secret" in place.read_text(), "it is kept in the file where the keyring does not take it"
+    assert stat.S_IMODE(place.stat().st_mode) == 0o600
+
+
+def test_a_keyring_that_protects_nothing_is_not_used(ring: InMemory) -> None:
+    ring.priority = 0.5  # type: ignore[assignment]
+    assert "pcl_secret" in saved.write(KEPT).read_text()
+    assert ring.kept == {}
+
+
+def test_it_can_be_switched_off(ring: InMemory, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORTCULLIS_KEYRING", "off")
+    assert "pcl_secret" in saved.write(KEPT).read_text()
+    assert ring.kept == {}

@@ -19,10 +19,14 @@ from broker.api.app import create_api, openapi
 from broker.api.parts import GateAddress, Parts
 from broker.bus.in_process import InProcessBus
 from broker.clock import SystemChance, SystemClock
+from broker.config import OidcSettings
 from broker.credentials.seal import Seal
+from broker.identity.bindings import Bindings
 from broker.identity.certificates import ClientCertificates
 from broker.identity.kept import Keep
-from broker.identity.oidc import OidcProvider
+from broker.identity.logins import Logins
+from broker.identity.people import People
+from broker.identity.providers import Providers
 from broker.identity.tokens import TokenKind, Tokens
 from broker.identity.web import WebSessions
 from broker.service import Service
@@ -71,8 +75,15 @@ async def _parts(directory: Path, config: Any) -> Parts:
         certificates=ClientCertificates(Seal([b"k" * 32])),
         recordings=Empty(),
         # Never asked here: only the browser's part of a login goes to the provider.
-        provider=OidcProvider("http://127.0.0.1:9", "c", "s", clock=clock, chance=chance),
+        logins=_logins(store, config, keep, clock, chance),
     )
+
+
+def _logins(store: Store, config: Any, keep: Keep, clock: Any, chance: Any) -> Logins:
+    away = OidcSettings("login", "The provider", issuer="http://127.0.0.1:9", client_id="c")
+    people = People(store, lambda: config, clock, away)
+    providers = Providers(people, clock, chance, keep, "http://127.0.0.1")
+    return Logins(providers, Bindings(store, people, clock), keep, Tokens(store, clock, chance), chance)
 
 
 @pytest.fixture

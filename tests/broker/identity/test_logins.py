@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -10,10 +11,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from broker.config import Config, OidcSettings
+from broker.identity.answer import Identity, LoginError, Sent
+from broker.identity.bindings import Bindings
 from broker.identity.device_codes import tidy_code
 from broker.identity.kept import Keep, Kind
-from broker.identity.logins import CliGoal, Logins, WebGoal, challenge_of
-from broker.identity.oidc import Begun, OidcError
+from broker.identity.logins import CliGoal, Logins, WebGoal
+from broker.identity.people import People
+from broker.identity.pkce import challenge_of
+from broker.identity.providers import Providers
 from broker.identity.tokens import TokenKind, Tokens
 from broker.identity.web import WebSessions, own_page
 from broker.store.engine import Store
@@ -123,33 +129,55 @@ def test_pages_of_ours_are_kept() -> None:
 class Friendly:
     """A provider in whose place only the two calls of a login are used."""
 
-    async def begin(self, redirect_uri: str) -> tuple[str, Begun]:
-        return "https://idp.example.com/authorize", Begun("state", "nonce", "verifier", redirect_uri)
+    async def begin(self, callback: str) -> Sent:
+        return Sent(f"https://idp.example.com/authorize?to={callback}", "begun")
 
-    async def finish(self, begun: Begun, answer: Any) -> dict[str, Any]:
-        return {"sub": answer["sub"], "email": f"{answer['sub']}@example.com", "email_verified": True}
+    async def finish(self, begun: str, answer: Any) -> Identity:
+        assert begun == "begun"
+        email = f"{answer['sub']}@example.com"
+        return Identity("https://idp.example.com", answer["sub"], email, email, session="sid-1")
+
+
+class FriendlyOnes(Providers):
+    def __getitem__(self, name: str) -> Any:
+        self.settings(name)
+        return Friendly()
 
 
 @pytest.fixture
-def logins(keep: Keep, tokens: Tokens, chance: Any) -> Logins:
-    return Logins(Friendly(), keep, tokens, chance, lambda: [ADA], "email")  # type: ignore[arg-type]
+def logins(store: Store, keep: Keep, tokens: Tokens, clock: Any, chance: Any, config: Config) -> Logins:
+    corp = OidcSettings("corp", "Corp", frozenset({"example.com"}), issuer="https://idp.example.com")
+    other = OidcSettings("other", "Other", frozenset({"other.example"}), issuer="https://other.example")
+    known = replace(config, providers={"corp": corp, "other": other})
+    people = People(store, lambda: known, clock)
+    providers = FriendlyOnes(people, clock, chance, keep, "https://us")
+    return Logins(providers, Bindings(store, people, clock), keep, tokens, chance)
 
 
 async def test_a_login_is_bound_to_its_browser_and_used_once(logins: Logins) -> None:
-    _, secret = await logins.begin(WebGoal("/enter/G-1"), "https://us/auth/callback")
+    address, secret = await logins.begin("corp", WebGoal("/enter/G-1"))
+    assert address.endswith("?to=https://us/auth/callback/corp")
     for stranger in ("", "x" * 43):
-        with pytest.raises(OidcError, match="not begun in this browser"):
-            await logins.finish(stranger, {"sub": "ada"})
-    assert await logins.finish(secret, {"sub": "ada"}) == (ADA, WebGoal("/enter/G-1"))
-    with pytest.raises(OidcError, match="used before"):
-        await logins.finish(secret, {"sub": "ada"})
+        with pytest.raises(LoginError, match="not begun in this browser"):
+            await logins.finish(stranger, "corp", {"sub": "ada"})
+    came = await logins.finish(secret, "corp", {"sub": "ada"})
+    assert (came.person.id, came.goal) == ("ada", WebGoal("/enter/G-1"))
+    with pytest.raises(LoginError, match="used before"):
+        await logins.finish(secret, "corp", {"sub": "ada"})
+
+
+async def test_an_answer_at_another_providers_place_is_refused(logins: Logins) -> None:
+    """The mix-up attack (RFC 9700 section 4.4): the code of one provider must not go to another."""
+    _, secret = await logins.begin("other", WebGoal("/"))
+    with pytest.raises(LoginError, match="does not come from the identity provider that was asked"):
+        await logins.finish(secret, "corp", {"sub": "ada"})
 
 
 async def test_a_login_that_takes_too_long_is_over(logins: Logins, clock: Any) -> None:
-    _, secret = await logins.begin(WebGoal("/"), "https://us/auth/callback")
+    _, secret = await logins.begin("corp", WebGoal("/"))
     clock.advance(minutes=10)
-    with pytest.raises(OidcError):
-        await logins.finish(secret, {"sub": "ada"})
+    with pytest.raises(LoginError):
+        await logins.finish(secret, "corp", {"sub": "ada"})
 
 
 async def test_a_code_is_redeemed_once_and_by_its_verifier_only(logins: Logins, tokens: Tokens) -> None:

@@ -6,23 +6,23 @@ import base64
 import hmac
 import json
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from typing import Any
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
 import httpx2
 import pytest
 from joserfc import jwt
-from joserfc.jwk import KeySet, RSAKey
+from joserfc.jwk import RSAKey
 
 from broker.clock import SystemChance, SystemClock
-from broker.identity.logins import challenge_of
-from broker.identity.oidc import Begun, OidcError, OidcProvider, person_of
+from broker.identity.answer import LoginError
+from broker.identity.oidc import Begun, OidcProvider
+from broker.identity.pkce import challenge_of
 from cli.dev_idp import DevIdp, start_dev_idp
+from tests.liar_idp import CALLBACK, ISSUER, Liar, finish_with
 from workflows.model import Principal
 
-CALLBACK = "http://127.0.0.1:9/auth/callback"
 ADA = Principal("ada", "Ada Lovelace", "ada@example.com", frozenset({"engineers"}))
 GRACE = Principal("grace", "Grace Hopper", "grace@example.com")
 
@@ -54,7 +54,7 @@ async def test_a_login_at_a_real_provider_gives_verified_claims(idp: DevIdp) -> 
     address, begun = await provider.begin(CALLBACK)
     claims = await provider.finish(begun, press(address))
     assert claims["sub"] == "ada"
-    assert person_of(claims, [ADA, GRACE]) == ADA
+    assert (claims["email"], claims["email_verified"]) == ("ada@example.com", True)
     await provider.aclose()
 
 
@@ -75,7 +75,7 @@ async def test_a_stolen_code_is_worth_nothing_without_the_verifier(idp: DevIdp) 
     address, begun = await provider.begin(CALLBACK)
     answer = press(address)
     thief = Begun(begun.state, begun.nonce, SystemChance().token(48), CALLBACK)
-    with pytest.raises(OidcError, match="did not honour the code"):
+    with pytest.raises(LoginError, match="did not honour the code"):
         await provider.finish(thief, answer)
 
 
@@ -84,7 +84,7 @@ async def test_a_code_is_good_once(idp: DevIdp) -> None:
     address, begun = await provider.begin(CALLBACK)
     answer = press(address)
     await provider.finish(begun, answer)
-    with pytest.raises(OidcError, match="did not honour the code"):
+    with pytest.raises(LoginError, match="did not honour the code"):
         await provider.finish(begun, answer)
 
 
@@ -92,14 +92,14 @@ async def test_an_answer_to_another_login_is_refused(idp: DevIdp) -> None:
     provider = provider_of(idp)
     address, _ = await provider.begin(CALLBACK)
     _, other = await provider.begin(CALLBACK)
-    with pytest.raises(OidcError, match="another login"):
+    with pytest.raises(LoginError, match="another login"):
         await provider.finish(other, press(address))
 
 
 async def test_a_wrong_client_secret_gets_nobody_in(idp: DevIdp) -> None:
     provider = provider_of(idp, client_secret="guess")
     address, begun = await provider.begin(CALLBACK)
-    with pytest.raises(OidcError, match="did not honour the code"):
+    with pytest.raises(LoginError, match="did not honour the code"):
         await provider.finish(begun, press(address))
 
 
@@ -108,7 +108,7 @@ async def test_saying_no_at_the_provider_is_told_as_it_is(idp: DevIdp) -> None:
     address, begun = await provider.begin(CALLBACK)
     answer = httpx2.post(address, data={"action": "deny"})
     query = dict(parse_qsl(urlsplit(answer.headers["location"]).query))
-    with pytest.raises(OidcError, match="access_denied"):
+    with pytest.raises(LoginError, match="access_denied"):
         await provider.finish(begun, {"state": begun.state, **query})
 
 
@@ -122,7 +122,7 @@ async def test_the_development_provider_knows_only_its_people(idp: DevIdp) -> No
 
 async def test_a_provider_that_is_away_is_told_without_a_trace() -> None:
     provider = OidcProvider("http://127.0.0.1:9", "c", "s", clock=SystemClock(), chance=SystemChance())
-    with pytest.raises(OidcError, match="cannot be reached"):
+    with pytest.raises(LoginError, match="cannot be reached"):
         await provider.begin(CALLBACK)
 
 
@@ -132,57 +132,6 @@ def test_an_issuer_over_plain_http_is_refused_unless_it_is_this_machine() -> Non
 
 
 # -------------------------------------------------- a provider that lies
-
-ISSUER = "https://idp.example.com"
-
-
-@dataclass
-class Liar:
-    """A provider whose every answer a test can bend."""
-
-    key: RSAKey = field(default_factory=lambda: RSAKey.generate_key(2048, {"kid": "one"}))
-    published: list[RSAKey] = field(default_factory=list)
-    document: dict[str, Any] = field(default_factory=dict)
-    claims: dict[str, Any] = field(default_factory=dict)
-    header: dict[str, Any] = field(default_factory=lambda: {"alg": "RS256", "kid": "one"})
-    forge: Callable[[dict[str, Any]], str] | None = None
-    key_reads: int = 0
-    nonce: str = ""
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        await receive()
-        content = json.dumps(self.answer(scope["path"])).encode()
-        headers = [(b"content-type", b"application/json")]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": content})
-
-    def answer(self, path: str) -> Any:
-        if path.endswith("openid-configuration"):
-            names = ("authorization_endpoint", "token_endpoint", "jwks_uri")
-            return {"issuer": ISSUER, **{n: f"{ISSUER}/{n}" for n in names}, **self.document}
-        if path == "/jwks_uri":
-            self.key_reads += 1
-            return KeySet(self.published or [self.key]).as_dict(private=False)
-        now = int(time.time())
-        claims = {"iss": ISSUER, "aud": "us", "sub": "ada", "iat": now, "exp": now + 60, "nonce": self.nonce}
-        claims |= self.claims
-        claims = {name: value for name, value in claims.items() if value is not None}
-        token = self.forge(claims) if self.forge else jwt.encode(self.header, claims, self.key)
-        return {"access_token": "a", "token_type": "Bearer", "id_token": token}
-
-
-async def finish_with(liar: Liar, **answer: str) -> Any:
-    provider = OidcProvider(
-        ISSUER,
-        "us",
-        "secret",
-        clock=SystemClock(),
-        chance=SystemChance(),
-        transport=httpx2.ASGITransport(app=liar),
-    )
-    _, begun = await provider.begin(CALLBACK)
-    liar.nonce = liar.nonce or begun.nonce
-    return await provider.finish(begun, {"state": begun.state, "code": "c", **answer})
 
 
 async def test_an_honest_answer_of_the_liar_is_taken() -> None:
@@ -210,7 +159,7 @@ async def test_an_honest_answer_of_the_liar_is_taken() -> None:
     ids=str,
 )
 async def test_a_token_with_a_claim_that_does_not_fit_is_refused(claims: dict[str, Any]) -> None:
-    with pytest.raises(OidcError):
+    with pytest.raises(LoginError):
         await finish_with(Liar(claims=claims))
 
 
@@ -220,7 +169,7 @@ async def test_several_audiences_are_fine_when_the_token_was_issued_to_us() -> N
 
 async def test_a_token_signed_by_another_key_is_refused() -> None:
     other = RSAKey.generate_key(2048, {"kid": "one"})
-    with pytest.raises(OidcError, match="not signed"):
+    with pytest.raises(LoginError, match="not signed"):
         await finish_with(
             Liar(forge=lambda claims: jwt.encode({"alg": "RS256", "kid": "one"}, claims, other))
         )
@@ -235,7 +184,7 @@ async def test_an_unsigned_token_is_refused() -> None:
         head = part(b'{"alg":"none"}')
         return f"{head}.{part(json.dumps(claims).encode())}."
 
-    with pytest.raises(OidcError, match="not signed"):
+    with pytest.raises(LoginError, match="not signed"):
         await finish_with(Liar(forge=unsigned))
 
 
@@ -248,7 +197,7 @@ async def test_a_public_key_used_as_a_shared_secret_is_refused() -> None:
         return f"{signed}.{part(hmac.digest(liar.key.as_pem(private=False), signed.encode(), 'sha256'))}"
 
     liar.forge = confused
-    with pytest.raises(OidcError, match="not signed"):
+    with pytest.raises(LoginError, match="not signed"):
         await finish_with(liar)
 
 
@@ -269,7 +218,7 @@ async def test_a_key_that_was_rotated_in_is_found_by_looking_once_more() -> None
     await provider.finish(begun, answer)
     liar.key = RSAKey.generate_key(2048, {"kid": "two"})
     liar.header = {"alg": "RS256", "kid": "two"}
-    with pytest.raises(OidcError):
+    with pytest.raises(LoginError):
         await provider.finish(begun, answer)  # the keys were read a moment ago: a forger cannot make us read
     moment[0] += 60
     await provider.finish(begun, answer)
@@ -287,45 +236,14 @@ async def test_a_key_that_was_rotated_in_is_found_by_looking_once_more() -> None
     ids=str,
 )
 async def test_a_discovery_document_that_does_not_fit_is_refused(document: dict[str, Any]) -> None:
-    with pytest.raises(OidcError):
+    with pytest.raises(LoginError):
         await finish_with(Liar(document=document))
 
 
 async def test_a_provider_that_promises_to_name_itself_must() -> None:
     document = {"authorization_response_iss_parameter_supported": True}
-    with pytest.raises(OidcError, match="does not name"):
+    with pytest.raises(LoginError, match="does not name"):
         await finish_with(Liar(document=document))
-    with pytest.raises(OidcError, match="does not name"):
+    with pytest.raises(LoginError, match="does not name"):
         await finish_with(Liar(document=document), iss="https://evil.example.com")
     assert await finish_with(Liar(document=document), iss=ISSUER)
-
-
-# ------------------------------------------------------------ who it is
-
-
-def test_an_unverified_address_is_nobody() -> None:
-    for verified in (False, None, "true", 1):
-        with pytest.raises(OidcError, match="not verified"):
-            person_of({"email": "ada@example.com", "email_verified": verified}, [ADA])
-
-
-def test_addresses_are_compared_without_case() -> None:
-    assert person_of({"email": "Ada@Example.com", "email_verified": True}, [ADA, GRACE]) == ADA
-
-
-def test_two_people_with_one_address_are_nobody() -> None:
-    twin = Principal("ada2", "Ada", "ADA@example.com")
-    with pytest.raises(OidcError, match="not here"):
-        person_of({"email": "ada@example.com", "email_verified": True}, [ADA, twin])
-
-
-def test_another_claim_is_matched_against_the_ids() -> None:
-    assert person_of({"preferred_username": "grace"}, [ADA, GRACE], "preferred_username") == GRACE
-    with pytest.raises(OidcError):
-        person_of({"preferred_username": "Grace"}, [ADA, GRACE], "preferred_username")
-
-
-def test_somebody_who_left_is_nobody() -> None:
-    gone = Principal("ada", "Ada", "ada@example.com", active=False)
-    with pytest.raises(OidcError, match="not here"):
-        person_of({"email": "ada@example.com", "email_verified": True}, [gone])
