@@ -7,10 +7,12 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import socket
 from collections.abc import Awaitable, Callable
 
 import aiohttp
 import pytest
+import websockets
 
 from proxy.recording import Exchange
 from tests.proxy.http.conftest import DOMAIN, HOST, SECRET, SIGNED, TOKEN, HttpHouse, RawTarget, request
@@ -273,3 +275,15 @@ async def test_a_password_that_is_no_base64_is_nobodys(house: HttpHouse) -> None
             b"GET / HTTP/1.1\r\nHost: %b\r\nAuthorization: %b\r\n\r\n" % (HOST.encode(), said.encode())
         )
         assert got.startswith(b"HTTP/1.1 401"), said
+
+
+async def test_the_websockets_library_passes_with_compression_and_pings(house: HttpHouse) -> None:
+    socket_ = socket.create_connection(("127.0.0.1", house.port))
+    headers = {"Authorization": f"Bearer {TOKEN}"}
+    async with websockets.connect(
+        f"wss://{HOST}:{house.port}/ws", ssl=house.context(), additional_headers=headers, sock=socket_
+    ) as ws:
+        await ws.send("compressible " * 1000)
+        assert (await asyncio.wait_for(ws.recv(), 5)).startswith("you said compressible")
+        await asyncio.wait_for(await ws.ping(), 5)
+    await asyncio.wait_for(house.service.gone.wait(), 5)
