@@ -56,7 +56,10 @@ class Head:
 
     def tokens(self, name: bytes) -> list[bytes]:
         """The members of a list field, in lower case (RFC 9110, section 5.6.1)."""
-        found = b",".join(self.all(name))
+        values = self.all(name)
+        if not values:
+            return values
+        found = b",".join(values)
         return [part.strip(b" \t").lower() for part in found.split(b",") if part.strip(b" \t")]
 
     @property
@@ -73,9 +76,10 @@ class RequestHead(Head):
     @property
     def upgrade(self) -> bytes:
         """The protocol that the client wishes to change to, if it does so properly."""
-        if b"upgrade" not in self.tokens(b"connection"):
+        protocol = self.get(b"upgrade")
+        if protocol is None or b"upgrade" not in self.tokens(b"connection"):
             return b""
-        return (self.get(b"upgrade") or b"").lower()
+        return protocol.lower()
 
 
 @dataclass(slots=True)

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from proxy.gate import Gate
 
 _SWEEP = 5.0
+_NAMES = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,7 @@ class HttpDoor:
         self._entering: dict[Key, asyncio.Future[HttpSession]] = {}
         self._domain = "." + settings.domain.lower()
         self._own = frozenset(name.lower() for name in settings.names)
+        self._named: dict[tuple[bytes, str], str | None] = {}
         self._sweeper: asyncio.TimerHandle | None = None
         self.now = time.monotonic
 
@@ -120,6 +122,14 @@ class HttpDoor:
 
     def resource_of(self, host: bytes, server_name: str) -> str | None:
         """The resource that a request's host names; None where that and TLS name different ones, or none."""
+        known = self._named.get((host, server_name), "")
+        if known == "":
+            known = self._resource_of(host, server_name)
+            if len(self._named) < _NAMES:
+                self._named[host, server_name] = known
+        return known
+
+    def _resource_of(self, host: bytes, server_name: str) -> str | None:
         name = _host_name(host)
         by_tls = self._label(server_name)
         if name in self._own:

@@ -32,6 +32,7 @@ class Exchange:
         self.client = client
         self.head = head
         self.request: Request
+        self.claim: auth.Claim | None = None
         self.session: HttpSession | None = None
         self.target: TargetEnd | None = None
         self.tunnel: Tunnel | None = None
@@ -58,6 +59,7 @@ class Exchange:
         try:
             place.check(self.head.target)
             claim = self._claim()
+            self.claim = claim
             if claim is None:
                 self._task = self.client.door.gate.spawn(self._own())
                 return
@@ -198,7 +200,7 @@ class Exchange:
             target.abort()
             raise Turned(session.ended_said())
         try:
-            kept = fields.for_target(head, session.removed, drop_authorization=session.drops(head))
+            kept = fields.for_target(head, session.removed, drop_authorization=session.drops(self))
             headers = session.dressed(self, session.kind.outgoing(request, kept))
         except BaseException:
             session.give_back(target)

@@ -137,9 +137,9 @@ class HttpSession(OpenSession):
         if target in self._idle:
             self._idle.remove(target)
 
-    def drops(self, head: RequestHead) -> bool:
+    def drops(self, exchange: Exchange) -> bool:
         """Whether the Authorization of a request was meant for the gate."""
-        claim = auth.read(head)
+        claim = exchange.claim or auth.read(exchange.request.head)
         return claim is not None and claim.spends_authorization
 
     def dressed(self, exchange: Exchange, headers: list[Header]) -> list[Header]:
