@@ -79,6 +79,8 @@ class Courier:
             group.create_task(self._sweep_often())
             for _ in range(self._workers):
                 group.create_task(self._work())
+            # Of its own, so that after a rush, or a day without Slack, what is new does not wait for changes.
+            group.create_task(self._work(new=True))
 
     async def drain(self) -> int:
         """Do everything that is due now; how much there was."""
@@ -87,14 +89,14 @@ class Courier:
             count += 1
         return count
 
-    async def one(self, *, likely: bool = False) -> bool:
+    async def one(self, *, likely: bool = False, new: bool = False) -> bool:
         """Claim one row, of which there is `likely` one, and do it; False where there is none. The claim is
         kept while it takes, and two workers of ours take turns where a claim ran out all the same (the clock
         was set, say): of two who show one story at once the slower would put an older state over a newer one,
         or post twice.
         """
         work = await self._box.claim(
-            CARD, REVIEW, NOTIFY, WATCH, ALLOWANCE, ACCOUNT, lease=_LEASE, likely=likely
+            CARD, REVIEW, NOTIFY, WATCH, ALLOWANCE, ACCOUNT, lease=_LEASE, likely=likely, new=new
         )
         if work is None:
             return False
@@ -144,11 +146,12 @@ class Courier:
         log.warning("card_delayed", request=work.key, problem=problem, attempts=work.attempts)
         await self._box.retry(work, problem, backoff(work.attempts))
 
-    async def _work(self) -> None:
+    async def _work(self, *, new: bool = False) -> None:
+        """Work for ever; where `new` on that alone of which nobody has seen anything yet."""
         busy = False
         while True:
             try:
-                busy = await self.one(likely=busy)
+                busy = await self.one(likely=busy, new=new)
             except Exception:
                 log.exception("courier_stumbled")
                 busy = False

@@ -120,10 +120,14 @@ class Outbox:
         self._chance = chance
 
     async def claim(
-        self, *kinds: str, lease: timedelta = timedelta(seconds=60), likely: bool = False
+        self,
+        *kinds: str,
+        lease: timedelta = timedelta(seconds=60),
+        likely: bool = False,
+        new: bool = False,
     ) -> Work | None:
         """The oldest row of these kinds that is due and whose key is free; None where there is none. Where
-        there is `likely` one no look is taken before.
+        there is `likely` one no look is taken before. Only of keys of which nothing was done yet where `new`.
         """
         now = self._clock.now()
         earlier = t.alias("earlier")
@@ -135,6 +139,8 @@ class Outbox:
             or_(t.c.claimed_until.is_(None), t.c.claimed_until <= now),
             ~blocked,
         )
+        if new:
+            due = and_(due, ~exists().where(earlier.c.key == t.c.key, earlier.c.done_at.is_not(None)))
         query = select(t.c.id, t.c.kind, t.c.key, t.c.payload, t.c.attempts).where(due).order_by(t.c.id)
         if not likely:  # idle workers look without taking SQLite's write lock
             async with self._store.read() as tx:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 
 from bot.ledger import Place
@@ -33,6 +34,25 @@ async def test_after_slack_was_away_every_card_is_there_once_in_order_and_true(h
     assert "asks for" in text_of(cards[1])
     replies = [m for m in world.grace.messages("#dba", thread=cards[0]) if m.ts != cards[0].ts]
     assert len(replies) == 1, "a long absence is one reply"
+
+
+async def test_a_new_request_is_not_behind_the_updates_of_a_rush(worlds, monkeypatch) -> None:
+    """All that usually works waits for Slack's leave to change cards; what is new is posted all the same."""
+    leave = asyncio.Event()
+    async with worlds(rate_limits=False) as world:
+        for number in range(5):
+            await world.ask(f"request prod-db 1h because INC-{number}")
+        await world.at_rest()
+        monkeypatch.setattr(world.bot.courier._places._pace, "update", leave.wait)
+        for story in await world.stories():
+            await world.service.approve(story.request.id, "grace", via="cli")
+        await world.ask("request prod-db 1h because INC-NEW", who="mallory")
+        cards = [m for m in world.grace.messages("#dba") if not m.ephemeral_for]
+        assert len(cards) == 6
+        assert not any("opening the gate" in text_of(card) for card in cards)
+        leave.set()
+        await world.at_rest()
+        assert sum("opening the gate" in text_of(world.grace.now(card)) for card in cards) == 5
 
 
 async def test_a_post_whose_answer_was_lost_is_found_again_and_not_posted_twice(http_world) -> None:

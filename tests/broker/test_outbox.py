@@ -51,6 +51,23 @@ async def test_rows_of_one_key_are_done_one_at_a_time_and_in_order_across_kinds(
     assert (then.kind, then.key) == (DROP, "G-1")
 
 
+async def test_what_nobody_has_seen_anything_of_can_be_claimed_before_what_changed(
+    box: Outbox, store: Store, clock: Any
+) -> None:
+    await put(store, clock, (CARD, "R-1"))
+    first = await box.claim(CARD)
+    assert first is not None
+    assert await box.finish(first)
+    await put(store, clock, (CARD, "R-1"), (CARD, "R-2"), (CARD, "R-2"))
+    new = await box.claim(CARD, new=True)
+    assert new is not None
+    assert new.key == "R-2"
+    assert await box.claim(CARD, new=True) is None, "its second row waits for the first"
+    assert await box.finish(new)
+    assert await box.claim(CARD, new=True) is None, "nothing is new any more"
+    assert [work.key for _ in range(2) if (work := await box.claim(CARD))] == ["R-1", "R-2"]
+
+
 async def test_a_claim_that_runs_out_is_claimed_again_and_the_slow_one_finishes_nothing(
     box: Outbox, store: Store, clock: Any
 ) -> None:
