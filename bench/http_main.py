@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import random
 import re
+import resource
 import shutil
 import ssl
 import statistics
@@ -71,6 +72,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if shutil.which("wrk") is None or shutil.which("nginx") is None:
         print("wrk or nginx is missing: install them (Debian: apt install wrk nginx-light).", file=sys.stderr)
         return 1
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # nginx takes it over
     chance = random.Random(options.seed)
     with tempfile.TemporaryDirectory(prefix="portcullis-bench-") as folder, contextlib.ExitStack() as stack:
         files = stack.enter_context(http_ways.service(Path(folder) / "bench"))

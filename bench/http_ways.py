@@ -42,7 +42,8 @@ _PROXY = """
         listen 127.0.0.1:%(port)s ssl; ssl_certificate %(certificate)s; ssl_certificate_key %(key)s;
         location / {
             proxy_pass http://target; proxy_http_version 1.1; proxy_set_header Connection "";
-            proxy_set_header X-Forwarded-For $remote_addr; proxy_buffering on; proxy_max_temp_file_size 0;
+            proxy_set_header X-Forwarded-For $remote_addr; proxy_max_temp_file_size 0;
+            proxy_buffer_size 64k; proxy_buffers 16 64k; proxy_busy_buffers_size 256k;
         }
     }
 """

@@ -91,10 +91,10 @@ class Dashboards:
         app.router.add_post("/delete", self._delete)
         app.router.add_get("/people", self._people)
         app.router.add_get("/{rest:.*}", self._page)
-        runner = web.AppRunner(app)
+        runner = web.AppRunner(app, shutdown_timeout=0.1)
         await runner.setup()
         stack.push_async_callback(runner.cleanup)
-        site = web.TCPSite(runner, "127.0.0.1", 0, shutdown_timeout=0.1)
+        site = web.TCPSite(runner, "127.0.0.1", 0)
         await site.start()
         self.port = runner.addresses[0][1]
 
