@@ -46,7 +46,7 @@ class OpenFile:
     sha256: object = field(default_factory=hashlib.sha256)
     ordered: bool = True
 
-    def pass_on(self, offset: int, data: bytes) -> None:
+    def pass_on(self, offset: int, data: bytes | memoryview) -> None:
         self.ordered = self.ordered and offset == self.size
         self.size += len(data)
         if self.ordered:
@@ -103,6 +103,11 @@ class Sftp:
         self._report = report
         self._from_client = Cut(bytearray())
         self._from_host = Cut(bytearray())
+        self._gone_on = 0
+        """Bytes of the packet that has not come whole that the client has already."""
+        self._skimming = False
+        self._own: list[bytes] = []
+        """Answers of the gate's own that wait for the end of that packet."""
         self._waiting: deque[bytes] = deque()
         self._checking: _Check | None = None
         self._asked: dict[int, _Asked] = {}
@@ -123,9 +128,25 @@ class Sftp:
                 self._request(packet)
 
     def from_host(self, data: bytes) -> None:
-        """Raises BadPacket."""
+        """Raises BadPacket. Unless an answer may be to a question of the gate's own, bytes go on as they
+        come: whoever gets a file gets it in as few pieces as the host sent.
+        """
+        pending = self._from_host.pending
+        self._skimming = self._checking is None and not self._own
+        if self._skimming:
+            held = bytes(pending[self._gone_on :])
+            self._to_client(held + data if held else data)
         for packet in self._from_host.packets(data):
             self._answer(packet)
+        if self._skimming:
+            self._skimming, self._gone_on = False, len(pending)
+            self._tell_own()
+
+    def _tell_own(self) -> None:
+        """What waited, once the client has whole packets only."""
+        if not self._skimming and not self._gone_on and self._own:
+            own, self._own = b"".join(self._own), []
+            self._to_client(own)
 
     def end(self) -> None:
         """The channel is closed: what was open is told."""
@@ -165,7 +186,7 @@ class Sftp:
         if kind == wire.READ:
             asked.offset = fields.number(8)
         elif kind == wire.WRITE and file is not None:
-            file.pass_on(fields.number(8), fields.string())
+            file.pass_on(fields.number(8), fields.skimmed())
         elif kind == wire.FSETSTAT and (file is None or file.operation != "write"):
             self._refuse(number, wire.PERMISSION_DENIED, "it is not open for writing")
             return
@@ -230,28 +251,38 @@ class Sftp:
         self._to_host(wire.framed(packet))
 
     def _refuse(self, number: int, code: int, said: str) -> None:
-        self._to_client(wire.framed(wire.status(number, code, said)))
+        self._own.append(wire.framed(wire.status(number, code, said)))
+        self._tell_own()
 
     # -------------------------------------------------------------- answers
 
     def _answer(self, packet: bytes) -> None:
+        already, self._gone_on = self._gone_on, 0
         kind = packet[0]
         if kind == wire.VERSION:
-            self._to_client(wire.framed(packet))
+            self._answered(packet, already)
             return
         fields = Fields(packet)
         number = fields.number()
         check = self._checking
         if check is not None and number == check.asking:
+            if already or self._skimming:
+                raise BadPacket("an answer that is older than its question")
             check.asking = -1
             self._looked_up(check, kind, fields, packet)
         elif (asked := self._asked.pop(number, None)) is not None:
             self._note(kind, fields, asked)
-            self._to_client(wire.framed(packet))
+            self._answered(packet, already)
         else:
             raise BadPacket("an answer to no request")
         while self._waiting and self._checking is None:
             self._request(self._waiting.popleft())
+
+    def _answered(self, packet: bytes, already: int) -> None:
+        """To the client, as far as it has not been there."""
+        if not self._skimming:
+            self._to_client(wire.framed(packet)[already:])
+            self._tell_own()
 
     def _looked_up(self, check: _Check, kind: int, fields: Fields, packet: bytes) -> None:
         if kind == wire.NAME and fields.number() == 1:
@@ -276,7 +307,7 @@ class Sftp:
             else:
                 self._files[fields.string()] = OpenFile(operation, asked.path)
         elif kind == wire.DATA and asked.handle in self._files:
-            self._files[asked.handle].pass_on(asked.offset, fields.string())
+            self._files[asked.handle].pass_on(asked.offset, fields.skimmed())
         elif kind == wire.STATUS:
             code = fields.number()
             if asked.operation == "close":

@@ -40,7 +40,7 @@ class Cut:
                 raise BadPacket(f"a packet of {length} bytes")
             if len(self.pending) - at - 4 < length:
                 break
-            yield bytes(self.pending[at + 4 : at + 4 + length])
+            yield bytes(memoryview(self.pending)[at + 4 : at + 4 + length])
             at += 4 + length
         del self.pending[:at]
 
@@ -65,6 +65,15 @@ class Fields:
         if end > len(self._packet):
             raise BadPacket("a string is longer than its packet")
         value, self.at = self._packet[self.at : end], end
+        return value
+
+    def skimmed(self) -> memoryview:
+        """A string that is looked at and not kept."""
+        size = self.number()
+        end = self.at + size
+        if end > len(self._packet):
+            raise BadPacket("a string is longer than its packet")
+        value, self.at = memoryview(self._packet)[self.at : end], end
         return value
 
     @property

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import itertools
 import os
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from proxy.recording import FileOperation
@@ -305,3 +306,81 @@ def test_no_packet_breaks_the_reader_and_no_path_goes_on_unlooked(packets: list[
     extended = [packet for packet in sent[1:] if packet[4] == wire.EXTENDED]
     assert all(packet[4] in free for packet in sent if packet not in extended)
     assert all(any(name in packet for name in (b"@openssh.com", b"home-", b"users-")) for packet in extended)
+
+
+class _Loopback:
+    """A host that answers every request, in order, whose stream is cut anywhere."""
+
+    def __init__(self) -> None:
+        self.cut = wire.Cut(bytearray())
+        self.said = bytearray()
+
+    def hear(self, data: bytes) -> None:
+        for packet in self.cut.packets(data):
+            if packet[0] == wire.INIT:
+                self.say(b"\x02\0\0\0\x03")
+                continue
+            fields = wire.Fields(packet)
+            number = fields.number().to_bytes(4)
+            if packet[0] == wire.REALPATH:
+                name = wire.string(fields.string())
+                self.say(bytes((wire.NAME,)) + number + (1).to_bytes(4) + name + wire.string(b"") + bytes(4))
+            elif packet[0] == wire.OPEN:
+                self.say(bytes((wire.HANDLE,)) + number + wire.string(b"h" + number))
+            elif packet[0] == wire.READ:
+                self.say(bytes((wire.DATA,)) + number + wire.string(number * 40))
+            else:
+                self.say(bytes((wire.STATUS,)) + number + bytes(4) + wire.string(b"") + wire.string(b""))
+
+    def say(self, packet: bytes) -> None:
+        self.said += wire.framed(packet)
+
+
+_asks = st.lists(st.sampled_from(["open", "closed", "read", "remove", "unknown", "deliver"]), max_size=30)
+
+
+@example(["read", "deliver", "unknown", "deliver", "open", "closed"], [50, 10])
+@example(["closed", "deliver", "read", "deliver", "unknown", "remove", "deliver"], [40, 100, 1])
+@given(_asks, st.lists(st.integers(1, 400), min_size=1, max_size=10))
+def test_every_request_has_one_whole_answer_however_the_hosts_stream_is_cut(
+    asks: list[str], cuts: list[int]
+) -> None:
+    """Whether bytes go on as they come, or answers of the gate's own have to stand between them."""
+    host, got = _Loopback(), bytearray()
+    rules = (FileRule(("/open/**",), frozenset({"read"})),)
+    channel = Sftp(rules, host.hear, got.extend, lambda done: None)
+    channel.from_client(wire.framed(b"\x01\0\0\0\x03"))
+    sizes = itertools.cycle(cuts)
+
+    def deliver() -> None:
+        size = next(sizes)
+        data = bytes(host.said[:size])
+        del host.said[:size]
+        channel.from_host(data)
+
+    while host.said:  # clients ask nothing before they know the version
+        deliver()
+    asked = 0
+    for ask in asks:
+        if ask == "deliver":
+            deliver()
+            continue
+        asked += 1
+        number = asked.to_bytes(4)
+        path = wire.string(b"/open/x" if ask == "open" else b"/closed/x")
+        channel.from_client(wire.framed({
+            "open": bytes((wire.OPEN,)) + number + path + (1).to_bytes(4) + bytes(4),
+            "closed": bytes((wire.OPEN,)) + number + path + (1).to_bytes(4) + bytes(4),
+            "read": bytes((wire.READ,)) + number + wire.string(b"h") + bytes(12),
+            "remove": bytes((wire.REMOVE,)) + number + path,
+            "unknown": bytes((99,)) + number,
+        }[ask]))  # fmt: skip
+    while host.said:
+        deliver()
+    answers = list(wire.Cut(bytearray()).packets(bytes(got)))
+    assert sum(len(it) + 4 for it in answers) == len(got)
+    assert answers[0][0] == wire.VERSION
+    assert sorted(int.from_bytes(it[1:5]) for it in answers[1:]) == list(range(1, asked + 1))
+    refused = {int.from_bytes(it[1:5]) for it in answers[1:] if it[0] == wire.STATUS}
+    requests = [ask for ask in asks if ask != "deliver"]
+    assert refused == {n for n, ask in enumerate(requests, 1) if ask in ("closed", "remove", "unknown")}
