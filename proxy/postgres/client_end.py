@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 _HEAD = struct.Struct("!BI").unpack_from
 _COPY_DATA = ord("d")
+_NAMED = 63
+"""Bytes of a statement's or portal's name that the server looks at (NAMEDATALEN - 1)."""
 _READ_AHEAD = 4 << 20
 """Bytes that are taken in behind a message that waits; a client that pipelines more is not read from."""
 
@@ -178,6 +180,7 @@ class ClientEnd:
     def _parse(self, chunk: bytes, at: int, end: int) -> bytes | None:
         name, at = codec.cstring(chunk, at)
         text, at = codec.cstring(chunk, at)
+        name = name[:_NAMED]
         if at > end:
             raise WireError("a Parse is cut short")
         pipeline = self._pipeline
@@ -200,6 +203,7 @@ class ClientEnd:
     def _bind(self, chunk: bytes, at: int, end: int) -> bytes | None:
         portal, after = codec.cstring(chunk, at)
         statement, after = codec.cstring(chunk, after)
+        portal, statement = portal[:_NAMED], statement[:_NAMED]
         if after > end:
             raise WireError("a Bind is cut short")
         if not self._pipeline.skipping:
@@ -214,7 +218,7 @@ class ClientEnd:
         return None
 
     def _describe(self, chunk: bytes, at: int, end: int) -> bytes | None:
-        name = _text(chunk, at + 1, end)
+        name = _text(chunk, at + 1, end)[:_NAMED]
         if not self._pipeline.skipping:
             self._no_copy()
             self._pipeline.steps.append(DescribeStep(chunk[at], name))
@@ -227,6 +231,7 @@ class ClientEnd:
             return None
         self._no_copy()
         portal, after = codec.cstring(chunk, at)
+        portal = portal[:_NAMED]
         if after + 4 != end:
             raise WireError("an Execute has a wrong size")
         session = self._session
@@ -248,7 +253,7 @@ class ClientEnd:
     def _close(self, chunk: bytes, at: int, end: int) -> bytes | None:
         if not self._pipeline.skipping:
             self._no_copy()
-            self._pipeline.steps.append(CloseStep(chunk[at], _text(chunk, at + 1, end)))
+            self._pipeline.steps.append(CloseStep(chunk[at], _text(chunk, at + 1, end)[:_NAMED]))
         return None
 
     def _sync(self, chunk: bytes, at: int, end: int) -> bytes | None:

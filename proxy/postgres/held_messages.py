@@ -299,8 +299,8 @@ def _cannot_be_limited(verdict: Verdict, *, bound: bool = False) -> str:
     """Why the rows of this text cannot be bounded; empty when they can."""
     if len(verdict.kinds) > 1 and "transaction_stmt" in verdict.kinds:
         return "the rows of a text that begins or ends a transaction cannot be limited"
-    if "copy_stmt" in verdict.kinds and (bound or is_reading(verdict)):
-        return "the rows of this COPY cannot be limited"
+    if "copy_stmt" in verdict.kinds and bound and not is_reading(verdict):
+        return "the rows of a COPY FROM STDIN in the extended protocol cannot be limited"
     return ""
 
 
@@ -336,6 +336,6 @@ def _unlimitable(verdict: Verdict, why: str) -> Verdict:
         verdict.statement_class,
         verdict.statements,
         reason=f"{why}, and a limit applies here",
-        hint="Send the statements one by one; read with SELECT.",
+        hint="Send the statements one by one, COPY FROM STDIN as a simple query.",
         sqlstate="42501",
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -29,12 +30,24 @@ _MOST = 0x7FFFFFFF
 BEGIN = codec.query(b"BEGIN")
 _COMMIT = codec.query(b"COMMIT")
 _ROLLBACK = codec.query(b"ROLLBACK")
+_NOTHING = codec.query(b"UNLISTEN portcullis_nothing")
+COPY_FAIL = codec.message(b"f", b"over the limit of rows\0")
 
 
 class Limit:
     """How many rows one execution may touch or return, and how far it is. `source` names who set it."""
 
-    __slots__ = ("exceeded", "holds_commit", "kept", "reads", "rows", "seen", "source", "wrapped")
+    __slots__ = (
+        "cancelling",
+        "exceeded",
+        "holds_commit",
+        "kept",
+        "reads",
+        "rows",
+        "seen",
+        "source",
+        "wrapped",
+    )
 
     def __init__(self, rows: int, source: str, *, reads: bool, wrapped: bool = False) -> None:
         self.rows = rows
@@ -45,6 +58,7 @@ class Limit:
         self.seen = 0
         self.exceeded: Verdict | None = None
         self.kept = b""  # an outcome that the client does not have yet
+        self.cancelling: asyncio.Task[None] | None = None  # the target is being told to stop
 
     def ask(self, asked: int) -> int:
         """The rows to ask of a portal when the client asks for so many (0: all)."""
@@ -52,6 +66,15 @@ class Limit:
             return asked
         left = max(self.rows - self.seen, 0) + 1
         return min(asked or _MOST, left)
+
+    def when_cancelled(self, then: Callable[[], object]) -> None:
+        """Go on when no cancel is under way any more: one that comes late would hit what follows. (A target
+        that is idle ignores it.)
+        """
+        if self.cancelling is None or self.cancelling.done():
+            then()
+        else:
+            self.cancelling.add_done_callback(lambda _: then())
 
     def exceed(self, verdict: Verdict, rows: int | None = None) -> None:
         """Too many rows (None: nobody counts on): the statement is refused after all."""
@@ -98,13 +121,13 @@ class Limiter:
         self._session = session
         self._pipeline = session.pipeline
 
-    def rows(self, step: Execution, limit: Limit, count: int) -> bool:
-        """`count` rows came: whether they may go on."""
+    def rows(self, step: Execution, limit: Limit, count: int, *, copied: bool = False) -> bool:
+        """`count` rows came: whether they may go on. Of a portal no more were asked for, but for COPY's."""
         limit.seen += count
         if limit.exceeded is None and limit.seen > limit.rows:
             limit.exceed(step.verdict)
-            if isinstance(step, QueryStep):
-                self._session.cancel_what_runs()
+            if copied or isinstance(step, QueryStep):
+                limit.cancelling = self._session.cancel_what_runs()
         return limit.exceeded is None
 
     def completed(self, step: Execution, limit: Limit, message: bytes, rows: int) -> bytes:
@@ -125,8 +148,11 @@ class Limiter:
             limit.exceed(step.verdict, None if limit.reads else over)
         if limit.exceeded is None:
             return True
-        self._session.target.greeter.write(POISON_PARSE)
+        self._send(limit, POISON_PARSE)
         return False
+
+    def _send(self, limit: Limit, message: bytes) -> None:
+        limit.when_cancelled(lambda: self._session.target.greeter.write(message))
 
     def ready(self, step: QueryStep, limit: Limit, status: int, message: bytes) -> bytes:
         """The Query is through, and its transaction is to be ended: the outcome waits for that."""
@@ -137,6 +163,8 @@ class Limiter:
             return self._then(EndStep(step), _COMMIT if keep else _ROLLBACK, status)
         if limit.exceeded is not None and status not in (_FAILED, _IDLE):
             return self._then(EndStep(step), POISON_QUERY, status)
+        if limit.cancelling is not None and not limit.cancelling.done():
+            return self._then(EndStep(step), _NOTHING, status)
         return self._outcome(step, limit, b"") + message
 
     def _hold_commit(self, step: QueryStep, limit: Limit, status: int) -> bytes:
@@ -162,7 +190,8 @@ class Limiter:
     def _then(self, end: EndStep, query: bytes, status: int) -> bytes:
         self._pipeline.status = status
         self._pipeline.steps.appendleft(end)
-        self._session.target.greeter.write(query)
+        assert end.query.limit is not None
+        self._send(end.query.limit, query)
         return b""
 
     def ended(self, end: EndStep, status: int, message: bytes) -> bytes:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 from proxy.postgres import codec
 from proxy.postgres.codec import WireError
-from proxy.postgres.limits import EndStep, Limit, Limiter, OwnStep
+from proxy.postgres.limits import COPY_FAIL, EndStep, Limit, Limiter, OwnStep
 from proxy.postgres.pipeline import (
     SYNC,
     UNKNOWN_TEXT,
@@ -32,10 +32,25 @@ _LENGTH = struct.Struct("!I").unpack_from
 _WIDTH = struct.Struct("!xH").unpack_from
 _DATA_ROW = ord("D")
 _COPY_DATA = ord("d")
+_TRAILER = b"d\0\0\0\6\xff\xff"
+"""The last message of a COPY in binary, which is no row. (The header comes with the first.)"""
 _IDLE = ord("I")
 _STATEMENT = ord("S")
 _RUNS = (QueryStep, ExecuteStep)
 _S = TypeVar("_S", bound=Step)
+
+
+class CopyOut:
+    """A COPY to the client that is under way. `stream` is there where its rows change; `titled` says that its
+    first message is a line of names.
+    """
+
+    __slots__ = ("step", "stream", "titled")
+
+    def __init__(self, step: Execution, stream: CopyStream | None, titled: bool) -> None:
+        self.step = step
+        self.stream = stream
+        self.titled = titled
 
 
 class Replies:
@@ -51,8 +66,8 @@ class Replies:
         self._now = session.clock.monotonic
         self._reading = session.reading
         self._limiter = Limiter(session)
-        self.copying: CopyStream | None = None
-        """The COPY to the client whose rows change."""
+        self.copying: CopyOut | None = None
+        """The COPY to the client whose rows change or are counted."""
 
     def _parse_complete(self, chunk: bytes, at: int, end: int) -> bytes | None:
         step = self._take(ParseStep)
@@ -137,20 +152,30 @@ class Replies:
         except BrokenRow as error:
             raise WireError(str(error)) from error
 
-    def copy_data(self, chunk: bytes, at: int, end: int, stream: CopyStream) -> tuple[int, bytes]:
-        """The run of whole CopyData messages from `at`: where it ends, and its bytes."""
+    def copy_data(self, chunk: bytes, at: int, end: int, copying: CopyOut) -> tuple[int, bytes | None]:
+        """The run of whole CopyData messages from `at`: where it ends, and its bytes when they change."""
         end = _run(chunk, end, _COPY_DATA)
+        step = copying.step
+        if step.limit is not None:
+            rows = _count(chunk, at, end) - copying.titled - chunk.endswith(_TRAILER, at, end)
+            copying.titled = False
+            if not self._limiter.rows(step, step.limit, rows, copied=True):
+                return end, b""
+        if copying.stream is None:
+            return end, None
         try:
-            return end, stream.rewrite(chunk[at:end])
+            return end, copying.stream.rewrite(chunk[at:end])
         except BrokenRow as error:
             raise WireError(str(error)) from error
 
     def _copy_done(self, chunk: bytes, at: int, end: int) -> bytes | None:
-        stream, self.copying = self.copying, None
-        if stream is None:
+        copying, self.copying = self.copying, None
+        if copying is None:
             return None
+        if copying.step.limit is not None and copying.step.limit.exceeded is not None:
+            return b""
         try:
-            return stream.finish() + chunk[at - 5 : end]
+            return None if copying.stream is None else copying.stream.finish() + chunk[at - 5 : end]
         except BrokenRow as error:
             raise WireError(str(error)) from error
 
@@ -335,26 +360,36 @@ class Replies:
         return b""
 
     def _copy_in(self, chunk: bytes, at: int, end: int) -> bytes | None:
-        self._execution()
+        step = self._execution()
         if self._session.approvals.resting:
             raise WireError("a message came where COPY data was due")
+        limit = step.limit
+        if limit is not None and limit.exceeded is not None:  # the client does not get here any more
+            self._session.target.greeter.write(COPY_FAIL)
+            return b""
         self._pipeline.copy_in_began()
-        return None
+        return None if limit is None else self._kept(limit, chunk[at - 5 : end])
 
     def _copy_out(self, chunk: bytes, at: int, end: int) -> bytes | None:
         step = self._execution()
         if isinstance(step, ExecuteStep):
             self._fill(step)
+        index = step.result if isinstance(step, QueryStep) else 0
+        stream, warning = None, b""
         if self._reading is not None:
-            index = step.result if isinstance(step, QueryStep) else 0
             try:
                 plan = self._reading.copy_plan(step.text, index, _WIDTH(chunk, at)[0])
             except ValueError as error:
                 raise WireError(str(error)) from error
             if plan is not None:
-                self.copying = CopyStream(plan, self._session.settings.max_message)
-                return _warning(plan) + chunk[at - 5 : end]
-        return None
+                stream = CopyStream(plan, self._session.settings.max_message)
+                warning = _warning(plan)
+        statements = step.verdict.statements
+        if stream is not None or step.limit is not None:
+            titled = index < len(statements) and statements[index].titled
+            self.copying = CopyOut(step, stream, titled)
+        message = warning + chunk[at - 5 : end]
+        return message if step.limit is None else self._kept(step.limit, message)
 
     def _notice(self, chunk: bytes, at: int, end: int) -> bytes | None:
         steps = self._pipeline.steps

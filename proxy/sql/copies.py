@@ -41,6 +41,12 @@ def sends_rows(parsed: Parsed) -> bool:
     return parsed.kind == "copy_stmt" and not parsed.tree.is_from
 
 
+def has_title(statement: Message) -> bool:
+    """Whether a COPY to the client begins with a line of names."""
+    given = {node.def_elem.defname: _value(node.def_elem) for node in statement.options}
+    return (given.get("header", "off") or "").lower() in _ON
+
+
 def copy_format(statement: Message, *, searched: bool = False) -> CopyFormat:
     """The format of a COPY whose rows have to be rewritten, or only `searched` by detectors.
 

@@ -12,7 +12,7 @@ from functools import partial
 
 from proxy.sql import lexer
 from proxy.sql.classify import Traits, traits, worst_of
-from proxy.sql.copies import CopyFormat, copied_columns, copy_format, sends_rows
+from proxy.sql.copies import CopyFormat, copied_columns, copy_format, has_title, sends_rows
 from proxy.sql.functions import vouched
 from proxy.sql.lineage import Lineage
 from proxy.sql.masked import MaskSet
@@ -64,7 +64,8 @@ class StatementVerdict:
     `touches_masked` false means that every column is clear. `defines` and `uses` name a prepared statement
     or a cursor, as ("prepared" | "cursor", name); see SessionNames. `traits` and `reach` are what guardrails
     look at; `runs` names the prepared statement whose traits count too. `copies` is set for a COPY to the
-    client whose rows have to be rewritten (see copy.py); `columns` are then those of the rows.
+    client whose rows have to be rewritten (see copy.py); `columns` are then those of the rows. `titled` says
+    that a COPY to the client begins with a line that is no row.
     """
 
     kind: str
@@ -79,6 +80,7 @@ class StatementVerdict:
     reach: Reach = _NOWHERE
     runs: tuple[str, str] | None = None
     copies: CopyFormat | None = None
+    titled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,6 +268,8 @@ def _statement(parsed: Parsed, found: Surface, masks: MaskSet, settings: Setting
     check_settings(parsed, found)
     check_lasting(parsed)
     sent = sends_rows(parsed)
+    if sent and has_title(parsed.tree):
+        verdict = replace(verdict, titled=True)
     if settings.searches and sent:
         verdict = replace(verdict, copies=copy_format(parsed.tree, searched=True))
     if not masks.active:

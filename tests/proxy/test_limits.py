@@ -197,6 +197,21 @@ async def test_several_statements_in_one_text_are_limited_each_and_undone_togeth
     assert out == "UPDATE 1\n7\nUPDATE 1\n"
 
 
+async def test_a_portals_name_is_read_as_far_as_the_server_reads_it(limited: House) -> None:
+    wire = await RawClient.enter(limited)
+    name = b"n" * 63
+    wire.send(
+        codec.parse(name + b"1", b"select id from users")
+        + codec.bind(codec.Bind(name + b"2", name + b"3", (), (), ()))
+        + codec.message(b"E", name + b"4\0\0\0\0\0")
+        + codec.message(b"S")
+    )
+    kinds = await wire.until_ready()
+    assert kinds.count(b"D") <= 11
+    assert [kind for kind in kinds if kind != b"D"] == [b"1", b"2", b"E", b"Z"]
+    wire.close()
+
+
 async def test_copy_in_is_limited_and_undone(limited: House) -> None:
     rows = "".join(f"{n}\tcopied\n" for n in range(1000, 1006))
     _, said = await limited.psql("copy notes from stdin", stdin=rows, check=False)
@@ -242,10 +257,72 @@ async def test_a_cursor_is_limited_over_all_its_pieces(limited: House) -> None:
     await db.close()
 
 
-async def test_copy_out_is_refused_where_rows_are_limited(limited: House) -> None:
-    out, said = await limited.psql("copy users to stdout", check=False)
-    assert out == ""
-    assert "rows of this COPY cannot be limited" in said
+@pytest.mark.parametrize(
+    "options",
+    ["", " (format csv)", " (format csv, header)", " csv header", " (format binary)", " (delimiter '|')"],
+)
+async def test_copy_out_is_limited_as_a_select_is(limited: House, options: str) -> None:
+    async with await limited.connect() as db:
+        cursor = db.cursor()
+        parts: list[bytes] = []
+
+        async def copied(cursor: psycopg.AsyncCursor[Any], most: int) -> None:
+            text = f"copy (select id from users where id <= {most}) to stdout{options}"
+            async with cursor.copy(text) as copy:  # type: ignore[arg-type]
+                async for part in copy:
+                    parts.append(bytes(part))
+
+        await copied(cursor, 10)
+        assert cursor.rowcount == 10
+        assert "binary" in options or b"10\n" in parts
+        with pytest.raises(psycopg.errors.InsufficientPrivilege, match="returns more than 10 rows"):
+            await copied(cursor, 11)
+        assert len(parts) <= 22
+        for _ in range(20):  # the order to stop has come and gone
+            assert await (await db.execute("select 1")).fetchone() == (1,)
+
+
+async def test_an_endless_copy_is_stopped_at_the_target_too(limited: House) -> None:
+    out, said = await limited.psql(
+        "copy (select generate_series(1, 1000000000)) to stdout", "select 'next'", check=False
+    )
+    assert "returns more than 10 rows; the most its guardrail allows is 10" in said
+    assert out.splitlines()[-1] == "next"
+    assert len(out.splitlines()) <= 11
+
+
+async def test_copies_among_other_statements_keep_their_order_and_their_limit(limited: House) -> None:
+    first = "copy (select id from users where id <= 2) to stdout"
+    wire = await RawClient.enter(limited)
+    wire.send(codec.query(f"select 1; {first}; select 2; {first}".encode()))
+    assert await wire.until_ready() == [bytes([kind]) for kind in b"TDCHddcCTDCHddcCZ"]
+    wire.send(codec.query(f"copy users to stdout; {first}; select 2".encode()))
+    kinds = await wire.until_ready()
+    assert [kind for kind in kinds if kind != b"d"] == [b"H", b"E", b"Z"]
+    wire.send(codec.query(b"select generate_series(1, 20); copy notes from stdin"))
+    assert [kind for kind in await wire.until_ready() if kind not in (b"T", b"D")] == [b"E", b"Z"]
+    wire.send(codec.query(b"select 1"))
+    assert await wire.until_ready() == [b"T", b"D", b"C", b"Z"]
+    wire.close()
+
+
+@pytest.mark.parametrize(("most", "kinds"), [(10, b"12Hdddddddddd" + b"cCZ"), (50, None)])
+async def test_copy_out_in_the_extended_protocol_is_limited(
+    limited: House, most: int, kinds: bytes | None
+) -> None:
+    wire = await RawClient.enter(limited)
+    wire.send(
+        codec.parse(b"", f"copy (select id from users where id <= {most}) to stdout".encode())
+        + codec.bind(codec.Bind(b"", b"", (), (), ()))
+        + codec.message(b"E", b"\0\0\0\0\0")
+        + codec.message(b"S")
+    )
+    found = b"".join(await wire.until_ready())
+    assert found == kinds if kinds else found.replace(b"d", b"") == b"12HEZ"
+    for _ in range(20):
+        wire.send(codec.query(b"select 1"))
+        assert await wire.until_ready() == [b"T", b"D", b"C", b"Z"]
+    wire.close()
 
 
 @pytest.mark.parametrize("parameters", [None, (5,)])
