@@ -7,13 +7,14 @@ opaque Command), so there its word says nothing and PostgreSQL's own grammar dec
 
 from __future__ import annotations
 
+import logging
 import string
 from dataclasses import dataclass
 
 from pg_query import PgQueryError
 from sqlglot import exp
 from sqlglot.dialects.postgres import Postgres
-from sqlglot.errors import SqlglotError, TokenError
+from sqlglot.errors import ErrorLevel, ParseError, SqlglotError, TokenError
 from sqlglot.tokenizer_core import Token, TokenType
 
 from proxy.sql import libpg
@@ -61,8 +62,7 @@ def glance(text: str) -> tuple[Glance, ...]:
     try:
         tokens = _without_overriding(_tokens(text))
         _check_nesting(tokens)
-        trees = _PARSER(dialect=_DIALECT).parse(tokens, text)
-        return tuple(_summary(tree) for tree in trees if not _is_empty(tree))
+        return tuple(_summary(tree) for tree in _trees(tokens, text) if not _is_empty(tree))
     except _FAILURES as error:
         raise Unreadable(type(error).__name__) from error
 
@@ -75,6 +75,31 @@ def _tokens(text: str) -> list[Token]:
         return _DIALECT.tokenize(text)
     except TokenError:
         return _DIALECT.tokenize(libpg.with_names_for_parameters(text))
+
+
+# sqlglot says what it passes over in this mode; we look at it ourselves.
+logging.getLogger("sqlglot").setLevel(logging.CRITICAL)
+_TOO_MANY = "The number of provided arguments"
+
+
+def _trees(tokens: list[Token], text: str) -> list[exp.Expr | None]:
+    """sqlglot knows how many arguments the functions of other databases take, and gives up at one more. That
+    alone is no reason: what it leaves out then would be missed when its tables are compared.
+    """
+    try:
+        return _PARSER(dialect=_DIALECT).parse(tokens, text)
+    except ParseError as error:
+        if not _only_too_many(error):
+            raise
+    lenient = _PARSER(dialect=_DIALECT, error_level=ErrorLevel.WARN)
+    trees = lenient.parse(tokens, text)
+    if not all(map(_only_too_many, lenient.errors)):
+        raise Unreadable("ParseError")
+    return trees
+
+
+def _only_too_many(error: ParseError) -> bool:
+    return all(str(one["description"]).startswith(_TOO_MANY) for one in error.errors)
 
 
 _QUOTED = frozenset({TokenType.STRING, TokenType.IDENTIFIER})

@@ -129,3 +129,10 @@ def test_a_long_honest_text_is_read() -> None:
     assert not parse(f"INSERT INTO t (a, b, c) VALUES {rows}").unread
     conditions = " OR ".join(f"(a = {n} AND b = 'x')" for n in range(2_000))
     assert not parse(f"SELECT * FROM t WHERE {conditions}").unread
+
+
+def test_an_argument_more_than_the_second_parser_knows_of_is_read_and_hides_no_table() -> None:
+    assert parse("select upper($1, $2)").unread == ""  # pgJDBC's {? = call upper(?)}
+    hidden = parse("select upper('a', (select email from users limit 1))")
+    assert hidden.unread == "two parsers find different tables in it"
+    assert parse("select upper('a', 'b') from").unread != ""
