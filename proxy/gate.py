@@ -135,8 +135,8 @@ class Gate:
         self.recorder = Recorder(settings.recordings)
         self.registry = Registry(self.clock)
         self.shipping: Shipping | None = None
-        self.pictures = Pictures()
         self.log = Log(gate=settings.name, worker=settings.worker)
+        self.pictures = Pictures(self.log.warning)
         if ship is not None:
             self.shipping = Shipping(settings.recordings, ship, self.log.error)
         self.port = settings.port

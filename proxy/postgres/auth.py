@@ -119,6 +119,8 @@ def session_parameters(asked: Mapping[str, str], *, read: bool = True) -> dict[s
                 f"The gate cannot read statements in client encoding {value}.",
                 "Set client_encoding to UTF8.",
             )
+        if read and key == "client_min_messages" and value.lower().startswith("debug"):
+            return Refusal("messages", "The target's debug messages do not pass the gate.")
         if key == "standard_conforming_strings" and value.lower() not in ("on", "true", "yes", "1"):
             return Refusal("strings", "The gate reads statements with standard_conforming_strings on only.")
     if read:  # a database may have another default, in which the gate could not read

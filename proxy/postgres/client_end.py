@@ -190,6 +190,8 @@ class ClientEnd:
         session = self._session
         now = self._now()
         verdict = PASS if session.reading is None else session.verdict(text, now)
+        if session.reading is not None:
+            verdict = session.reading.typed(verdict, chunk[at:end])
         step = ParseStep(name, text, verdict, now, session.origin)
         if session.reading is not None:
             step.stamp = session.reading.stamp_for(verdict)

@@ -7,6 +7,7 @@ picture still holds; only when it does not is the whole catalog read.
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from proxy.authority import Upstream
@@ -30,6 +31,8 @@ _STAMPED = (
     ("pg_extension", "oid"),
     ("pg_constraint", "oid"),
     ("pg_cast", "oid"),
+    ("pg_type", "oid"),
+    ("pg_trigger", "oid"),
 )
 
 
@@ -52,6 +55,8 @@ _QUERIES = (
     catalog_queries.OWN_NAMES,
     catalog_queries.FOREIGN_KEYS,
     catalog_queries.CASTS,
+    catalog_queries.ROW_FUNCTIONS,
+    catalog_queries.TRIGGERS,
 )
 # Names and operators resolve in pg_catalog only, whatever the session has set; the settings end with the
 # transaction, or with the savepoint inside the client's own transaction.
@@ -122,7 +127,7 @@ def read_stamp(results: list[Rows]) -> str:
 def read_picture(results: list[Rows]) -> Picture:
     """The picture from the results of `full_query`. Raises ValueError when rows are not as asked for."""
     stamp, relations, columns, inheritance, generated, reads, texts, functions, operators, *more = results
-    own, keys, casts = more
+    own, keys, casts, of_rows, triggers = more
     catalog = Catalog.build(
         relations=[(_int(a), _text(b), _text(c), _text(d)) for a, b, c, d in relations],
         columns=[(_int(a), _int(b), _text(c), _int(d), _text(e), _text(f)) for a, b, c, d, e, f in columns],
@@ -134,7 +139,9 @@ def read_picture(results: list[Rows]) -> Picture:
         operators=[(_text(a), _text(b), None if c is None else _text(c)) for a, b, c in operators],
         own=[_text(name) for (name,) in own],
         foreign_keys=[(_int(a), _int(b), _int(c), _int(d)) for a, b, c, d in keys],
-        casts=[(_text(a), _text(b), None if c is None else _text(c)) for a, b, c in casts],
+        casts=[(_text(a), _text(b), None if c is None else _text(c), _int(d)) for a, b, c, d in casts],
+        row_functions=[(_text(a), _text(b), None if c is None else _text(c)) for a, b, c in of_rows],
+        triggers=[(_int(a), _text(b)) for a, b in triggers],
     )
     return Picture(read_stamp([stamp]), catalog)
 
@@ -152,7 +159,8 @@ def _text(value: bytes | None) -> str:
 class Pictures:
     """The last picture of each target, and the verdicts read under it, shared by this process's sessions."""
 
-    def __init__(self) -> None:
+    def __init__(self, warn: Callable[..., None] | None = None) -> None:
+        self._warn = warn
         self._last: dict[tuple[str, int, str], Picture] = {}
         self._caches: OrderedDict[tuple[str, tuple[Mask, ...], Settings], VerdictCache] = OrderedDict()
 
@@ -171,6 +179,11 @@ class Pictures:
         cache = self._caches.get(key)
         if cache is None:
             masks = resolve(picture.catalog, terms.masks, terms.trusted_functions)
+            if masks.triggers and self._warn is not None:
+                self._warn(
+                    "triggers or rules on masked tables may carry their values where no mask is",
+                    triggers=masks.triggers,
+                )
             cache = self._caches[key] = VerdictCache(masks, settings)
             if len(self._caches) > 64:
                 self._caches.popitem(last=False)

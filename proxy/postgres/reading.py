@@ -27,6 +27,14 @@ NO_FUNCTION_CALL = Verdict(
     sqlstate="42501",
 )
 
+CASTING = Verdict(
+    "refuse",
+    StatementClass.UNKNOWN,
+    reason="a parameter's type runs a function that is not PostgreSQL's own",
+    hint="Send the value as text.",
+    sqlstate="42501",
+)
+
 CANCELLED = Verdict(
     "refuse", StatementClass.UNKNOWN, reason="canceling statement due to user request", sqlstate="57014"
 )
@@ -34,6 +42,9 @@ CANCELLED = Verdict(
 
 CHECK_EVERY = 5.0
 """Seconds after which a changed catalog is noticed, when it was changed by somebody else."""
+
+CHECK_AMID = 4 * CHECK_EVERY
+"""The same in the middle of a pipeline that does not come to rest."""
 
 _KEPT = 4096
 NO_LIMITS = Limits()
@@ -124,6 +135,17 @@ class Reading:
                 elif shared or blanked is None:  # a text that is its own key is nobody else's blanked key
                     self._known[key] = found
         return found
+
+    def typed(self, verdict: Verdict, types: bytes) -> Verdict:
+        """The verdict on a text whose parameters are of these types (as in a Parse): a value of some types
+        runs a function of the database's own, which could not be written in the text either.
+        """
+        bad = self._cache.masks.catalog.cast_types
+        if not bad or len(types) <= 2 or verdict.action == "refuse":
+            return verdict
+        if bad.isdisjoint(codec.read_parameter_description(types)):
+            return verdict
+        return CASTING
 
     def stamp_for(self, verdict: Verdict) -> str:
         """Until when this verdict holds: as long as `stamp` equals it. Empty when it has to be found anew."""

@@ -392,10 +392,21 @@ class Replies:
         return message if step.limit is None else self._kept(step.limit, message)
 
     def _notice(self, chunk: bytes, at: int, end: int) -> bytes | None:
-        steps = self._pipeline.steps
-        if steps and self._scrubs(steps[0]):
-            return codec.report(b"N", scrub(codec.read_report(chunk[at:end])))
+        steps, reading = self._pipeline.steps, self._reading
+        if reading is None or not reading.masks:
+            return None
+        fields = codec.read_report(chunk[at:end])
+        # A context says that a function speaks: whatever called it.
+        if b"W" in fields or (steps and self._scrubs(steps[0])):
+            return codec.report(b"N", scrub(fields))
         return None
+
+    def notification(self, chunk: bytes, at: int, end: int) -> bytes | None:
+        """What stands in a payload, nobody can tell: a trigger may have put a whole row into it."""
+        if self._reading is None or not self._reading.masks:
+            return None
+        _, payload = codec.cstring(chunk, at + 4)
+        return codec.message(b"A", chunk[at:payload] + (b"***\0" if chunk[payload] else b"\0"))
 
     def _pass(self, chunk: bytes, at: int, end: int) -> bytes | None:
         return None
@@ -502,7 +513,7 @@ _READERS: dict[int, _Reader] = {
     ord("G"): Replies._copy_in,
     ord("H"): Replies._copy_out,
     ord("c"): Replies._copy_done,
-    ord("A"): Replies._pass,
+    ord("A"): Replies.notification,
     ord("N"): Replies._notice,
     ord("S"): Replies._parameter_status,
 }

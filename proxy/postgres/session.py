@@ -24,7 +24,7 @@ from proxy.postgres.picture import (
     stamp_query,
 )
 from proxy.postgres.pipeline import Execution, ParseStep, Pipeline
-from proxy.postgres.reading import CANCELLED, CHECK_EVERY, Reading
+from proxy.postgres.reading import CANCELLED, CHECK_AMID, CHECK_EVERY, Reading
 from proxy.postgres.target import Answer, Target, cancel
 from proxy.postgres.target_end import TargetEnd
 from proxy.postgres.wire import Greeter
@@ -110,7 +110,7 @@ class Session(OpenSession):
             if moved or due:
                 if self.pipeline.comes_to_rest:
                     raise Wait(self.refresh_when_idle)
-                if moved:
+                if moved or self._long_unchecked(reading, now):
                     raise Wait(self._look_amid)
         verdict = reading.verdict(text)
         # Rows of COPY carry no origin: the picture that they are masked by is taken right before.
@@ -126,8 +126,18 @@ class Session(OpenSession):
         reading = self.reading
         if reading is None or not reading.masks or now - reading.checked <= CHECK_EVERY:
             return
-        if self.pipeline.status != _FAILED and self.pipeline.comes_to_rest:
+        if self.pipeline.status == _FAILED:
+            return
+        if self.pipeline.comes_to_rest:
             raise Wait(self.refresh_when_idle)
+        if self._long_unchecked(reading, now):
+            raise Wait(self._look_amid)
+
+    def _long_unchecked(self, reading: Reading, now: float) -> bool:
+        """A pipeline that goes on and on never comes to rest: it is stopped now and then. Not ahead of its
+        first statement, which may say what kind of transaction it is.
+        """
+        return now - reading.checked > CHECK_AMID and self.pipeline.executed
 
     def flow(self, target_full: bool) -> None:
         if self._client_end is not None and not self.over:

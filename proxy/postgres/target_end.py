@@ -135,7 +135,7 @@ class TargetEnd:
             if end > size:
                 break
             if kind == ord("A"):
-                self._write(chunk[at:end])
+                self._write(self._replies.notification(chunk, at + 5, end) or chunk[at:end])
             elif kind == ord("N"):
                 pass  # about the gate's own question; a trigger in a dry run may put values into it
             elif kind == ord("E") and codec.read_report(chunk[at + 5 : end]).get(b"V") != b"ERROR":

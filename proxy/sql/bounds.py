@@ -13,9 +13,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from proxy.sql.free import looks_out
 from proxy.sql.functions import FROM_ARGUMENTS, ONE_ROW
 from proxy.sql.tree import Message, inner, kind, named, strings, walk
-from proxy.sql.values import covers_all, holds_nothing, shows_all, starts_at_nothing
+from proxy.sql.values import constant, covers_all, holds_nothing, is_written, shows_all, starts_at_nothing
 
 MOST_ROWS = 10_000
 """A LIMIT up to this counts as a bound."""
@@ -71,7 +72,9 @@ class Bounds:
             return self.narrow(query.larg, outer) and self.narrow(query.rarg, outer)
         if query.values_lists:
             return not any(named(m) in ("ColumnRef", "SubLink", "FuncCall") for m in walk(query))
-        if self._few(query.limit_count) or (_one_row(query) and not _mentions(query, outer)):
+        if (self._few(query) or _one_row(query)) and not (
+            _mentions(query, outer) or looks_out(query, self.known)
+        ):
             return True
         level = _Level(self)
         for node in query.from_clause:
@@ -82,7 +85,14 @@ class Bounds:
         reaches_out = level.unknown_columns(query) or _mentions(query, set(outer) - set(level.names))
         return not reaches_out and all(level.tied(name) for name in level.names)
 
-    def _few(self, limit: Message) -> bool:
+    def known(self, ref: Message) -> frozenset[str] | None:
+        """The columns of a table; None where they are not known, as those of a WITH query."""
+        return None if not ref.schemaname and ref.relname in self.ctes else self.knows(ref)
+
+    def _few(self, query: Message) -> bool:
+        limit = query.limit_count
+        if query.limit_option == _WITH_TIES:
+            return False
         if kind(limit) == "param_ref":
             return True
         if kind(limit) != "a_const" or limit.a_const.WhichOneof("val") != "ival":
@@ -123,10 +133,9 @@ class _Level:
         return name
 
     def table(self, ref: Message) -> str:
-        return self.add(ref.alias.aliasname or ref.relname, None if ref.alias.colnames else self._known(ref))
-
-    def _known(self, ref: Message) -> frozenset[str] | None:
-        return None if not ref.schemaname and ref.relname in self.bounds.ctes else self.bounds.knows(ref)
+        return self.add(
+            ref.alias.aliasname or ref.relname, None if ref.alias.colnames else self.bounds.known(ref)
+        )
 
     def source(self, node: Message) -> None:
         what = kind(node)
@@ -258,7 +267,8 @@ class _Level:
                 return
             if starts_at_nothing(operator, right) or starts_at_nothing(_TURNED.get(operator, ""), left):
                 return
-            if shows_all(right):
+            # A range up to what a query or another table says may be as wide as can be.
+            if shows_all(right) or not (is_written(left) or is_written(right)):
                 return
         if covers_all(right) or operator in _CONTAINS:
             self.bounds.consulted = True
@@ -281,6 +291,8 @@ class _Level:
     def _owners(self, node: Message) -> set[str] | None:
         """The sources of an expression whose value pins a column down; None for any other."""
         refs = _pinned(node)
+        if any(named(m) == "FuncCall" for m in walk(node)):
+            self.bounds.consulted = True  # which part of a date decides
         if not refs:
             return None
         owners = {self.owner(ref) for ref in refs}
@@ -332,6 +344,7 @@ _IS_NULL = 1
 _IS_TRUE_OR_FALSE = (1, 3)
 _TRUE = (1, 4)  # IS TRUE, IS NOT FALSE
 _EXISTS, _ANY = 1, 3
+_WITH_TIES = 3  # as many rows as are equal to the last
 _OP_ALL = 3
 _NEVER = (4, 6, 12, 14)  # IS DISTINCT FROM, NULLIF, NOT BETWEEN, NOT BETWEEN SYMMETRIC
 _PATTERNS = (8, 9, 10, 11, 13)  # LIKE, ILIKE, SIMILAR TO, BETWEEN, BETWEEN SYMMETRIC
@@ -351,6 +364,8 @@ _ALIKE = frozenset({"tableoid", "xmin", "xmax", "cmin", "cmax"})
 _PINNING = frozenset(
     {"lower", "upper", "btrim", "date_trunc", "date", "date_part", "extract", "coalesce", "timezone"}
 )
+# Parts of a date that are alike for all of them.
+_AGES = frozenset({"century", "millennium", "decade", "era"})
 
 
 def _pinned(node: Message) -> list[Message]:
@@ -368,6 +383,8 @@ def _pinned(node: Message) -> list[Message]:
         call = inner(node)
         name = "coalesce" if what == "coalesce_expr" else strings(call.funcname)[-1]
         refs = [a for a in call.args if _columns(a)]
+        if any(constant(argument) in _AGES for argument in call.args):
+            return []
         return _pinned(refs[0]) if name in _PINNING and len(refs) == 1 else []
     if what == "a_expr" and strings(node.a_expr.name)[-1] in ("+", "-", "->", "->>", "#>>", "#>"):
         sides = [side for side in (node.a_expr.lexpr, node.a_expr.rexpr) if kind(side) and _columns(side)]

@@ -76,7 +76,13 @@ class Catalog:
     foreign_keys: frozenset[tuple[int, int, int, int]] = frozenset()
     """A column's relation and attnum, and those of the column whose values it repeats."""
     casts: Mapping[str, bool] = field(default_factory=dict)
-    """The database's own types that run functions of its own in a cast, and whether those are trusted."""
+    """Types that run functions of the database's own in a cast, and whether those are trusted."""
+    cast_types: frozenset[int] = frozenset()
+    """The oids of those that are not trusted."""
+    row_functions: frozenset[str] = frozenset()
+    """Functions, not trusted ones, that may stand as a column of a row: `t.f`."""
+    triggers: frozenset[tuple[int, str]] = frozenset()
+    """A relation and the name of a trigger or rule on it."""
 
     @classmethod
     def build(
@@ -92,7 +98,9 @@ class Catalog:
         search_path: Iterable[str] = ("pg_catalog", "public"),
         own: Iterable[str] = (),
         foreign_keys: Iterable[tuple[int, int, int, int]] = (),
-        casts: Iterable[tuple[str, str, str | None]] = (),
+        casts: Iterable[tuple[str, str, str | None, int]] = (),
+        row_functions: Iterable[tuple[str, str, str | None]] = (),
+        triggers: Iterable[tuple[int, str]] = (),
     ) -> Catalog:
         """Assemble the rows of the queries of the same names in catalog_queries.py."""
         of_relation: dict[int, list[Column]] = {}
@@ -126,10 +134,14 @@ class Catalog:
             below.setdefault(parent, set()).add(child)
             children.setdefault(parent, set()).add(child)
             above.setdefault(child, set()).add(parent)
-        keys, trusted_casts = frozenset(foreign_keys), _trust(casts)
-        version = _digest((*parts, sorted(keys), trusted_casts))
+        listed = sorted(casts, key=lambda row: row[3])
+        keys, trusted_casts = frozenset(foreign_keys), _trust(row[:3] for row in listed)
+        oids = frozenset(oid for _, name, _, oid in listed if not trusted_casts[name])
+        of_rows = frozenset(name for name, trusted in _trust(row_functions).items() if not trusted)
+        on = frozenset(triggers)
+        version = _digest((*parts, sorted(keys), trusted_casts, sorted(oids), sorted(of_rows), sorted(on)))
         edges = (_frozen(below), _frozen(children), _frozen(above))
-        return cls(version, *parts, *edges, frozenset(own), keys, trusted_casts)
+        return cls(version, *parts, *edges, frozenset(own), keys, trusted_casts, oids, of_rows, on)
 
     def find(self, schema: str, name: str) -> tuple[Relation, ...]:
         """Every relation the name may stand for; with a schema at most one."""

@@ -87,26 +87,68 @@ FROM pg_catalog.pg_constraint c,
 WHERE c.contype = 'f'
 """
 
-# schema, name of a type of the database's own for which a cast or a check runs a function that is not
-# PostgreSQL's own; the extension that the function belongs to or NULL
+# schema, name of a type for which a cast or a check runs a function that is not PostgreSQL's own; the
+# extension that the function belongs to or NULL; the type's oid. What holds such a type, an array or a row,
+# counts, too. Casts to PostgreSQL's own types count where their function is written in the database.
 CASTS = """
-SELECT n.nspname, t.typname, e.extname
-FROM (
-    SELECT casttarget AS type, castfunc AS function FROM pg_catalog.pg_cast WHERE castfunc <> 0
+WITH RECURSIVE holds (type, holder) AS MATERIALIZED (
+    SELECT d.refobjid, COALESCE(c.reltype, d.objid)
+    FROM pg_catalog.pg_depend d
+    LEFT JOIN pg_catalog.pg_class c ON c.oid = d.objid
+        AND d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+    WHERE d.refclassid = 'pg_catalog.pg_type'::pg_catalog.regclass
+        AND d.classid IN (
+            'pg_catalog.pg_type'::pg_catalog.regclass, 'pg_catalog.pg_class'::pg_catalog.regclass
+        )
+), runs (type, extension) AS (
+    SELECT x.type, e.extname
+    FROM (
+        SELECT casttarget AS type, castfunc AS function FROM pg_catalog.pg_cast WHERE castfunc <> 0
+        UNION
+        SELECT k.contypid, d.refobjid
+        FROM pg_catalog.pg_constraint k
+        JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass
+            AND d.objid = k.oid AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+        WHERE k.contypid <> 0
+    ) AS x
+    JOIN pg_catalog.pg_type t ON t.oid = x.type
+    JOIN pg_catalog.pg_proc p ON p.oid = x.function
+    JOIN pg_catalog.pg_language l ON l.oid = p.prolang
+    JOIN pg_catalog.pg_namespace f ON f.oid = p.pronamespace AND f.nspname <> 'pg_catalog'
+    LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass
+        AND d.objid = p.oid AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass
+        AND d.deptype = 'e'
+    LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+    WHERE t.typnamespace <> 'pg_catalog'::pg_catalog.regnamespace OR l.lanname NOT IN ('c', 'internal')
     UNION
-    SELECT k.contypid, d.refobjid
-    FROM pg_catalog.pg_constraint k
-    JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_constraint'::pg_catalog.regclass
-        AND d.objid = k.oid AND d.refclassid = 'pg_catalog.pg_proc'::pg_catalog.regclass
-    WHERE k.contypid <> 0
-) AS x
-JOIN pg_catalog.pg_type t ON t.oid = x.type
-JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace AND n.nspname <> 'pg_catalog'
-JOIN pg_catalog.pg_proc p ON p.oid = x.function
-JOIN pg_catalog.pg_namespace f ON f.oid = p.pronamespace AND f.nspname <> 'pg_catalog'
+    SELECT h.holder, r.extension
+    FROM runs r JOIN holds h ON h.type = r.type
+    JOIN pg_catalog.pg_type s ON s.oid = r.type AND s.typnamespace <> 'pg_catalog'::pg_catalog.regnamespace
+)
+SELECT n.nspname, t.typname, r.extension, t.oid
+FROM runs r JOIN pg_catalog.pg_type t ON t.oid = r.type
+JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
+"""
+
+# schema, name, extension or NULL of functions that can be called as if they were a column of a row (`t.f`)
+ROW_FUNCTIONS = """
+SELECT n.nspname, p.proname, e.extname
+FROM pg_catalog.pg_proc p
+JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+JOIN pg_catalog.pg_type t ON t.oid = p.proargtypes[0] AND t.typtype IN ('c', 'p')
 LEFT JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_proc'::pg_catalog.regclass AND d.objid = p.oid
     AND d.refclassid = 'pg_catalog.pg_extension'::pg_catalog.regclass AND d.deptype = 'e'
 LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
+WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND p.pronargs - p.pronargdefaults <= 1
+"""
+
+# relation oid, name of a trigger or a rule of people's own making: it may carry the relation's values away
+TRIGGERS = """
+SELECT t.tgrelid, t.tgname FROM pg_catalog.pg_trigger t WHERE NOT t.tgisinternal
+UNION ALL
+SELECT r.ev_class, r.rulename FROM pg_catalog.pg_rewrite r
+JOIN pg_catalog.pg_class c ON c.oid = r.ev_class JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE r.rulename <> '_RETURN' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
 """
 
 # names of PostgreSQL's own functions and operators: a name that is neither here nor above is newer than this

@@ -20,7 +20,7 @@ STORE = "Nothing masked may be stored where it could be read in clear."
 
 
 def _target(lineage: Lineage, ref: Message) -> Item:
-    return Item(ref.alias.aliasname or ref.relname, lineage.relation(ref))
+    return Item(ref.alias.aliasname or ref.relname, lineage.relation(ref), schemas=lineage.schemas(ref))
 
 
 def _returned(lineage: Lineage, statement: Message, scope: Scope, target: Item) -> Columns:

@@ -6,6 +6,7 @@ effects counts as what it does. What is on no list here is unknown, which is tre
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -33,7 +34,7 @@ _BY_KIND = {
             """
             select_stmt explain_stmt transaction_stmt variable_show_stmt declare_cursor_stmt fetch_stmt
             close_portal_stmt deallocate_stmt execute_stmt listen_stmt unlisten_stmt constraints_set_stmt
-            prepare_stmt discard_stmt copy_stmt check_point_stmt
+            prepare_stmt discard_stmt copy_stmt
             """
         ),
         R,
@@ -58,7 +59,7 @@ _BY_KIND = {
             create_publication_stmt create_subscription_stmt create_foreign_table_stmt create_fdw_stmt
             create_foreign_server_stmt create_user_mapping_stmt import_foreign_schema_stmt
             alter_default_privileges_stmt load_stmt sec_label_stmt create_event_trig_stmt
-            create_plang_stmt create_am_stmt
+            create_plang_stmt create_am_stmt check_point_stmt
             """
         ),
         A,
@@ -86,12 +87,22 @@ _BY_KIND = {
 
 # SET of these changes who the session is or what its statements mean.
 _ADMIN_SETTINGS = frozenset({"role", "session_authorization", "session_replication_role", "row_security"})
+# What a superuser may set to hide what it does, to load code, or to get at what is protected.
+_SUPERUSERS = re.compile(
+    r"log_|allow_system_table_mods|ignore_|zero_damaged|\w*preload_libraries|dynamic_library"
+)
+_SETTLES = (pg_query_pb2.TRANS_STMT_COMMIT_PREPARED, pg_query_pb2.TRANS_STMT_ROLLBACK_PREPARED)
+
+
+def _setting(name: str) -> StatementClass:
+    name = name.lower()
+    if name in ("role", "session_authorization"):
+        return D
+    return A if name in _ADMIN_SETTINGS or _SUPERUSERS.match(name) else R
 
 
 def _settings(statement: Message) -> StatementClass:
-    if statement.name.lower() in _ADMIN_SETTINGS:
-        return D if statement.name.lower() in ("role", "session_authorization") else A
-    return R
+    return _setting(statement.name)
 
 
 def _change(statement: Message) -> StatementClass:
@@ -117,25 +128,32 @@ def _select(statement: Message) -> StatementClass:
     return W if statement.HasField("into_clause") or statement.locking_clause else R
 
 
+def class_of(function: str) -> StatementClass:
+    """What calling a function of PostgreSQL's own does."""
+    if functions.DESTRUCTIVE_PATTERN.match(function):
+        return D
+    if functions.ADMIN_PATTERN.match(function):
+        return A
+    return W if function in functions.WRITES else R
+
+
 def _function(call: Message) -> StatementClass:
     name = strings(call.funcname)[-1]
-    if functions.DESTRUCTIVE_PATTERN.match(name):
-        return D
-    if functions.ADMIN_PATTERN.match(name):
-        return A
     if name == "set_config":
-        constant = (
-            call.args[0].a_const.sval.sval.lower()
-            if call.args and kind(call.args[0]) == "a_const"
-            else "role"
-        )
-        return D if constant in ("role", "session_authorization") else A if constant in _ADMIN_SETTINGS else R
-    return W if name in functions.WRITES else R
+        constant = call.args[0].a_const.sval.sval if call.args and kind(call.args[0]) == "a_const" else "role"
+        return _setting(constant)
+    return class_of(name)
+
+
+def _transaction(statement: Message) -> StatementClass:
+    """COMMIT PREPARED and ROLLBACK PREPARED settle what another session has done."""
+    return D if statement.kind in _SETTLES else R
 
 
 _BY_MESSAGE: dict[str, Callable[[Message], StatementClass]] = {
     "VariableSetStmt": _settings,
     "VacuumStmt": _vacuum,
+    "TransactionStmt": _transaction,
     "UpdateStmt": _change,
     "DeleteStmt": _change,
     "CopyStmt": _copy,

@@ -8,18 +8,21 @@ substr(...) = 'a', ORDER BY) would give the value away bit by bit.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from dataclasses import replace
 from typing import Protocol
 
 from proxy.sql import functions
 from proxy.sql.scope import CLEAR, COMPARABLE, Columns, Refused, Scope, Taint, merge
 from proxy.sql.tree import Message, inner, kind, strings, words
+from proxy.sql.values import constant as written
 
 _LEAVES = words(
     "a_const param_ref sqlvalue_function set_to_default current_of_expr integer float boolean string "
     "bit_string grouping_func type_name"
 )
-_GATHERED = words("min_max_expr coalesce_expr row_expr a_array_expr list named_arg_expr")
+_GATHERED = words("min_max_expr row_expr a_array_expr list named_arg_expr")
 _TEXT_TYPES = frozenset({"text", "varchar"})
 _EQUALITY = frozenset({"=", "<>", "!="})
 _COMPARISONS = words("AEXPR_OP AEXPR_IN AEXPR_OP_ANY AEXPR_OP_ALL AEXPR_DISTINCT AEXPR_NOT_DISTINCT")
@@ -58,6 +61,8 @@ class Expressions:
     def __init__(self, queries: Queries) -> None:
         self.queries = queries
         self.budget = _BUDGET
+        self.measured = False
+        """The client will learn how much memory each step took (EXPLAIN ANALYZE)."""
 
     # --- values -------------------------------------------------------------------------------------------
 
@@ -72,9 +77,19 @@ class Expressions:
         handler = getattr(self, f"_{name}", None)
         if handler is not None:
             taint: Taint = handler(inner(node), scope)
-            return taint
-        if name in _GATHERED:
-            return replace(merge(self._children(inner(node), scope)), shape="mixed")
+        elif name in _GATHERED:
+            taint = replace(merge(self._children(inner(node), scope)), shape="mixed")
+        else:
+            taint = self._unknown(name, node, scope)
+        if self.measured and taint and taint.shape == "mixed" and name != "column_ref":
+            raise Refused(
+                "EXPLAIN ANALYZE may not compute anything from a masked column: the memory that it reports"
+                " tells about the value",
+                "Leave ANALYZE out, or what is computed.",
+            )
+        return taint
+
+    def _unknown(self, name: str, node: Message, scope: Scope) -> Taint:
         taint = merge(self._children(inner(node), scope))
         if taint:
             raise Refused(f"the gate cannot follow a masked column through {name.replace('_', ' ')}")
@@ -105,12 +120,12 @@ class Expressions:
         parts = strings(ref.fields)
         if len(parts) < len(ref.fields):  # a star: u.* or * inside a function call or ROW(...)
             if parts:
-                return scope.item(parts[-1]).row()
+                return scope.item(parts[-1], parts[-2] if len(parts) > 1 else "").row()
             merged = merge(taint for _, taint in scope.star)
             return replace(merged, shape="row") if merged else CLEAR
         if len(parts) == 1:
             return scope.unqualified(parts[0])
-        return scope.qualified(parts[-2], parts[-1])
+        return scope.qualified(parts[-2], parts[-1], parts[-3] if len(parts) > 2 else "")
 
     def _type_cast(self, cast: Message, scope: Scope) -> Taint:
         taint = self.value(cast.arg, scope)
@@ -165,7 +180,23 @@ class Expressions:
         total = total and operator in functions.TOTAL_OPERATORS
         if not (total or how.startswith(("AEXPR_BETWEEN", "AEXPR_NOT_BETWEEN"))):
             raise Refused(f'"{operator}" on a masked column can tell about its value', _SHIELD)
+        self._decided_early(expression, how)
         return taint
+
+    def _decided_early(self, expression: Message, how: str) -> None:
+        """`a BETWEEN b AND c`, `a IN (b, c)` and a comparison of rows end at the part that decides."""
+        left, right = expression.lexpr, expression.rexpr
+        if how in ("AEXPR_OP", "AEXPR_NULLIF", "AEXPR_DISTINCT", "AEXPR_NOT_DISTINCT"):
+            if kind(left) == "row_expr" or kind(right) == "row_expr":
+                _late([*_elements(left)[1:], *_elements(right)[1:]])
+        else:
+            _late([*_elements(left)[1:], *_elements(right)])
+
+    def _coalesce_expr(self, expression: Message, scope: Scope) -> Taint:
+        taints = [self.value(part, scope) for part in expression.args]
+        first = next((i for i, taint in enumerate(taints) if taint and taint.shape == "mixed"), len(taints))
+        _late(expression.args[first + 1 :])
+        return replace(merge(taints), shape="mixed")
 
     def _operand(self, node: Message, scope: Scope) -> Operand:
         """The taints of one side of a comparison, element by element for a row, each evaluated once."""
@@ -251,6 +282,7 @@ class Expressions:
             (name in functions.CONST_TAIL and all(fixed[1:]))
             or (name in functions.CONST_HEAD and not taints[0])
             or (name in functions.CONST_KEYS and not any(taints[::2]) and not call.func_variadic)
+            or (name in functions.GROWING and not _grows(name, call))
         ):
             return taint
         raise Refused(
@@ -268,27 +300,13 @@ class Expressions:
             self.window(call.over, scope)
 
     def window(self, definition: Message, scope: Scope) -> None:
-        """PARTITION BY may group by a masked column, ORDER BY and frames may not use it."""
+        """The rows come out sorted by PARTITION BY and ORDER BY, so neither may use a masked column."""
         for part in definition.partition_clause:
-            self.grouping(part, scope)
+            self.clear(part, scope, "PARTITION BY, which the server sorts by")
         for sort in definition.order_clause:
             self.clear(sort.sort_by.node, scope, "a window's ORDER BY")
         self.clear(definition.start_offset, scope, "a window frame")
         self.clear(definition.end_offset, scope, "a window frame")
-
-    def grouping(self, node: Message, scope: Scope) -> None:
-        """GROUP BY, DISTINCT ON, PARTITION BY: equal or not is all that grouping by a plain column tells."""
-        if kind(node) == "grouping_set":
-            for part in node.grouping_set.content:
-                self.grouping(part, scope)
-            return
-        if kind(node) == "row_expr":
-            for part in node.row_expr.args:
-                self.grouping(part, scope)
-            return
-        taint = self.value(node, scope)
-        if taint and taint.shape not in COMPARABLE:
-            raise Refused("rows may be grouped by a masked column itself, not by something computed from it")
 
     # --- conditions ---------------------------------------------------------------------------------------
 
@@ -310,6 +328,38 @@ def _alternatives(right: Message, how: str) -> list[Message]:
     if how in ("AEXPR_OP_ANY", "AEXPR_OP_ALL") and kind(right) == "a_array_expr":
         return list(right.a_array_expr.elements)
     return [right]
+
+
+def _late(parts: Iterable[Message]) -> None:
+    """Parts that the server computes only where what stands before them has not decided: one that fails or
+    takes its time would tell. So may a column, which a subquery computes just as late. Raises Refused.
+    """
+    if not all(map(constant, parts)):
+        raise Refused(
+            "behind something computed from a masked column only constants may stand: whether the rest is"
+            " computed would tell its value",
+            _SHIELD,
+        )
+
+
+def _grows(name: str, call: Message) -> bool:
+    """Whether a masked value may decide how long the result is, beyond its own length: `replace` with a text
+    longer than what it is for, and `format` with a width that is an argument (`%*s`) or a great one.
+    """
+    texts = [written(argument) for argument in call.args]
+    if name == "format":
+        return not texts or texts[0] is None or re.search(r"\*|[0-9]{4}", texts[0]) is not None
+    if len(texts) != 3 or texts[1] is None or texts[2] is None:
+        return True
+    return not texts[1] or len(texts[2]) > len(texts[1])
+
+
+def _elements(node: Message) -> list[Message]:
+    """The elements of a list or a row, those of a list of rows; else the expression itself."""
+    if kind(node) not in ("list", "row_expr"):
+        return [node] if kind(node) else []
+    items = node.list.items if kind(node) == "list" else node.row_expr.args
+    return [element for item in items for element in _elements(item)]
 
 
 def _fair(left: Operand, right: Operand) -> bool:

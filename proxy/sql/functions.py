@@ -43,6 +43,10 @@ SYSTEM_MASKS = (
     ("pg_catalog", "pg_user_mapping", "umoptions"),
     ("pg_catalog", "pg_user_mappings", "umoptions"),
     ("pg_catalog", "pg_foreign_server", "srvoptions"),
+    ("information_schema", "_pg_user_mappings", "umoptions"),
+    ("information_schema", "user_mapping_options", "option_value"),
+    ("information_schema", "_pg_foreign_servers", "srvoptions"),
+    ("information_schema", "foreign_server_options", "option_value"),
     ("pg_catalog", "pg_stat_activity", "query"),
     ("public", "pg_stat_statements", "query"),
 )
@@ -68,15 +72,18 @@ TOTAL = words(
     json_build_array jsonb_build_array json_agg jsonb_agg array_agg string_agg array_to_json
     array_to_string array_length cardinality array_append array_prepend array_remove min max sum avg
     bool_and bool_or every any_value stddev stddev_pop stddev_samp variance var_pop var_samp row_number
-    rank first_value last_value num_nonnulls num_nulls round floor ceil ceiling trunc sign replace
+    rank first_value last_value num_nonnulls num_nulls round floor ceil ceiling trunc sign
     translate pg_typeof pg_column_size coalesce
     """
 )
 # They keep equality up to case, so their result may be compared like the column itself.
 FOLDS = frozenset({"lower", "upper"})
 CONST_TAIL = words("left right substr lpad rpad split_part lag lead nth_value to_char")
-CONST_HEAD = words("date_part extract date_trunc json_object_agg jsonb_object_agg format")
+CONST_HEAD = words("date_part extract date_trunc json_object_agg jsonb_object_agg")
 CONST_KEYS = words("json_build_object jsonb_build_object")
+
+# They may make a long text of a short one, so long that it fails or takes its time: see expressions._grows.
+GROWING = frozenset({"replace", "format"})
 
 # Total comparisons and concatenation; anything else on a masked value is refused.
 TOTAL_OPERATORS = frozenset({"=", "<>", "!=", "<", "<=", ">", ">=", "||"})

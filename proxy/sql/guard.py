@@ -11,9 +11,9 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 
 from proxy.sql import lexer
-from proxy.sql.classify import Traits, traits, worst_of
+from proxy.sql.classify import Traits, class_of, traits, worst_of
 from proxy.sql.copies import CopyFormat, copied_columns, copy_format, has_title, sends_rows
-from proxy.sql.functions import vouched
+from proxy.sql.functions import denied, vouched
 from proxy.sql.lineage import Lineage
 from proxy.sql.masked import MaskSet
 from proxy.sql.parse import Parsed, parse
@@ -167,7 +167,7 @@ def _read(text: str, masks: MaskSet, settings: Settings) -> Verdict:
     refused: Refused | None = None
     unknown = False
     for parsed in reading.statements:
-        found = surface(parsed.tree)
+        found = surface(parsed.tree, partial(_may_be_called, masks))
         called = (*(strings(call.funcname) for call in found.calls), *found.operators)
         unknown = unknown or any(map(masks.catalog.is_new, called))
         surfaces.append((parsed, found.nodes))
@@ -202,6 +202,17 @@ def _read(text: str, masks: MaskSet, settings: Settings) -> Verdict:
     )
 
 
+def _may_be_called(masks: MaskSet, name: str, of_row: bool) -> bool:
+    """Whether what is written like a column may be a call that matters. PostgreSQL's own functions over rows
+    compute from the row only; over other values they may be any.
+    """
+    if of_row:
+        return name in masks.catalog.row_functions
+    catalog = masks.catalog
+    named_so = name in catalog.functions or name in catalog.casts
+    return named_so or denied(name) or class_of(name) is not StatementClass.READ
+
+
 # A deferred constraint speaks at COMMIT; EXPLAIN ANALYZE EXECUTE runs what was prepared.
 _LATE_ERRORS = frozenset({"transaction_stmt", "constraints_set_stmt", "explain_stmt"})
 
@@ -226,9 +237,13 @@ def _named(
     parsed: Parsed, found: Surface, masks: MaskSet, settings: Settings, touches: bool = False
 ) -> StatementVerdict:
     def unlisted(name: str, message: Message) -> bool:
-        if name == "FuncCall":
-            parts = strings(message.funcname)
-            return not vouched(parts, settings.trusted_functions) and masks.catalog.is_foreign_function(parts)
+        if name in ("FuncCall", "TypeName"):
+            parts = strings(message.funcname if name == "FuncCall" else message.names)
+            if not parts or vouched(parts, settings.trusted_functions):
+                return False
+            # A type's name may be called like a function's.
+            foreign = name == "FuncCall" and masks.catalog.is_foreign_function(parts)
+            return foreign or masks.catalog.is_foreign_cast(parts)
         operator = strings(getattr(message, OPERATOR_FIELD[name])) if name in OPERATOR_FIELD else ()
         return bool(operator) and masks.catalog.is_foreign_operator(operator)
 
@@ -258,9 +273,12 @@ def _named(
 
 
 def _known_columns(masks: MaskSet, ref: Message) -> frozenset[str] | None:
-    """The columns of a table; of several of that name, those that any of them has."""
+    """The columns of a table; of several of that name, those that any of them has. A view has no ctid."""
     found = masks.catalog.find(ref.schemaname, ref.relname)
-    return frozenset(column.name for relation in found for column in relation.columns) if found else None
+    if not found:
+        return None
+    placed = {"ctid"} if all(relation.kind in "rpm" for relation in found) else set()
+    return frozenset({column.name for relation in found for column in relation.columns} | placed)
 
 
 def _statement(parsed: Parsed, found: Surface, masks: MaskSet, settings: Settings) -> StatementVerdict:

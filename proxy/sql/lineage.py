@@ -38,6 +38,7 @@ class Lineage:
         self.catalog = catalog
         self.masked = masked
         self.computed = computed  # masked columns of views that hold more than one base column's value
+        self.cut_off = False  # only some of the rows are asked for: then the server sorts rather than hashes
         self.expressions = Expressions(self)
         self.value = self.expressions.value
         self.clear = self.expressions.clear
@@ -102,6 +103,14 @@ class Lineage:
         raise Refused(f"the gate cannot follow masked columns through {name}")
 
     def _select(self, select: Message, outer: Scope | None) -> Columns:
+        before = self.cut_off
+        # Rows that are sorted by something else are computed all the same.
+        self.cut_off = (before or bool(kind(select.limit_count))) and not _is_sorted(select)
+        columns = self._selected(select, outer)
+        self.cut_off = before
+        return columns
+
+    def _selected(self, select: Message, outer: Scope | None) -> Columns:
         scope = Scope(outer, self.with_queries(select, outer))
         if select.HasField("larg"):
             columns = self._set_operation(select, scope)
@@ -127,11 +136,13 @@ class Lineage:
         self.condition(select.where_clause, scope)
         columns = self.targets(select.target_list, scope)
         for node in select.group_clause:
-            for taint in self._by_position_or_name(node, columns, scope):
-                if taint and taint.shape not in COMPARABLE:
-                    raise Refused(
-                        "rows may be grouped by a masked column itself, not by what is computed from it"
-                    )
+            taints = [taint for taint in self._by_position_or_name(node, columns, scope) if taint]
+            if any(taint.shape not in COMPARABLE for taint in taints):
+                raise Refused(
+                    "rows may be grouped by a masked column itself, not by what is computed from it"
+                )
+            if taints and (self.cut_off or kind(node) == "grouping_set"):
+                raise sorted_by("GROUP BY with LIMIT, a cursor or several groupings")
         self.condition(select.having_clause, scope)
         for window in select.window_clause:
             self.expressions.window(window.window_def, scope)
@@ -141,9 +152,12 @@ class Lineage:
     def _distinct(self, clause: Sequence[Message], columns: Columns, scope: Scope) -> None:
         named_keys = [node for node in clause if kind(node)]
         for node in named_keys:
-            self._require_plain(self._by_position_or_name(node, columns, scope))
+            if any(self._by_position_or_name(node, columns, scope)):
+                raise sorted_by("DISTINCT ON")
         if clause and not named_keys:
             self._require_plain(taint for _, taint in columns or ())
+            if self.cut_off and any(taint for _, taint in columns or ()):
+                raise sorted_by("DISTINCT with LIMIT or a cursor")
 
     def _require_plain(self, taints: Iterable[Taint]) -> None:
         if any(t and t.shape not in COMPARABLE for t in taints):
@@ -230,7 +244,7 @@ class Lineage:
             parts = strings(value.column_ref.fields)
             if not parts:
                 return scope.star, scope.countable
-            item = scope.item(parts[-1])
+            item = scope.item(parts[-1], parts[-2] if len(parts) > 1 else "")
             return item.columns, not item.open
         if kind(value) == "a_indirection" and kind(value.a_indirection.indirection[-1]) == "a_star":
             if self.value(value.a_indirection.arg, scope):
@@ -305,12 +319,21 @@ class Lineage:
 
     def _table(self, ref: Message, scope: Scope) -> Item:
         name = ref.alias.aliasname or ref.relname
+        schemas: frozenset[str] = frozenset()
         if not ref.schemaname and ref.relname in scope.ctes:
             columns = scope.ctes[ref.relname]
         else:
             columns = tuple(self.relation(ref))
+            schemas = self.schemas(ref)
         renamed = _renamed(columns, strings(ref.alias.colnames))
-        return Item(name, list(renamed or ()), open=renamed is None)
+        return Item(name, list(renamed or ()), open=renamed is None, schemas=schemas)
+
+    def schemas(self, ref: Message) -> frozenset[str]:
+        """The schemas that a table may stand in, as a column's full name has them; none under an alias."""
+        if ref.alias.aliasname:
+            return frozenset()
+        found = {relation.schema for relation in self.catalog.find(ref.schemaname, ref.relname)}
+        return frozenset({*found, ref.schemaname} - {""})
 
     def _subselect(self, sub: Message, scope: Scope) -> Item:
         # Only LATERAL sees what stands before it in the same FROM.
@@ -381,6 +404,30 @@ class Lineage:
         if any(both) and not all(t and t.shape in COMPARABLE for t in both):
             raise Refused(f'joining on "{name}" compares a masked column with one that is not')
         return alternatives(both)
+
+
+def _is_sorted(select: Message) -> bool:
+    """Whether rows are put in an order that a row decides: ORDER BY a constant is none."""
+    outputs = [target.res_target for target in select.target_list]
+    for sort in select.sort_clause:
+        key = sort.sort_by.node
+        if kind(key) == "a_const":
+            at = key.a_const.ival.ival
+            key = outputs[at - 1].val if 0 < at <= len(outputs) else key
+        elif kind(key) == "column_ref":
+            name = strings(key.column_ref.fields)
+            key = next((output.val for output in outputs if (output.name,) == name), key)
+        if any(named(m) == "ColumnRef" or (named(m) == "FuncCall" and m.agg_star) for m in walk(key)):
+            return True
+    return False
+
+
+def sorted_by(what: str) -> Refused:
+    """The error for what the server sorts by a masked column."""
+    return Refused(
+        f"a masked column may not be used in {what}: the server sorts by it, and the order tells its value",
+        "GROUP BY and DISTINCT may use it without them, or with ORDER BY something that has no mask.",
+    )
 
 
 def unknown_relation(ref: Message) -> Refused:

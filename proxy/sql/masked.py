@@ -29,7 +29,8 @@ class MaskSet:
     and the views over them.
     `computed` are those of them, in views, that hold something computed.
     `missing` are the tables that masks name and the catalog does not have: the guard then refuses everything,
-    because the table may have been renamed. `active` says whether the session has masks at all.
+    because the table may have been renamed. `active` says whether the session has masks at all. `triggers`
+    are those, and rules, on tables with masked columns: what they do with the values is not followed.
     """
 
     catalog: Catalog
@@ -38,6 +39,7 @@ class MaskSet:
     relations: frozenset[int]
     missing: tuple[str, ...] = ()
     active: bool = True
+    triggers: tuple[str, ...] = ()
 
 
 def resolve(
@@ -67,7 +69,10 @@ def resolve(
     _hide_opaque_views(catalog, columns, computed, trusted_functions)
     _spread(catalog, columns, computed)
     relations = _readers(catalog, {oid for oid, _ in columns})
-    return MaskSet(catalog, columns, frozenset(computed), relations, tuple(missing))
+    tables = {oid for oid, _ in columns}
+    masked = [(catalog.relations[oid], name) for oid, name in catalog.triggers if oid in tables]
+    triggers = tuple(sorted(f"{name} on {relation.full_name}" for relation, name in masked))
+    return MaskSet(catalog, columns, frozenset(computed), relations, tuple(missing), triggers=triggers)
 
 
 def _readers(catalog: Catalog, relations: set[int]) -> frozenset[int]:
@@ -130,6 +135,10 @@ def _is_opaque(catalog: Catalog, text: str, trusted: frozenset[str]) -> bool:
             parts = strings(message.funcname)
             foreign = catalog.is_foreign_function(parts) and not functions.vouched(parts, trusted)
             if foreign or functions.denied(parts[-1]):
+                return True
+        elif named(message) == "TypeName":
+            parts = strings(message.names)
+            if parts and catalog.is_foreign_cast(parts) and not functions.vouched(parts, trusted):
                 return True
     return False
 

@@ -34,17 +34,18 @@ _APART = words(
     "view_stmt create_stmt alter_table_stmt rename_stmt alter_object_schema_stmt create_stats_stmt"
 )
 
-# What a session may set: nothing that changes who it is, how its text is read or what names mean.
+# What a session may set: nothing that changes who it is, how its text is read or what names mean. Nor the
+# planner's preferences: they would have rows come from an index, in the order of masked values.
 _SETTINGS = words(
     """
     application_name datestyle intervalstyle timezone statement_timeout lock_timeout
     idle_in_transaction_session_timeout idle_session_timeout transaction_timeout extra_float_digits
     bytea_output xmloption xmlbinary default_transaction_isolation default_transaction_read_only
     default_transaction_deferrable transaction_isolation transaction_read_only transaction_deferrable
-    client_min_messages synchronous_commit work_mem maintenance_work_mem temp_buffers random_page_cost
-    seq_page_cost effective_cache_size jit lc_monetary lc_numeric lc_time lc_messages default_tablespace
-    default_table_access_method tcp_keepalives_idle check_function_bodies quote_all_identifiers
-    synchronize_seqscans geqo cursor_tuple_fraction row_security from_collapse_limit join_collapse_limit
+    client_min_messages synchronous_commit work_mem maintenance_work_mem temp_buffers jit
+    lc_monetary lc_numeric lc_time lc_messages default_tablespace default_table_access_method
+    tcp_keepalives_idle check_function_bodies quote_all_identifiers synchronize_seqscans geqo row_security
+    from_collapse_limit join_collapse_limit
     max_parallel_workers_per_gather plan_cache_mode search_path client_encoding
     standard_conforming_strings transaction_snapshot constraint_exclusion escape_string_warning
     gin_fuzzy_search_limit ssl_renegotiation_limit
@@ -107,6 +108,11 @@ def _check_kind(parsed: Parsed) -> None:
             raise Refused(
                 f"the gate cannot tell what this {name.removesuffix('_stmt').replace('_', ' ')} returns"
             )
+        if inside.kind == "execute_stmt" and _runs(parsed):
+            raise Refused(
+                "EXPLAIN ANALYZE may not run a prepared statement in a session with masked columns",
+                "Explain its text.",
+            )
         if inside.kind in _WRAPPERS:
             _check_kind(inside)
 
@@ -156,6 +162,7 @@ def _check_calls(found: Surface, masks: MaskSet, trusted: frozenset[str]) -> Non
                 f'the function "{name}" is not PostgreSQL\'s own: it might read a masked column',
                 "An operator can list it under trusted_functions in access.yaml.",
             )
+        _check_type(parts, masks, trusted)
         if name == "set_config":
             values = [_constant(a) for a in call.args]
             if values[1:2] == [_PG_DUMP]:
@@ -164,18 +171,22 @@ def _check_calls(found: Surface, masks: MaskSet, trusted: frozenset[str]) -> Non
                 raise Refused("set_config may be called with a constant name only")
             _check_setting(values[0], [values[1]])
     for name, message in found.nodes:
-        parts = strings(message.names) if name == "TypeName" else ()
-        if parts and masks.catalog.is_foreign_cast(parts) and not functions.vouched(parts, trusted):
-            raise Refused(
-                f'the type "{parts[-1]}" runs a function that is not PostgreSQL\'s own: it might read a'
-                " masked column",
-                "An operator can list the type under trusted_functions in access.yaml.",
-            )
+        _check_type(strings(message.names) if name == "TypeName" else (), masks, trusted)
     for operator in found.operators:
         if masks.catalog.is_foreign_operator(operator):
             raise Refused(
                 f'the operator "{operator[-1]}" is not PostgreSQL\'s own: it might read a masked column'
             )
+
+
+def _check_type(parts: tuple[str, ...], masks: MaskSet, trusted: frozenset[str]) -> None:
+    """A cast to a type, which may also be written as a call of the type's name."""
+    if parts and masks.catalog.is_foreign_cast(parts) and not functions.vouched(parts, trusted):
+        raise Refused(
+            f'the type "{parts[-1]}" runs a function that is not PostgreSQL\'s own: it might read a'
+            " masked column",
+            "An operator can list the type under trusted_functions in access.yaml.",
+        )
 
 
 def _touched(found: Surface, masks: MaskSet, must_exist: bool) -> bool:
@@ -212,13 +223,14 @@ def _check_setting(name: str, values: list[str | None]) -> None:
     if name == "":  # RESET ALL
         return
     # SET TRANSACTION and SET SESSION CHARACTERISTICS arrive as these names; a dot marks an application's own.
-    known = name in _SETTINGS or name.startswith(("enable_", "transaction", "session characteristics"))
+    known = name in _SETTINGS or name.startswith(("transaction", "session characteristics"))
     if not (
         known
         or name == "session characteristics"
         or ("." in name and not name.startswith(("plpgsql", "auto_")))
     ):
-        raise Refused(f'the setting "{name}" is closed in a session with masked columns')
+        why = ": it decides how rows are sorted" if name.startswith("enable_") or "cost" in name else ""
+        raise Refused(f'the setting "{name}" is closed in a session with masked columns{why}')
     if name == "search_path" and _names_system_schema(values):
         raise Refused("search_path may not name pg_catalog or pg_temp: names would mean something else")
     for value in values:
@@ -243,6 +255,8 @@ def outputs_of(parsed: Parsed, found: Surface, lineage: Lineage, masks: MaskSet)
         if name == "create_table_as_stmt":
             lineage.store(lineage.query(inside.tree, None))
             return ()
+        lineage.cut_off = name == "declare_cursor_stmt"
+        lineage.expressions.measured = lineage.expressions.measured or _runs(parsed)
         columns = outputs_of(inside, found, lineage, masks)
         return (("QUERY PLAN", CLEAR),) if name == "explain_stmt" else columns
     if name == "copy_stmt":  # FROM: nothing comes back
@@ -256,6 +270,11 @@ def outputs_of(parsed: Parsed, found: Surface, lineage: Lineage, masks: MaskSet)
     return None
 
 
+def _runs(parsed: Parsed) -> bool:
+    """Whether it is EXPLAIN ANALYZE, however that is switched on."""
+    return parsed.kind == "explain_stmt" and any(o.def_elem.defname == "analyze" for o in parsed.tree.options)
+
+
 def _relations_changed(parsed: Parsed, masks: MaskSet) -> Iterable[Message]:
     """The relations a DDL statement mentions, but for the target of a foreign key: that copies nothing."""
     keys = [m.pktable for m in walk(parsed.tree) if named(m) == "Constraint" and m.HasField("pktable")]
@@ -267,6 +286,9 @@ def _relations_changed(parsed: Parsed, masks: MaskSet) -> Iterable[Message]:
 def _index(statement: Message) -> None:
     if kind(statement.where_clause) or any(kind(p.index_elem.expr) for p in statement.index_params):
         raise Refused("an index on an expression over a masked column can tell about it by failing")
+
+
+_BY_ITS_TEXTS = functions.GROWING | {"set_config"}
 
 
 def literal_matters(kind_of: str, nodes: Iterable[tuple[str, Message]]) -> bool:
@@ -284,6 +306,6 @@ def literal_matters(kind_of: str, nodes: Iterable[tuple[str, Message]]) -> bool:
             return True
         if name == "GroupingSet" and any(kind(key) in ("a_const", "row_expr") for key in message.content):
             return True
-        if name == "FuncCall" and strings(message.funcname)[-1] == "set_config":
+        if name == "FuncCall" and strings(message.funcname)[-1] in _BY_ITS_TEXTS:
             return True
     return False

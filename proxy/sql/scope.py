@@ -68,12 +68,14 @@ Columns = tuple[tuple[str, Taint], ...] | None
 class Item:
     """One thing in FROM: its alias (or "") and its columns.
 
-    `open` means that it may have further columns, all clear: a function's result.
+    `open` means that it may have further columns, all clear: a function's result. `schemas` are those that a
+    table without an alias may stand in: only such a one is meant by `schema.table.column`.
     """
 
     name: str
     columns: list[tuple[str, Taint]] = field(default_factory=list)
     open: bool = False
+    schemas: frozenset[str] = frozenset()
 
     def named(self, name: str) -> list[Taint]:
         return [taint for column, taint in self.columns if column == name]
@@ -110,10 +112,12 @@ class Scope:
     def countable(self) -> bool:
         return not any(item.open for item in self.items)
 
-    def item(self, name: str) -> Item:
-        """The nearest FROM item called `name`. Raises Refused when there is none."""
+    def item(self, name: str, schema: str = "") -> Item:
+        """The nearest FROM item called `name`, or the nearest table of that schema. Raises Refused when there
+        is none.
+        """
         for level in self.levels():
-            found = [item for item in level.items if item.name == name]
+            found = [i for i in level.items if i.name == name and (not schema or schema in i.schemas)]
             if found:
                 if len(found) == 1:
                     return found[0]
@@ -134,12 +138,12 @@ class Scope:
             return CLEAR
         raise Refused(f'the gate does not know a column "{name}" here', sqlstate="42703")
 
-    def qualified(self, table: str, column: str) -> Taint:
+    def qualified(self, table: str, column: str, schema: str = "") -> Taint:
         """What `table.column` stands for; a function called in this notation on a masked row is refused."""
-        item = self.item(table)
+        item = self.item(table, schema)
         found = item.named(column)
         if found:
             return alternatives(found)
-        if item.open or column in SYSTEM_COLUMNS or not item.row():
+        if column in SYSTEM_COLUMNS or not item.row():
             return CLEAR
         raise Refused(f'"{table}.{column}" is no column the gate knows', sqlstate="42703")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+
+from pg_query import pg_query_pb2
 
 from proxy.sql.tree import Message, named, strings, walk
 
@@ -17,6 +20,9 @@ class Surface:
     and `with_names` the names of its WITH queries: such a name is no table where the query is in sight.
     `nodes` is every message with its type's name, parents first. `creates` is the name of a table that the
     statement itself makes (SELECT INTO, CREATE TABLE AS), else "".
+
+    PostgreSQL also calls a function that is written like a column, `(x).f` or `t.f`: `calls` and `nodes` hold
+    such a one as a FuncCall where `may_call` says so of the name, and whether it stands as a table's column.
     """
 
     tables: tuple[Message, ...]
@@ -27,7 +33,7 @@ class Surface:
     nodes: tuple[tuple[str, Message], ...] = ()
 
 
-def surface(tree: Message) -> Surface:
+def surface(tree: Message, may_call: Callable[[str, bool], bool] = lambda _name, _of_row: False) -> Surface:
     """Collect the mentions."""
     tables: list[Message] = []
     calls: list[Message] = []
@@ -35,6 +41,7 @@ def surface(tree: Message) -> Surface:
     with_names: set[str] = set()
     creates = ""
     nodes = tuple((named(message), message) for message in walk(tree))
+    nodes += tuple(_called(nodes, may_call))
     for name, message in nodes:
         if name == "RangeVar":
             tables.append(message)
@@ -49,3 +56,19 @@ def surface(tree: Message) -> Surface:
     return Surface(
         tuple(tables), tuple(calls), frozenset(operators - {()}), frozenset(with_names), creates, nodes
     )
+
+
+def _called(
+    nodes: Iterable[tuple[str, Message]], may_call: Callable[[str, bool], bool]
+) -> Iterable[tuple[str, Message]]:
+    for name, message in nodes:
+        steps: tuple[str, ...] = ()
+        if name == "A_Indirection":
+            steps = strings(message.indirection)
+        elif name == "ColumnRef":
+            steps = strings(message.fields)[1:][-1:]
+        for step in steps:
+            if may_call(step, name == "ColumnRef"):
+                written = pg_query_pb2.String(sval=step)
+                node = pg_query_pb2.Node(string=written)
+                yield "FuncCall", pg_query_pb2.FuncCall(funcname=[node])

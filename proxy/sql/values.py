@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from proxy.sql.tree import Message, kind
+from proxy.sql.tree import Message, kind, named, strings, walk, words
 
 _HUGE = 2_147_483_647
 _EVERYTHING = frozenset("%_")
@@ -26,6 +26,34 @@ def constant(node: Message) -> str | None:
     if which == "ival":
         return str(node.a_const.ival.ival)
     return str(node.a_const.fval.fval) if which == "fval" else ""
+
+
+_CLOCKS = words(
+    """
+    now clock_timestamp statement_timestamp transaction_timestamp localtimestamp current_timestamp
+    date_trunc make_date make_timestamp make_timestamptz make_interval to_date to_timestamp timezone date
+    """
+)
+_ESCAPED = words("similar_to_escape like_escape")
+
+
+def is_written(node: Message) -> bool:
+    """Whether the edge of a range or a pattern is what the client wrote down, or the time and a distance from
+    it, as `now() - interval '30 days'`.
+    """
+    what = kind(node)
+    if what == "list":
+        return all(map(is_written, node.list.items))
+    if what == "type_cast":
+        return is_written(node.type_cast.arg)
+    if what == "func_call":
+        name = strings(node.func_call.funcname)[-1]
+        return name in _CLOCKS | _ESCAPED and all(map(is_written, node.func_call.args))
+    if what == "a_expr" and kind(node.a_expr.lexpr):
+        timed = any(named(m) in ("FuncCall", "SQLValueFunction") for m in walk(node))
+        sides = (node.a_expr.lexpr, node.a_expr.rexpr)
+        return timed and strings(node.a_expr.name)[-1] in ("+", "-", "*") and all(map(is_written, sides))
+    return what == "sqlvalue_function" or constant(node) is not None
 
 
 def starts_at_nothing(operator: str, node: Message) -> bool:

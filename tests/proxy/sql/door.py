@@ -14,7 +14,7 @@ from proxy.sql.copy import CopyStream, plan_copy
 from proxy.sql.errors import scrub
 from proxy.sql.guard import SessionNames, StatementVerdict, Verdict, read
 from proxy.sql.mask import FieldDescription, plan_columns
-from proxy.sql.masked import resolve
+from proxy.sql.masked import MaskSet, resolve
 from proxy.sql.rows import rewrite_data_rows
 from tests.proxy.sql.live import MASKS, load_catalog
 
@@ -57,9 +57,10 @@ def leaks(output: list[bytes]) -> set[bytes]:
 
 
 class Door:
-    """One session. `seen` collects every byte string that reached the client."""
+    """One session. `seen` collects every byte string that reached the client. `masks` are those of a session
+    before, where nothing has changed since."""
 
-    def __init__(self, conninfo: str) -> None:
+    def __init__(self, conninfo: str, masks: MaskSet | None = None) -> None:
         self.catalog_connection = psycopg.connect(conninfo, autocommit=True)
         self.connection = psycopg.connect(conninfo, autocommit=True)
         self.wire: Any = self.connection.pgconn
@@ -68,7 +69,10 @@ class Door:
         self.scrubbing = False
         self.wrote = False
         self.wire.notice_handler = self._message
-        self.refresh()
+        if masks is None:
+            self.refresh()
+        else:
+            self.masks = masks
 
     def close(self) -> None:
         self.connection.close()

@@ -64,7 +64,9 @@ def load_catalog(connection: psycopg.Connection[Any]) -> Catalog:
                 catalog_queries.OWN_NAMES,
                 catalog_queries.FOREIGN_KEYS,
                 catalog_queries.CASTS,
+                catalog_queries.ROW_FUNCTIONS,
+                catalog_queries.TRIGGERS,
             )
         ]
-    *rows, own, keys, casts = rows
-    return Catalog.build(*rows, path, [name for (name,) in own], keys, casts)
+    *rows, own, keys, casts, of_rows, triggers = rows
+    return Catalog.build(*rows, path, [name for (name,) in own], keys, casts, of_rows, triggers)

@@ -62,6 +62,14 @@ CREATE TYPE wrap AS (e text);
 CREATE FUNCTION wrapped(who int) RETURNS wrap LANGUAGE sql AS 'SELECT ROW(email)::public.wrap FROM public.users WHERE id = who';
 CREATE CAST (int AS wrap) WITH FUNCTION wrapped(int);
 CREATE DOMAIN loud_number AS int CHECK (loud(VALUE) = 1);
+CREATE TABLE meters (n loud_number);
+CREATE FUNCTION owner_of(notes) RETURNS text LANGUAGE sql AS 'SELECT email FROM public.users LIMIT 1';
+CREATE DOMAIN label AS text;
+CREATE FUNCTION labelled(orders) RETURNS label LANGUAGE sql AS 'SELECT email::public.label FROM public.users LIMIT 1';
+CREATE CAST (orders AS label) WITH FUNCTION labelled(orders);
+CREATE EXTENSION IF NOT EXISTS postgres_fdw SCHEMA public;
+CREATE SERVER elsewhere FOREIGN DATA WRAPPER postgres_fdw OPTIONS (host 'elsewhere.test');
+CREATE USER MAPPING FOR CURRENT_USER SERVER elsewhere OPTIONS (user 'reader', password 'zqxjkvwp-is-secret');
 CREATE VIEW audit.figures AS
     SELECT tablename, attname, most_common_vals::text AS common, histogram_bounds::text AS bounds FROM pg_stats;
 CREATE VIEW audit.figures_again AS SELECT lower(bounds) AS b FROM audit.figures;

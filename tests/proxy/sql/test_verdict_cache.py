@@ -85,6 +85,11 @@ VALUED = [
         "SELECT set_config('timezone', 'UTC', false)",
         "SELECT set_config('standard_conforming_strings', 'off', false)",
     ),
+    ("SELECT set_config('app.x', 'none', false)", "SELECT set_config('log_statement', 'none', false)"),
+    (
+        "DELETE FROM stock WHERE date_trunc('day', added) = '2024-01-01'",
+        "DELETE FROM stock WHERE date_trunc('century', added) = '2001-01-01'",
+    ),
     ("SET timezone = 'UTC'", "SET timezone = 'CET'"),
     ("SET client_encoding = 'UTF8'", "SET client_encoding = 'SJIS'"),
 ]  # fmt: skip
@@ -114,6 +119,12 @@ def test_a_rule_that_reads_a_constant_lends_no_verdict(harmless: str, harmful: s
         (f"{KEYED} GROUP BY 1, 1", f"{KEYED} GROUP BY 1, 2"),
         (f"{KEYED} GROUP BY ROLLUP (1)", f"{KEYED} GROUP BY ROLLUP (2)"),
         (KEYED.replace("id,", "DISTINCT ON (1) id,"), KEYED.replace("id,", "DISTINCT ON (2) id,")),
+        ("SELECT replace(phone, 'ab', 'c') FROM users", "SELECT replace(phone, 'a', 'bcd') FROM users"),
+        ("SELECT format('%s', salary, 'x') FROM users", "SELECT format('%*s', salary, 'x') FROM users"),
+        (
+            "SELECT min(id), 1 FROM users GROUP BY email ORDER BY 1 LIMIT 5",
+            "SELECT min(id), 1 FROM users GROUP BY email ORDER BY 2 LIMIT 5",
+        ),
         ("SET search_path = 'public'", "SET search_path = 'public, pg_temp'"),
         ("COPY users TO STDOUT (FORMAT 'text')", "COPY users TO STDOUT (FORMAT 'csv')"),
         ("COPY users TO STDOUT (NULL 'a')", "COPY users TO STDOUT (NULL 'b')"),
