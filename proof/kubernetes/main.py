@@ -10,12 +10,12 @@ import sys
 import tempfile
 from pathlib import Path
 
-from proof.kubernetes.build import build
+from proof.kubernetes.build import HERE, build
 from proof.kubernetes.house import cluster
 
 TOP = Path(__file__).parents[2]
 TESTS = TOP / "tests" / "proxy" / "kubernetes"
-ALL = (str(TESTS), str(TOP / "tests" / "journeys" / "test_cluster.py"))
+ALL = (str(TESTS), str(TOP / "tests" / "journeys" / "test_cluster.py"), str(HERE))
 
 
 def main() -> int:

@@ -54,6 +54,8 @@ class Cluster(Kind):
         self._where = Circumstances(it.principal, it.resource, it.role)
         self._identity: list[Header] = [(b"impersonate-user", (cluster.user or it.principal).encode())]
         self._identity += [(b"impersonate-group", group.encode()) for group in cluster.groups]
+        self._turned: dict[str, Refuse] = {}
+        """Why a WebSocket was refused: kubectl then tries SPDY, and shows only what comes of that."""
 
     # --- before it goes on
 
@@ -66,12 +68,15 @@ class Cluster(Kind):
             return Refuse(UNREAD_RULE, said, "Write it as kubectl does.")
         api = read.api
         request.verdict = api.statement_class.value
-        refused = _impersonates(request.head) or _upgrade(api, request.head)
+        refused = _impersonates(request.head)
         if refused is not None:
             return refused
         judgement = judge(api, self._cluster, self._terms.guardrails, self._where)
         if isinstance(judgement, Refuse):
             return judgement
+        refused = _upgrade(api, request.head)
+        if refused is not None:
+            return self._turned.get(api.target, refused)
         try:
             if not self._safe_for_secrets(request, read):
                 return NeedBody(_BODY_LIMIT)
@@ -221,6 +226,8 @@ class Cluster(Kind):
 
     def say(self, request: Request, said: Said) -> tuple[bytes, bytes]:
         text = f"{said.why} {said.way_out}".strip()
+        if request.head.upgrade and isinstance(request.state, _Read):
+            self._turned = {request.state.api.target: Refuse(said.code, said.why, said.way_out)}
         return b"application/json", status.status(said.status, f"Portcullis: {text}")
 
 

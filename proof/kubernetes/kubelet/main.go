@@ -23,7 +23,10 @@ import (
 type here struct{}
 
 func (here) ExecInContainer(ctx context.Context, _, _, _ string, cmd []string, in io.Reader, out, err io.WriteCloser,
-	_ bool, _ <-chan streaming.TerminalSize, _ time.Duration) error {
+	tty bool, _ <-chan streaming.TerminalSize, _ time.Duration) error {
+	if tty {
+		cmd = []string{"script", "-qefc", quoted(cmd), "/dev/null"}
+	}
 	c := exec.CommandContext(ctx, cmd[0], cmd[1:]...)
 	c.Stdin, c.Stdout, c.Stderr = in, out, err
 	c.WaitDelay = 100 * time.Millisecond // what is still typed after the end is nobody's
@@ -38,6 +41,13 @@ func (here) ExecInContainer(ctx context.Context, _, _, _ string, cmd []string, i
 		return nil
 	}
 	return failed
+}
+
+func quoted(words []string) string {
+	for i, word := range words {
+		words[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+	}
+	return strings.Join(words, " ")
 }
 
 func (here) PortForward(_ context.Context, _, _ string, port int32, stream io.ReadWriteCloser) error {

@@ -143,7 +143,7 @@ class Kube(Ended):
 
 def kubectl() -> str:
     program = shutil.which("kubectl")
-    assert program is not None, "kubectl is missing (Debian: kubernetes-client)"
+    assert program is not None, "kubectl is missing (1.31 or newer)"
     return program
 
 
