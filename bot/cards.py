@@ -149,6 +149,8 @@ def _head(story: Story, faces: Faces, reader: str = "") -> Blocks:
     if closing.strip():
         blocks.append(quotation(closing))
     blocks.append(_what(request, faces))
+    if request.owner:
+        blocks.append(context(f"🤖 An agent of {faces.person(request.owner)}. Its purpose, as it says:"))
     if request.reason.strip():
         blocks.append(quotation(request.reason))
     if request.emergency is not None:

@@ -344,9 +344,12 @@ class LocalAuthority:
             device=proved.held.device,
         )
         await sessions.add(tx, record)
-        await audit.append(
-            tx, [audit.Note("session.opened", grant.request_id, record)], at=now, actor=person.id, via="gate"
-        )
+        notes = [audit.Note("session.opened", grant.request_id, record)]
+        purpose = story.request.reason if person.owner else ""
+        if person.owner:
+            told = {"session": session, "agent": person.id, "owner": person.owner, "purpose": purpose}
+            notes.append(audit.Note("session.of_agent", grant.request_id, told))
+        await audit.append(tx, notes, at=now, actor=person.id, via="gate")
         remaining = (grant.expiry - now).total_seconds()
         return Admission(
             record.id,
@@ -359,6 +362,8 @@ class LocalAuthority:
             self.lease,
             upstream,
             self.seal.derive(f"mask {grant.resource}"),
+            owner=person.owner,
+            purpose=purpose,
         )
 
     async def _live(

@@ -187,6 +187,24 @@ class SlackSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class AgentRule:
+    """Which workload is the agent `name`: tokens of `issuer` for `audience` whose claims each have one of the
+    values given. `keys` is the issuer's JWKS where it is not asked for it. `login` is how long a login lasts;
+    `longest` bounds its grants, where the rules do not already.
+    """
+
+    name: str
+    owner: str
+    issuer: str
+    audience: str
+    claims: tuple[tuple[str, tuple[str, ...]], ...]
+    keys: str = ""
+    login: timedelta = timedelta(minutes=15)
+    requests_per_hour: int = 10
+    longest: timedelta | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class GroupSource:
     """How a provider tells groups, and which of ours they are: `names` maps its names to ours.
 
@@ -257,7 +275,11 @@ class SamlSettings(ProviderSettings):
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The whole file. `targets` is keyed by resource name."""
+    """The whole file. `targets` is keyed by resource name.
+
+    `provisioned` lets an identity provider bring people and groups besides (SCIM); `provider_groups` are the
+    groups here by their names there.
+    """
 
     policy: Policy = field(default_factory=Policy)
     directory: Directory = field(default_factory=lambda: StaticDirectory({}))
@@ -265,5 +287,8 @@ class Config:
     slack: SlackSettings = SlackSettings()
     timezone: str = "UTC"
     schedules: Mapping[str, ScheduleSource] = field(default_factory=dict)
+    agents: Mapping[str, AgentRule] = field(default_factory=dict)
+    provisioned: bool = False
+    provider_groups: Mapping[str, str] = field(default_factory=dict)
     pagers: Mapping[str, PagerTarget] = field(default_factory=dict)
     providers: Mapping[str, OidcSettings | SamlSettings] = field(default_factory=dict)

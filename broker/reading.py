@@ -81,6 +81,11 @@ class Reading:
         return self._standings.on(self._config())
 
     @property
+    def file(self) -> Config:
+        """The policy file alone."""
+        return self._config()
+
+    @property
     def standing(self) -> Standing:
         """What the database adds, as it was last looked at."""
         return self._standings.now

@@ -237,6 +237,7 @@ class Reviews:
             reason=story.request.reason,
             version=1,
             step_up=story.grant.terms.steps_up(held.rule),
+            owner=story.request.owner,
         )
         await self.begin(tx, review, now, request_id=session.request_id, gate=gate)
         return review

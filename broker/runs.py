@@ -12,6 +12,7 @@ from typing import Protocol
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from broker import audit
+from broker.agents import over_limit
 from broker.codec import decode, encode
 from broker.credentials.seal import Seal
 from broker.door import Via
@@ -147,6 +148,9 @@ class Runs:
             return route
         if stopped := self.service.stopped(route.resource.name):
             return stopped
+        agent = self.service.config.agents.get(actor)
+        if over := await over_limit(tx, agent, now):
+            return over
         holds = route.role.name in held
         if refusal := run.check(route, text, reason, holds=holds):
             return refusal
@@ -169,6 +173,7 @@ class Runs:
             reason=reason,
             version=1,
             submitted=True,
+            owner=person.owner,
             step_up=bool(quorum)
             and (route.role.terms.steps_up(read.rule) or (route.rule.step_up and not holds)),
         )

@@ -11,6 +11,7 @@ from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from broker.agents import for_agent, over_limit
 from broker.allowing import Allowing
 from broker.door import GATE_FIRST, Plan, Result, Via, just, still_allowed
 from broker.identity.step_up_offers import Wanted
@@ -49,9 +50,13 @@ class Service(Allowing):
                 return await self._refuse(tx, "submit", "", actor, via, route, now)
             if stopped := self.stopped(route.resource.name):
                 return await self._refuse(tx, "submit", "", actor, via, stopped, now)
+            agent = self.config.agents.get(person.id)
+            if over := await over_limit(tx, agent, now, wish.duration):
+                return await self._refuse(tx, "submit", "", actor, via, over, now)
+            asked = for_agent(agent, wish, route.rule.usual)
             request_id = await stories.free_id(tx, self.chance, "R")
             grant_id = await stories.free_id(tx, self.chance, "G")
-            decision = access.submit(route, person, wish, request_id, grant_id, now)
+            decision = access.submit(route, person, asked, request_id, grant_id, now)
             if isinstance(decision, Refusal):
                 return await self._refuse(tx, "submit", "", actor, via, decision, now)
             if isinstance(decision[0], RequestSubmitted):

@@ -62,18 +62,19 @@ class Api:
                     raise _problem(answer)
                 yield answer.iter_lines()
         except httpx2.HTTPError as error:
-            raise self._unreachable(error) from None
+            raise self.unreachable(error) from None
 
     def _send(self, method: str, path: str, **how: Any) -> Any:
         try:
             answer = self._http.request(method, path, **how)
         except httpx2.HTTPError as error:
-            raise self._unreachable(error) from None
+            raise self.unreachable(error) from None
         if answer.status_code >= 400:
             raise _problem(answer)
         return answer.json() if answer.content else None
 
-    def _unreachable(self, error: Exception) -> Trouble:
+    def unreachable(self, error: Exception) -> Trouble:
+        """That the broker does not answer, as a Trouble."""
         return Trouble(
             f"The broker at {self.broker} does not answer ({type(error).__name__}).",
             "Is it running, and is this its address? Another: access login --broker URL",

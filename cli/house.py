@@ -24,6 +24,7 @@ from broker.api.app import create_api
 from broker.api.parts import GateAddress, Parts
 from broker.clock import SystemClock
 from broker.identity.web import WebSessions
+from broker.identity.workloads import Workloads
 from broker.keeper import Broker, create_broker
 from broker.run_worker import RunWorker
 from broker.ssh_entries import SshEntries
@@ -205,6 +206,7 @@ class House:
             gate=self.gate,
             certificates=broker.authority.certificates,
             recordings=Shelf(self.settings.recordings),
+            workloads=self._workloads(broker),
             runs=broker.runs,
             ssh=SshEntries(broker.service, broker.authority.ssh),
             identity_keys=broker.authority.identities.key_set,
@@ -212,6 +214,11 @@ class House:
             gate_token=self.settings.gate_token.get_secret_value(),
             ready={"database": self._database, "chat": self._chat, "gate": self._gates},
         )
+
+    def _workloads(self, broker: Broker) -> Workloads:
+        workloads = Workloads(broker.clock)
+        self._stack.push_async_callback(workloads.aclose)
+        return workloads
 
     async def _database(self) -> None:
         assert self.broker is not None

@@ -7,6 +7,7 @@ import threading
 import time
 import webbrowser
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import parse_qs, urlencode, urlsplit
 
@@ -16,6 +17,7 @@ from cli import saved
 from cli.client import Api
 from cli.say import say, say_list, say_plain
 from cli.trouble import Exit, Trouble
+from cli.workload import exchange
 
 WAIT_SECONDS = 300.0
 
@@ -29,9 +31,18 @@ def login(
     browser: Annotated[
         bool, typer.Option(help="Open a browser here; without one, a short code is shown.")
     ] = True,
+    workload_token: Annotated[
+        Path | None, typer.Option(help="A file with the token of this workload: log in as its agent.")
+    ] = None,
+    agent: Annotated[str, typer.Option(help="Which agent, where the token fits several.")] = "",
 ) -> None:
-    """Log in through the identity provider."""
+    """Log in through the identity provider, or as an agent by the token of its workload."""
     api = Api(saved.broker_address(broker))
+    if workload_token is not None:
+        found = exchange(api.broker, workload_token, agent)
+        saved.write(saved.Login(api.broker, found["principal"], found["access_token"]))
+        say(f"Logged in as [bold]{found['principal']}[/bold], an agent of {found['owner']}.")
+        return
     answer = _with_browser(api) if browser else _with_code(api)
     place = saved.write(saved.Login(api.broker, answer["principal"], answer["token"]))
     kept = "the system's keyring" if saved.in_keyring() else str(place)

@@ -16,6 +16,7 @@ from cli import (
     http,
     login,
     policy,
+    provisioning,
     run,
     serve,
     sessions,
@@ -55,6 +56,7 @@ typer_app.command()(cluster.kube_token)
 typer_app.command()(run.run)
 typer_app.command()(entering.token)
 typer_app.add_typer(devices.app, name="devices")
+typer_app.add_typer(provisioning.app, name="provisioning")
 typer_app.add_typer(sessions.app, name="sessions")
 typer_app.add_typer(statements.app, name="statements")
 typer_app.add_typer(trail.app, name="audit")

@@ -20,7 +20,9 @@ GENESIS = "0" * 64
 
 
 class Header(msgspec.Struct, tag="header", tag_field="kind", frozen=True, omit_defaults=True):
-    """Who is in, under which grant. `started` is an ISO instant; entries count seconds from it."""
+    """Who is in, under which grant. `started` is an ISO instant; entries count seconds from it. Of an agent,
+    `owner` is the person it belongs to and `purpose` what it said that it wants to do.
+    """
 
     session: str
     principal: str
@@ -30,6 +32,8 @@ class Header(msgspec.Struct, tag="header", tag_field="kind", frozen=True, omit_d
     client: str
     protocol: str
     started: str
+    owner: str = ""
+    purpose: str = ""
 
 
 class Statement(msgspec.Struct, tag="statement", tag_field="kind", frozen=True, omit_defaults=True):

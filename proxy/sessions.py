@@ -111,6 +111,8 @@ class OpenSession(ABC):
             client=client,
             protocol=protocol,
             started=self.clock.now().isoformat(),
+            owner=it.owner,
+            purpose=it.purpose,
         )
         self.track = await recorder.open(header, self.recording_failed)
 

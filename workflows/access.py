@@ -247,6 +247,7 @@ def submit(
         starts_at=wish.starts_at,
         beneficiary="" if wish.beneficiary == principal.id else wish.beneficiary,
         step_up=rule.step_up,
+        owner=principal.owner,
     )
     submitted = RequestSubmitted(request)
     if rule.quorum:
@@ -276,7 +277,7 @@ def decide(story: Story, command: Command, now: datetime) -> Decision:
         case FailGrant():
             return _fail(story.grant, command, now)
         case Release():
-            return _release(story.grant, command, now)
+            return _release(story, command, now)
         case Revoke():
             return _revoke(story, command, now)
         case Expire():
@@ -427,10 +428,11 @@ def _fail(grant: Grant | None, command: FailGrant, now: datetime) -> Decision:
     return (GrantEnded(EndReason.FAILED, "", now, command.why),)
 
 
-def _release(grant: Grant | None, command: Release, now: datetime) -> Decision:
+def _release(story: Story, command: Release, now: datetime) -> Decision:
+    grant = story.grant
     if grant is None:
         return Refusal("no-grant", "There is no grant to release.")
-    if command.by != grant.principal:
+    if command.by not in (grant.principal, story.request.owner or grant.principal):
         return Refusal(
             "not-yours",
             f"Only {grant.principal}, who holds {grant.id}, can release it.",

@@ -87,7 +87,8 @@ class Admission:
 
     `remaining` is the seconds until the grant's expiry; `lease` the seconds this yes is good for unless
     renewed. `mask_key` is the resource's own key for pseudonyms: the same at every gate and after every
-    restart, so that equal values stay equal. `signature` answers the knock's proof.
+    restart, so that equal values stay equal. `signature` answers the knock's proof. Of an agent, `owner` is
+    the person it belongs to and `purpose` what it said that it wants to do.
     """
 
     session: str
@@ -101,6 +102,8 @@ class Admission:
     upstream: Upstream
     mask_key: bytes = field(repr=False)
     signature: bytes = field(default=b"", repr=False)
+    owner: str = ""
+    purpose: str = ""
 
 
 @dataclass(frozen=True, slots=True)

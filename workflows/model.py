@@ -23,7 +23,8 @@ class PrincipalKind(StrEnum):
 class Principal:
     """A person or an agent as the identity provider knows it at this moment. One that is `locked` is not
     `active` either, for as long as the lock is on. `relations` are what they share with others, as (relation,
-    value): ("team", "checkout"). An empty value says that they have none.
+    value): ("team", "checkout"). An empty value says that they have none. `owner` is the person an agent
+    belongs to.
     """
 
     id: str
@@ -34,6 +35,7 @@ class Principal:
     active: bool = True
     locked: bool = False
     relations: frozenset[tuple[str, str]] = frozenset()
+    owner: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -369,7 +371,7 @@ class AccessRequest:
     `warned` tells that the holder was told of the coming end. `starts_at` is when the access is to begin;
     None: at once. `statement` is the review (V-…) whose one statement the grant is for, and for nothing else.
     `beneficiary` is whom the access is for, where that is not whoever asked.
-    `step_up` has every yes need a passkey.
+    `step_up` has every yes need a passkey. `owner` is the person an agent that asked belongs to.
     """
 
     id: str
@@ -400,6 +402,7 @@ class AccessRequest:
     statement: str = ""
     step_up: bool = False
     beneficiary: str = ""
+    owner: str = ""
 
     @property
     def holder(self) -> str:
@@ -409,7 +412,7 @@ class AccessRequest:
     @property
     def parties(self) -> frozenset[str]:
         """Those whose matter it is, who therefore never decide it."""
-        return frozenset({self.requester, self.holder})
+        return frozenset({self.requester, self.holder, self.owner}) - {""}
 
 
 class GrantState(StrEnum):
@@ -499,7 +502,7 @@ class StatementReview:
 
     One that was `submitted`, in chat or by command, has neither `grant_id` nor `session_id` until it runs.
     `transaction` tells what it stands in, for the approver. `row_budget` is how many rows it may affect;
-    more, and it is rolled back. `step_up` has every yes need a passkey.
+    more, and it is rolled back. `step_up` has every yes need a passkey. `owner` is whose agent sent it.
     """
 
     id: str
@@ -525,11 +528,12 @@ class StatementReview:
     version: int = 0
     submitted: bool = False
     step_up: bool = False
+    owner: str = ""
 
     @property
     def parties(self) -> frozenset[str]:
         """Those whose matter it is, who therefore never decide it."""
-        return frozenset({self.requester})
+        return frozenset({self.requester, self.owner}) - {""}
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import time, timedelta, tzinfo
 from enum import StrEnum
 
-from workflows.model import Group, Principal, Quorum, Refusal, Relation, Resource, Role
+from workflows.model import Group, Principal, PrincipalKind, Quorum, Refusal, Relation, Resource, Role
 from workflows.quorum import apart_of
 
 
@@ -101,7 +101,8 @@ class Rule:
     An empty `quorum` grants at once. `lapse_after` is how long a request waits for a decision. Extensions of
     up to `extend_freely` in all need no new decision; none goes beyond `longest_total` (nothing: `longest`).
     Members of `for_others` (group names) may ask for somebody else to whom the rule opens it.
-    `step_up` has every yes need a passkey.
+    `step_up` has every yes need a passkey. Only an `unattended` rule gives an agent anything that no person
+    has approved.
     """
 
     name: str
@@ -118,6 +119,7 @@ class Rule:
     ladder: Ladder = Ladder()
     for_others: frozenset[str] = frozenset()
     step_up: bool = False
+    unattended: bool = False
 
     @property
     def total(self) -> timedelta:
@@ -125,7 +127,8 @@ class Rule:
         return self.longest_total or self.longest
 
     def fits(self, principal: Principal, resource: str) -> bool:
-        return resource in self.resources and not self.who.isdisjoint(principal.groups)
+        approved = bool(self.quorum) or self.unattended or principal.kind is not PrincipalKind.AGENT
+        return approved and resource in self.resources and not self.who.isdisjoint(principal.groups)
 
 
 @dataclass(frozen=True, slots=True)
@@ -292,6 +295,11 @@ def explain(policy: Policy, principal: Principal, resource_name: str) -> tuple[s
         if not shared:
             lines.append(
                 f"rule {rule.name}: no ({principal.id} is in none of {', '.join(sorted(rule.who))})."
+            )
+            continue
+        if not rule.fits(principal, resource.name):
+            lines.append(
+                f"rule {rule.name}: no (it grants at once, and is not for agents that nobody watches)."
             )
             continue
         lines.append(

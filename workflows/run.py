@@ -90,6 +90,7 @@ def grant_for(
         approvals=review.approvals,
         statement=review.id,
         step_up=review.step_up,
+        owner=review.owner,
     )
     grant = Grant(
         id=grant_id,

@@ -20,16 +20,19 @@ from broker.api import (
     login,
     logout,
     problems,
+    provisioning,
     reading,
     requests,
     runs,
     saml,
+    scim,
     searching,
     sessions,
     ssh,
     statements,
     tokens,
     urgent,
+    workloads,
 )
 from broker.api.auth import only_known_query
 from broker.api.parts import Parts
@@ -68,14 +71,16 @@ def _bare() -> FastAPI:
         openapi_url="/api/v1/openapi.json",
         generate_unique_id_function=_name,
     )
-    asking = (lines, urgent, allowances, requests, searching, statements, runs, locks)
+    asking = (lines, urgent, allowances, requests, searching, statements, runs, locks, provisioning)
     for module in (*asking, sessions, reading, tokens, certificates, ssh, http, devices, identities):
         app.include_router(module.router, dependencies=[Depends(only_known_query)])
     pages = (session_pages, statement_pages, account, linking, deciding, entering)
-    for module in (login, saml, logout, health, gate, console, *pages):
+    for module in (login, workloads, saml, logout, health, gate, scim, console, *pages):
         app.include_router(module.router)
     problems.install(app)
     app.add_exception_handler(console.LoginFirst, console.login_first)
+    app.add_exception_handler(scim.ScimRefused, scim.refused)
+    app.add_exception_handler(workloads.ExchangeRefused, workloads.refused)
     _describe_problems(app)
     return app
 

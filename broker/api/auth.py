@@ -41,7 +41,8 @@ async def _person(
 ) -> Principal:
     if credentials is None or not credentials.credentials.isascii():
         raise Problem(401, NOT_LOGGED_IN)
-    held = await parts.tokens.check(TokenKind.LOGIN, credentials.credentials)
+    kind = TokenKind.AGENT if credentials.credentials.startswith("pca_") else TokenKind.LOGIN
+    held = await parts.tokens.check(kind, credentials.credentials)
     if held:
         await parts.service.fresh()
     person = parts.service.principal(held.principal) if held else None

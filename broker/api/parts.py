@@ -12,6 +12,7 @@ from broker.identity.kept import Keep
 from broker.identity.logins import Logins
 from broker.identity.tokens import Tokens
 from broker.identity.web import WebSessions
+from broker.identity.workloads import Workloads
 from broker.recordings import Recordings
 from broker.runs import Runs
 from broker.service import Service
@@ -88,6 +89,7 @@ class Parts:
     gate: GateAddress
     certificates: ClientCertificates
     recordings: Recordings
+    workloads: Workloads
     runs: Runs | None = None
     ssh: SshEntries | None = None
     logins: Logins | None = None

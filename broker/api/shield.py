@@ -12,6 +12,8 @@ BODY_LIMIT = 64 * 1024
 GATE_BODY_LIMIT = 8 * 1024 * 1024
 """A gate renews all its sessions in one question."""
 CHAT_BODY_LIMIT = 1024 * 1024
+SCIM_BODY_LIMIT = 4 * 1024 * 1024
+"""A group comes with all its members."""
 RUN_BODY_LIMIT = 1024 * 1024
 """The longest statement that may be submitted, with every character escaped."""
 SAML_BODY_LIMIT = 512 * 1024
@@ -99,6 +101,8 @@ def _limit(path: str) -> int:
         return GATE_BODY_LIMIT
     if path.startswith("/auth/saml/"):
         return SAML_BODY_LIMIT
+    if path.startswith("/scim/"):
+        return SCIM_BODY_LIMIT
     if path == "/api/v1/runs":
         return RUN_BODY_LIMIT
     return CHAT_BODY_LIMIT if path.startswith("/slack/") else BODY_LIMIT

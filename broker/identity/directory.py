@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
-from workflows.model import Principal
+from workflows.model import Principal, PrincipalKind
 
 
 class Directory(Protocol):
@@ -46,6 +46,17 @@ class Person:
     timezone: str = ""
     provider: str = ""
     subject: str = ""
+
+
+def with_owners(people: Mapping[str, Person]) -> dict[str, Person]:
+    """The same people, with every agent as active as the person it belongs to."""
+    found = dict(people)
+    for key, person in people.items():
+        if it := person.principal.owner:
+            owner = people.get(it)
+            if owner is None or not owner.principal.active or owner.principal.kind is PrincipalKind.AGENT:
+                found[key] = replace(person, principal=replace(person.principal, active=False))
+    return found
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,9 @@
 
 Kinds: `login` opens CLI and API (12 hours, counted from its last use; 30 days at most), `entry` is the
 password at the gate (10 minutes to log in with, as often as one likes, by its principal only), `reveal` shows
-a page once. Of an `entry` its SCRAM verifier is kept, too: at the gate it is proved, not shown.
+a page once, `scim` is an identity provider that brings people (a year, unless said otherwise), `agent` the
+login of a workload, which use does not prolong. Of an `entry` its SCRAM verifier is kept, too: at the gate it
+is proved, not shown.
 """
 
 from __future__ import annotations
@@ -26,19 +28,29 @@ class TokenKind(StrEnum):
     LOGIN = "login"
     ENTRY = "entry"
     REVEAL = "reveal"
+    SCIM = "scim"
+    AGENT = "agent"
 
 
 LIFETIMES = {
     TokenKind.LOGIN: timedelta(hours=12),
     TokenKind.ENTRY: timedelta(minutes=10),
     TokenKind.REVEAL: timedelta(minutes=10),
+    TokenKind.SCIM: timedelta(days=365),
+    TokenKind.AGENT: timedelta(minutes=15),
 }
 LONGEST = timedelta(days=30)
 """What no login outlives, however often it is used: a stolen one is not good for ever."""
 MOST = 1000
 """How many good entry tokens of one principal a proof is tried against, the newest first."""
 _NOBODYS = scram.Verifier(bytes(32), bytes(32))
-PREFIXES = {TokenKind.LOGIN: "pcl_", TokenKind.ENTRY: "pce_", TokenKind.REVEAL: "pcr_"}
+PREFIXES = {
+    TokenKind.LOGIN: "pcl_",
+    TokenKind.ENTRY: "pce_",
+    TokenKind.REVEAL: "pcr_",
+    TokenKind.SCIM: "pcs_",
+}
+PREFIXES[TokenKind.AGENT] = "pca_"
 """So that a scanner of leaked secrets, and our own log scrubber, know one when they see it."""
 
 

@@ -13,8 +13,9 @@ from typing import Any, get_args, get_origin
 from pydantic import BaseModel, ValidationError
 
 from broker.config import Config, ConfigError, PostgresTarget, Problem, SecretRef, SlackSettings, Target
-from broker.identity.directory import Person, StaticDirectory
+from broker.identity.directory import Person, StaticDirectory, with_owners
 from broker.policy_file import (
+    agents,
     apart,
     cluster_schema,
     guardrails,
@@ -159,6 +160,7 @@ def _meaning(marked: Marked, shape: FileShape, base: Path) -> Iterator[Problem]:
     yield from unknown(marked, ("locks",), shape.locks, shape.groups, "group")
     yield from unknown(marked, ("auditors",), shape.auditors, shape.groups, "group")
     yield from _people(marked, shape)
+    yield from _provider_groups(marked, shape)
     yield from _resources(marked, shape, base)
     seen: set[str] = set()
     for index, rule in enumerate(shape.rules):
@@ -170,6 +172,7 @@ def _meaning(marked: Marked, shape: FileShape, base: Path) -> Iterator[Problem]:
     yield from provider_schema.check(marked, shape, base)
     yield from urgency.check(marked, shape, base)
     yield from apart.check(marked, shape)
+    yield from agents.check(marked, shape, base)
 
 
 def _people(marked: Marked, shape: FileShape) -> Iterator[Problem]:
@@ -187,6 +190,17 @@ def _people(marked: Marked, shape: FileShape) -> Iterator[Problem]:
                     (*path, field), f"{seen[value]} has this {field} already", "one person, one entry"
                 )
             seen.setdefault(value, key)
+
+
+def _provider_groups(marked: Marked, shape: FileShape) -> Iterator[Problem]:
+    """One group of the provider's is one group here."""
+    seen: dict[str, str] = {}
+    for key, group in shape.groups.items():
+        name = group.provider or key
+        if name in seen:
+            what = f"{seen[name]} is “{name}” at the provider already"
+            yield marked.problem(("groups", key, "provider" if group.provider else "title"), what)
+        seen.setdefault(name, key)
 
 
 def _resources(marked: Marked, shape: FileShape, base: Path) -> Iterator[Problem]:
@@ -259,7 +273,7 @@ def _rule(marked: Marked, shape: FileShape, path: marks.Path, rule: RuleShape) -
             quorum.group in p.groups and p.active and p.kind == "person" for p in shape.people.values()
         )
         told = any(quorum.group in it.groups.as_.values() for it in shape.providers.values() if it.groups)
-        if shape.people and able < quorum.needed and not told:
+        if shape.people and able < quorum.needed and not told and not shape.provisioned:
             yield marked.problem(
                 here, f"{quorum.needed} of {quorum.group} can never agree: it has {able} active people"
             )
@@ -283,13 +297,19 @@ def _config(shape: FileShape, base: Path, digest: str) -> Config:
         locks=frozenset(shape.locks),
     )
     people = {key: _person(key, person) for key, person in shape.people.items()}
+    people |= {key: agents.person(key, agent) for key, agent in shape.agents.items()}
     return Config(
         policy=policy,
-        directory=StaticDirectory(people, shape.slack.team, shape.timezone),
+        directory=StaticDirectory(
+            people if shape.provisioned else with_owners(people), shape.slack.team, shape.timezone
+        ),
         targets={name: _target(resource, base) for name, resource in shape.resources.items()},
         slack=SlackSettings(shape.slack.team, shape.slack.match_email, shape.slack.other_email),
         timezone=shape.timezone,
         schedules={name: urgency.schedule(schedule, base) for name, schedule in shape.schedules.items()},
+        agents={name: agents.rule(name, agent, base) for name, agent in shape.agents.items()},
+        provisioned=shape.provisioned,
+        provider_groups={group.provider or name: name for name, group in shape.groups.items()},
         pagers={name: urgency.pager(pager, base) for name, pager in shape.pagers.items()},
         providers={name: provider_schema.value(name, it, base) for name, it in shape.providers.items()},
     )
@@ -388,6 +408,7 @@ def _policy_rule(shape: FileShape, rule: RuleShape) -> Rule:
         ladder=urgency.ladder(shape, rule),
         for_others=frozenset(rule.for_others),
         step_up=rule.step_up,
+        unattended=rule.unattended_agents,
     )
 
 

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
+from broker.policy_file.agents import AgentShape
 from broker.policy_file.basics import Name, Secret, Shape, Span, Zone
 from broker.policy_file.cluster_schema import ClusterShape
 from broker.policy_file.guardrails import CommitShape, Function, GuardrailShape
@@ -56,6 +57,8 @@ class GroupShape(Shape):
     title: str = ""
     channel: str = ""
     mention: str = ""
+    provider: str = ""
+    """Its name at the identity provider that brings people (SCIM), where that is another one."""
 
 
 class MaskShape(Shape):
@@ -118,6 +121,8 @@ class RuleShape(Shape):
     """Nothing: those of the whole file."""
     nudge_every: Span = timedelta(minutes=15)
     claim_holds: Span = timedelta(minutes=30)
+    unattended_agents: bool = False
+    """Whether a rule that grants at once does so to agents, too. Else an agent needs a person's yes."""
     for_others: list[str] = []
     """Groups whose members may ask for somebody else to whom this rule opens it."""
     apart: list[str] | None = None
@@ -152,4 +157,7 @@ class FileShape(Shape):
     quiet_hours: QuietShape | None = None
     slack: SlackShape = SlackShape()
     providers: dict[Name, ProviderShape] = {}
+    agents: dict[Name, AgentShape] = {}
+    provisioned: bool = False
+    """Whether an identity provider brings people and groups, besides those of this file (SCIM)."""
     timezone: Zone = "UTC"

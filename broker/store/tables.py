@@ -358,6 +358,51 @@ passkeys = Table(
 `synced` keys are on several devices of their owner's.
 """
 
+scim_users = Table(
+    "scim_users",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("principal", String(200), nullable=False),
+    Column("bound", Boolean, nullable=False),
+    Column("name_key", String(320), nullable=False),
+    Column("external_id", String(320), nullable=False),
+    Column("email", String(320), nullable=False),
+    Column("name", String(320), nullable=False),
+    Column("timezone", String(64), nullable=False),
+    Column("active", Boolean, nullable=False),
+    Column("document", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+    Column("deleted_at", Instant),
+    Index(None, "name_key"),
+    Index(None, "principal"),
+    Index(None, "external_id"),
+)
+"""People whom an identity provider has brought, and has taken away again."""
+
+scim_groups = Table(
+    "scim_groups",
+    metadata,
+    Column("id", String(36), primary_key=True),
+    Column("name", String(320), nullable=False),
+    Column("external_id", String(320), nullable=False),
+    Column("document", Text, nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("created_at", Instant, nullable=False),
+    Column("changed_at", Instant, nullable=False),
+    Index(None, "name"),
+)
+
+scim_members = Table(
+    "scim_members",
+    metadata,
+    Column("group_id", String(36), primary_key=True),
+    Column("user_id", String(36), primary_key=True),
+    Column("display", String(320), nullable=False, server_default=""),
+    Index(None, "user_id"),
+)
+
 slack_links = Table(
     "slack_links",
     metadata,

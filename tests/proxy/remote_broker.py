@@ -22,6 +22,7 @@ from broker.credentials.seal import Seal
 from broker.identity.kept import Keep
 from broker.identity.tokens import Tokens
 from broker.identity.web import WebSessions
+from broker.identity.workloads import Workloads
 from broker.policy_file.holder import ConfigHolder
 from broker.service import Service
 from broker.store.engine import Store
@@ -47,6 +48,7 @@ async def main(database: str, policy: str, seal_key: str, where: str) -> None:
         gate=GateAddress("127.0.0.1", 0, ""),
         certificates=authority.certificates,
         recordings=Shelf(Path(policy).parent / "kept"),
+        workloads=Workloads(clock),
         gate_token=GATE_TOKEN,
     )
     server = uvicorn.Server(uvicorn.Config(create_api(parts), log_config=None, lifespan="off"))

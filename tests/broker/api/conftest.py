@@ -19,6 +19,7 @@ from broker.identity.certificates import ClientCertificates
 from broker.identity.kept import Keep
 from broker.identity.tokens import TokenKind, Tokens
 from broker.identity.web import WebSessions
+from broker.identity.workloads import Workloads
 from broker.recordings import RecordedStatement, RecordingView
 from broker.service import Service
 from broker.store.engine import Store
@@ -161,6 +162,7 @@ def parts(service: Service, store: Store, clock: Any, chance: Any, door: Door, s
         door=door,
         gate=GateAddress("gate.test", 6543, "-----BEGIN CERTIFICATE-----\n"),
         certificates=ClientCertificates(Seal([b"k" * 32])),
+        workloads=Workloads(clock),
         recordings=shelf,
         gate_token="the gate's token",
         ready={"store": reach},

@@ -29,6 +29,7 @@ from broker.identity.people import People
 from broker.identity.providers import Providers
 from broker.identity.tokens import TokenKind, Tokens
 from broker.identity.web import WebSessions
+from broker.identity.workloads import Workloads
 from broker.service import Service
 from broker.store.engine import Store
 from workflows.access import Wish
@@ -74,6 +75,7 @@ async def _parts(directory: Path, config: Any) -> Parts:
         gate=GateAddress("127.0.0.1", 6543, "-----BEGIN CERTIFICATE-----\n"),
         certificates=ClientCertificates(Seal([b"k" * 32])),
         recordings=Empty(),
+        workloads=Workloads(clock),
         # Never asked here: only the browser's part of a login goes to the provider.
         logins=_logins(store, config, keep, clock, chance),
     )
