@@ -15,6 +15,7 @@ from cli import (
     entering,
     http,
     login,
+    mcp_server,
     policy,
     provisioning,
     run,
@@ -55,6 +56,7 @@ typer_app.command()(cluster.kubeconfig)
 typer_app.command()(cluster.kube_token)
 typer_app.command()(run.run)
 typer_app.command()(entering.token)
+typer_app.command("mcp")(mcp_server.mcp)
 typer_app.add_typer(devices.app, name="devices")
 typer_app.add_typer(provisioning.app, name="provisioning")
 typer_app.add_typer(sessions.app, name="sessions")

@@ -20,11 +20,21 @@ from typing import Any
 import pytest
 import uvicorn
 import yaml
+from joserfc import jwt
+from joserfc.jwk import RSAKey
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import JSONResponse
+from starlette.routing import Route
 
 from bot.app import create_bot
 from bot.sandbox import App, Driver, Message, Sandbox, create_sandbox
-from broker.api.parts import GateAddress
+from broker.api.app import create_api
+from broker.api.parts import GateAddress, Parts
+from broker.identity.kept import Keep
 from broker.identity.tokens import TokenKind
+from broker.identity.web import WebSessions
+from broker.identity.workloads import Workloads
 from broker.keeper import Broker, create_broker
 from broker.policy_file.holder import load
 from broker.run_worker import RunWorker
@@ -245,3 +255,85 @@ async def urgent_house(
 @pytest.fixture
 def write_sample_policy() -> Callable[[Path, Any], None]:
     return write_policy
+
+
+@dataclass
+class AgentHouse:
+    """A house with the agent release-bot of Ada's, and the API; `token` is a file, its workload's token."""
+
+    house: House
+    broker_url: str
+    token: Path
+
+
+@pytest.fixture
+async def agent_house(
+    tmp_path: Path, shop: Any, run_psql: Callable[..., subprocess.CompletedProcess[str]]
+) -> AsyncIterator[AgentHouse]:
+    """The issuer of the workload's token is a server of its own that publishes its keys."""
+    key = RSAKey.generate_key(2048, {"kid": "k1"})
+    issuer = ""
+
+    async def published(request: Request) -> JSONResponse:
+        if request.url.path == "/jwks":
+            return JSONResponse({"keys": [key.as_dict(private=False)]})
+        return JSONResponse({"issuer": issuer, "jwks_uri": f"{issuer}/jwks"})
+
+    async with AsyncExitStack() as stack:
+        app = Starlette(routes=[Route("/{rest:path}", published)])
+        issuer = await stack.enter_async_context(serving(app))
+        policy = tmp_path / "access.yaml"
+        write_policy(policy, shop)
+        _with_agent(policy, issuer)
+        house = await stack.enter_async_context(open_house(tmp_path, shop, run_psql, mode="http"))
+        api = create_api(_parts(house, tmp_path))
+        url = await stack.enter_async_context(serving(api))
+        now = int(time.time())
+        claims = {"iss": issuer, "aud": "portcullis", "sub": "job:release", "iat": now, "exp": now + 3600}
+        token = tmp_path / "workload.jwt"
+        token.write_text(jwt.encode({"alg": "RS256", "kid": "k1"}, claims, key))
+        yield AgentHouse(house, url, token)
+    drop_logins(house)
+
+
+def _with_agent(policy: Path, issuer: str) -> None:
+    """The agent, and a guardrail on the role that it may have."""
+    it = yaml.safe_load(policy.read_text())
+    it["agents"] = {
+        "release-bot": {
+            "name": "Release bot",
+            "owner": "ada",
+            "groups": ["engineers"],
+            "issuer": issuer,
+            "audience": "portcullis",
+            "claims": {"sub": "job:release"},
+        }
+    }
+    rail = {
+        "name": "read-only",
+        "action": "refuse",
+        "classes": ["write", "destructive"],
+        "message": "Reading only",
+    }
+    it["resources"]["prod-db"]["roles"]["readonly"]["guardrails"] = [rail]
+    policy.write_text(yaml.safe_dump(it))
+
+
+def _parts(house: House, folder: Path) -> Parts:
+    broker = house.broker
+    keep = Keep(broker.store, broker.clock, broker.chance)
+    return Parts(
+        service=broker.service,
+        tokens=broker.tokens,
+        keep=keep,
+        web=WebSessions(keep),
+        clock=broker.clock,
+        chance=broker.chance,
+        public_url="http://127.0.0.1:1",
+        door=broker.authority,
+        gate=GateAddress("localhost", house.gate.port, house.gate_ca.read_text()),
+        certificates=broker.authority.certificates,
+        recordings=Shelf(folder / "recordings"),
+        workloads=Workloads(broker.clock),
+        runs=broker.runs,
+    )
