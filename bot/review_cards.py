@@ -42,6 +42,8 @@ def own_card(review: StatementReview, faces: Faces, place: str) -> Card:
 def _card(review: StatementReview, faces: Faces, place: str, waits: str, buttons: Blocks) -> Card:
     blocks: Blocks = [section(headline(review, faces)), statement_block(review.statement.text)]
     blocks.append(fields(("Touches", _touches(review)), ("How many rows", _rows(review))))
+    if review.owner:
+        blocks.append(context(f"🤖 An agent of {faces.person(review.owner)}. Its purpose, as it says:"))
     if review.reason.strip():
         blocks.append(quotation(review.reason))
     if review.state is ReviewState.PENDING:

@@ -10,7 +10,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from broker.api.parts import Parts
 from broker.api.problems import Problem
 from broker.door import Via
-from broker.identity.tokens import TokenKind
+from broker.identity.tokens import login_kind
 from workflows.lock import LOCKED
 from workflows.model import Principal, Refusal
 
@@ -41,8 +41,7 @@ async def _person(
 ) -> Principal:
     if credentials is None or not credentials.credentials.isascii():
         raise Problem(401, NOT_LOGGED_IN)
-    kind = TokenKind.AGENT if credentials.credentials.startswith("pca_") else TokenKind.LOGIN
-    held = await parts.tokens.check(kind, credentials.credentials)
+    held = await parts.tokens.check(login_kind(credentials.credentials), credentials.credentials)
     if held:
         await parts.service.fresh()
     person = parts.service.principal(held.principal) if held else None

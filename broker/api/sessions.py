@@ -16,7 +16,7 @@ from broker.api.parts import Parts
 from broker.api.problems import documented, refused
 from broker.api.searching import HitOut
 from broker.identity import tokens
-from broker.identity.tokens import TokenKind
+from broker.identity.tokens import login_kind
 from broker.searching import Hit
 from broker.sessions import Sessions
 from broker.watching import Event, Joined, Left, Over, Said, Shown, Watching
@@ -151,6 +151,6 @@ def _still(request: Request, parts: Parts) -> Callable[[], Awaitable[bool]]:
 
     async def still() -> bool:
         async with parts.service.store.read() as tx:
-            return await tokens.find(tx, TokenKind.LOGIN, token, parts.clock.now()) is not None
+            return await tokens.find(tx, login_kind(token), token, parts.clock.now()) is not None
 
     return still

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Form
 from fastapi.responses import JSONResponse
@@ -31,7 +31,17 @@ class ExchangedOut(BaseModel):
     owner: str
 
 
-@router.post("/auth/token", responses=documented(422))
+class ExchangeErrorOut(BaseModel):
+    """RFC 6749 section 5.2."""
+
+    error: str
+    error_description: str
+
+
+_ERRORS: dict[int | str, dict[str, Any]] = {400: {"model": ExchangeErrorOut, "description": "Not exchanged"}}
+
+
+@router.post("/auth/token", responses=_ERRORS | documented(413, 422))
 async def exchange(
     parts: P,
     grant_type: Annotated[str, Form(max_length=100)],

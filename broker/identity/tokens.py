@@ -242,6 +242,11 @@ def hash_of(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
+def login_kind(token: str) -> TokenKind:
+    """Which kind of login a bearer token claims to be, an agent's or a person's; only a look-up tells."""
+    return TokenKind.AGENT if token.startswith(PREFIXES[TokenKind.AGENT]) else TokenKind.LOGIN
+
+
 def device_of(token: str) -> str:
     """How the login with this token, or browser session, is named: it opens nothing."""
     return hash_of(token)[:16]
