@@ -167,7 +167,7 @@ class Provisioning:
             if taken.get(named):
                 raise UniquenessException(detail="Another user is this person of the policy file already")
             return named, True
-        return people.new_id(user_name, {**dict.fromkeys(config.directory.people), **taken}), False
+        return people.new_id(user_name, {**dict.fromkeys(config.directory.everyone()), **taken}), False
 
     async def _wrote(self, tx: AsyncConnection, kind: str, row: UserRow, now: datetime) -> None:
         """Note a change, and end what is open where the user may not be here any more."""

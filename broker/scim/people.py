@@ -38,11 +38,11 @@ def timezone_of(user: User[EnterpriseUser]) -> str:
 
 def of_the_file(config: Config, user_name: str, email: str) -> str:
     """The person of the policy file that a provider's user is, by the id or the address; "" for nobody."""
-    people = config.directory.people
+    people = config.directory.everyone()
     if user_name in people:
         return user_name
     wanted = email.casefold()
-    found = [key for key, person in people.items() if wanted and person.principal.email.casefold() == wanted]
+    found = [key for key, person in people.items() if wanted and person.email.casefold() == wanted]
     return found[0] if len(found) == 1 else ""
 
 
