@@ -11,6 +11,7 @@ import json
 import os
 import shutil
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import urlsplit
 
@@ -32,9 +33,10 @@ def kubeconfig(resource: Resource, role: RoleOption = "", write: Write = False) 
     """Print a kubeconfig for a cluster that you hold a grant on, for kubectl and its like."""
     api = Api.mine()
     story = held(api, resource, role, "kubeconfig")
-    gate = api.get("/api/v1/http/gate", resource=story["resource"])
-    if not gate["address"] or story["kind"] != "kubernetes":
+    kinds = {it["name"]: it["kind"] for it in api.get("/api/v1/resources")}
+    if kinds.get(story["resource"]) != "kubernetes":
         raise Trouble(f"{resource} is no Kubernetes cluster.", f"Enter it with: access token {resource}")
+    gate = api.get("/api/v1/http/gate", resource=story["resource"])
     text = yaml.safe_dump(_config(api.get("/api/v1/gate")["host"], gate, story), sort_keys=False)
     if not write:
         say_plain(text.rstrip())
@@ -94,7 +96,7 @@ def _config(host: str, gate: Any, story: Any) -> dict[str, Any]:
 def _plugin(story: Any) -> dict[str, Any]:
     return {
         "apiVersion": f"{_API}/v1",
-        "command": shutil.which(sys.argv[0]) or sys.argv[0],
+        "command": str(Path(shutil.which(sys.argv[0]) or sys.argv[0]).absolute()),
         "args": ["kube-token", story["resource"], "--role", story["role"]],
         "interactiveMode": "Never",
         "installHint": "Install Portcullis' command line, and log in: access login",

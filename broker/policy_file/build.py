@@ -215,7 +215,7 @@ def _resources(marked: Marked, shape: FileShape, base: Path) -> Iterator[Problem
             yield from ssh_schema.check(marked, path, resource)
             continue
         if isinstance(resource, cluster_schema.ClusterShape):
-            yield from cluster_schema.check(marked, path, resource, base)
+            yield from cluster_schema.check(marked, path, resource, base, key)
             continue
         if isinstance(resource, http_schema.HttpShape):
             yield from http_schema.check(marked, path, resource, key)

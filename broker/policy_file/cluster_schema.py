@@ -17,6 +17,7 @@ from broker.config import ClusterTarget, Mint, Problem, SecretRef
 from broker.policy_file import marks
 from broker.policy_file.basics import Name, Secret, Shape
 from broker.policy_file.guardrails import RailShape
+from broker.policy_file.http_schema import is_label
 from broker.policy_file.marks import Marked
 from broker.policy_file.resource_schema import ResourceShape, RoleShape
 from workflows.model import (
@@ -99,8 +100,14 @@ class ClusterShape(ResourceShape):
 # ---------------------------------------------------------------- checking
 
 
-def check(marked: Marked, path: marks.Path, cluster: ClusterShape, base: Path) -> Iterator[Problem]:
+def check(
+    marked: Marked, path: marks.Path, cluster: ClusterShape, base: Path, name: str
+) -> Iterator[Problem]:
     """Every problem of one cluster beside its guardrails' approvals."""
+    if not any(is_label(label) for label in (name, *cluster.aliases)):
+        what = f"“{name}” cannot stand before the gate's domain, by which kubectl names the cluster"
+        mend = "a name or an alias of small letters, digits and dashes, 63 at most"
+        yield marked.problem(path, what, mend, key=True)
     if cluster.ca:
         yield from _certificate(marked, (*path, "ca"), base / cluster.ca)
     for index, rail in enumerate(cluster.guardrails):

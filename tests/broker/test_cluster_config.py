@@ -80,6 +80,7 @@ def test_a_good_cluster_has_its_meaning(tmp_path: Path) -> None:
             "connect: [Pods exec]",
             "a resource is written pods, pods/exec, */scale or *",
         ),
+        ("prod-cluster:", "Prod.Cluster:", "cannot stand before the gate's domain"),
         ("verbs: [patch]", "verbs: [patch, exec]", "“exec” does not fit here"),
         ("verbs: [patch]", "kinds: [patch]", "requests to a cluster have verbs, not kinds"),
         ("verbs: [patch]", "paths: [/metrics]", "both can never fit"),
