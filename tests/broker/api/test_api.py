@@ -111,7 +111,9 @@ async def test_nothing_is_told_without_a_login(anyone: httpx2.AsyncClient, heade
     ]
     assert len(paths) >= 18
     for path, method in paths:
-        address = path.format(key="R-000001", name="prod-db", session_id="S-1", device="0" * 16)
+        address = path.format(
+            key="R-000001", name="prod-db", session_id="S-1", device="0" * 16, principal="ada"
+        )
         answer = await anyone.request(method, address, headers=headers)
         assert answer.status_code == 401, (method, path)
         assert answer.headers["www-authenticate"] == "Bearer"
