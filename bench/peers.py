@@ -81,7 +81,7 @@ def haproxy(server: Server, home: Path, *, tls: bool) -> Iterator[Way]:
     home.mkdir(parents=True)
     port = free_port()
     (home / "cfg").write_text(
-        "global\n  nbthread 2\n  maxconn 10000\n"
+        "global\n  nbthread 2\n  maxconn 6000\n"
         "defaults\n  mode tcp\n  timeout connect 5s\n  timeout client 1h\n  timeout server 1h\n"
         f"listen postgres\n  bind 127.0.0.1:{port}\n  server one 127.0.0.1:{server.port}\n"
     )
