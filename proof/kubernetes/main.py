@@ -15,6 +15,8 @@ from proof.kubernetes.house import cluster
 
 TOP = Path(__file__).parents[2]
 TESTS = TOP / "tests" / "proxy" / "kubernetes"
+UNSERVED = "tests/proxy/kubernetes/test_kubectl.py::test_a_terminal_becomes_an_asciicast"
+"""The kubelet here does not end a terminal that could still be typed into; the replay has one that does."""
 ALL = (str(TESTS), str(TOP / "tests" / "journeys" / "test_cluster.py"), str(HERE))
 
 
@@ -34,7 +36,15 @@ def main() -> int:
         cluster(programs, Path(folder)) as it,
     ):
         env = {**os.environ, "PORTCULLIS_TEST_CLUSTER": f"{it.address},{it.token},{it.ca}"}
-        words = [sys.executable, "-m", "pytest", "-q", *chosen, *(options.tests or ALL)]
+        words = [
+            sys.executable,
+            "-m",
+            "pytest",
+            "-q",
+            f"--deselect={UNSERVED}",
+            *chosen,
+            *(options.tests or ALL),
+        ]
         return subprocess.run(words, cwd=TOP, env=env).returncode
 
 
