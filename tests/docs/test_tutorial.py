@@ -97,6 +97,8 @@ def test_the_commands_of_the_readme_are_there() -> None:
 
 
 def test_the_how_tos_name_commands_that_exist(demo: Any) -> None:
+    login = demo.shell("./access login")
+    assert login.returncode == 0, login.stderr
     for page in sorted((ROOT / "docs" / "how-to").glob("*.md")):
         for _, block in blocks(str(page.relative_to(ROOT))):
             for command, _ in steps(block):
