@@ -39,6 +39,7 @@ from broker.identity.people import People
 from broker.identity.providers import Providers
 from broker.identity.tokens import Tokens
 from broker.identity.web import WebSessions
+from broker.identity.workloads import Workloads
 from broker.service import Service
 from broker.store.engine import Store
 from cli.recordings import Shelf
@@ -167,6 +168,7 @@ async def parts_of(stack: AsyncExitStack, folder: Path, config: Config, url: str
         certificates=ClientCertificates(Seal([b"k" * 32])),
         recordings=Shelf(folder),
         logins=Logins(providers, Bindings(store, people, clock), keep, tokens, chance),
+        workloads=Workloads(clock),
     )
 
 

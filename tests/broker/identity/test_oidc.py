@@ -156,7 +156,7 @@ async def test_an_honest_answer_of_the_liar_is_taken() -> None:
         {"aud": None},
         {"iss": None},
     ],
-    ids=str,
+    ids=lambda claims: "-".join(f"{name} {type(value).__name__}" for name, value in claims.items()),
 )
 async def test_a_token_with_a_claim_that_does_not_fit_is_refused(claims: dict[str, Any]) -> None:
     with pytest.raises(LoginError):
