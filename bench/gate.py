@@ -8,7 +8,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from datetime import timedelta
 from pathlib import Path
 
@@ -97,7 +97,7 @@ def gate(
             name,
             way,
             pids=lambda: family(pid),
-            recorded=Counter(home).count,
+            recorded=Counter(home, is_pgbenchs).count,
             release=lambda: api.post(f"/requests/{request}/release", json={}).raise_for_status(),
         )
 
@@ -132,21 +132,30 @@ def _wait_for_entry(way: dict[str, str]) -> None:
 
 
 def family(pid: int) -> list[int]:
-    """A process and everything below it."""
-    below = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    return [pid, *(member for child in below for member in family(int(child)))]
+    """A process and everything below it, whichever of its threads began it."""
+    found = [pid]
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        for child in (task / "children").read_text().split():
+            found += family(int(child))
+    return found
+
+
+def is_pgbenchs(line: bytes) -> bool:
+    """Whether a line of a recording is a statement of pgbench's that went well."""
+    return _MARK in line and b'"outcome":"ok"' in line
 
 
 class Counter:
-    """Counts pgbench's statement in recordings as they grow, reading each byte once."""
+    """Counts entries in recordings as they grow, reading each byte once; `counts` says which."""
 
-    def __init__(self, home: Path) -> None:
+    def __init__(self, home: Path, counts: Callable[[bytes], bool]) -> None:
         self._home = home
+        self._counts = counts
         self._read: dict[Path, int] = {}
         self._count = 0
 
     def count(self) -> int:
-        for path in self._home.rglob("*.jsonl"):
+        for path in self._home.rglob("S-*.jsonl"):
             done = self._read.get(path, 0)
             if path.stat().st_size == done:
                 continue
@@ -154,6 +163,6 @@ class Counter:
                 file.seek(done)
                 whole = file.read()
             whole = whole[: whole.rfind(b"\n") + 1]  # the last line may be half-written
-            self._count += sum(_MARK in line and b'"outcome":"ok"' in line for line in whole.splitlines())
+            self._count += sum(map(self._counts, whole.splitlines()))
             self._read[path] = done + len(whole)
         return self._count

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import httpx2
 
+from bench.gate import Counter, family
 from bench.peers import process
 from broker.clock import SystemChance, SystemClock
 from broker.identity.tokens import TokenKind, Tokens
@@ -159,7 +160,9 @@ def gate(files: Files, workers: int) -> Iterator[Way]:
         token = asyncio.run(_granted(home, http))
         name = f"gate, {workers} worker{'s' if workers > 1 else ''}"
         headers = (f"Host: {HOST}", f"Authorization: Bearer {token}")
-        way = Way(name, f"https://127.0.0.1:{port}", headers, lambda: family(pid), Recorded(home).count)
+        way = Way(
+            name, f"https://127.0.0.1:{port}", headers, lambda: family(pid), Counter(home, is_request).count
+        )
         _wait_for_entry(way)
         yield way
 
@@ -193,33 +196,9 @@ def _wait_for_entry(way: Way) -> None:
         time.sleep(0.2)
 
 
-def family(pid: int) -> list[int]:
-    """A process and everything below it, whichever of its threads began it."""
-    found = [pid]
-    for task in Path(f"/proc/{pid}/task").iterdir():
-        for child in (task / "children").read_text().split():
-            found += family(int(child))
-    return found
-
-
-class Recorded:
-    """Counts requests in recordings as they grow, reading each byte once."""
-
-    def __init__(self, home: Path) -> None:
-        self._home = home
-        self._read: dict[Path, int] = {}
-        self._count = 0
-
-    def count(self) -> int:
-        for path in self._home.rglob("S-*.jsonl"):
-            done = self._read.get(path, 0)
-            with path.open("rb") as file:
-                file.seek(done)
-                whole = file.read()
-            whole = whole[: whole.rfind(b"\n") + 1]
-            self._count += whole.count(b'{"kind":"statement"')
-            self._read[path] = done + len(whole)
-        return self._count
+def is_request(line: bytes) -> bool:
+    """Whether a line of a recording is a request."""
+    return b'{"kind":"statement"' in line
 
 
 @contextlib.contextmanager

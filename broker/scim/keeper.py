@@ -6,9 +6,10 @@ Whoever is deactivated or deleted is logged out and cut in that same transaction
 from __future__ import annotations
 
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import TypeVar
 
 from scim2_models import Context, EnterpriseUser, Group, NotFoundException, UniquenessException, User
 from sqlalchemy.ext.asyncio import AsyncConnection
@@ -24,6 +25,7 @@ from broker.store.scim import GroupRow, UserRow
 from workflows.lock import Lock, LockKind
 
 AnyUser = User[EnterpriseUser]
+R = TypeVar("R", UserRow, GroupRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,9 +72,7 @@ class Provisioning:
         """
         async with self.service.store.write() as tx:
             now = self.service.clock.now()
-            before = await table.user(tx, user_id, lock=True)
-            if before is None:
-                raise NotFoundException(detail="There is no such user")
+            before = await _there(table.user(tx, user_id, lock=True), "user")
             check(before)
             user = change(before)
             await self._free(tx, _key(user), before.id)
@@ -89,9 +89,7 @@ class Provisioning:
         """Raises NotFoundException."""
         async with self.service.store.write() as tx:
             now = self.service.clock.now()
-            before = await table.user(tx, user_id, lock=True)
-            if before is None:
-                raise NotFoundException(detail="There is no such user")
+            before = await _there(table.user(tx, user_id, lock=True), "user")
             check(before)
             await table.delete_user(tx, user_id, now)
             await self._wrote(tx, "scim.user_deleted", replace(before, active=False), now)
@@ -119,9 +117,7 @@ class Provisioning:
         """The same for a group and its members. Raises NotFoundException, UniquenessException."""
         async with self.service.store.write() as tx:
             now = self.service.clock.now()
-            before = await table.group(tx, group_id, lock=True)
-            if before is None:
-                raise NotFoundException(detail="There is no such group")
+            before = await _there(table.group(tx, group_id, lock=True), "group")
             check(before)
             there = (await table.members(tx, [group_id])).get(group_id, [])
             group, members = change(before, there)
@@ -138,9 +134,7 @@ class Provisioning:
     async def delete_group(self, group_id: str, check: Callable[[GroupRow], None]) -> None:
         async with self.service.store.write() as tx:
             now = self.service.clock.now()
-            before = await table.group(tx, group_id, lock=True)
-            if before is None:
-                raise NotFoundException(detail="There is no such group")
+            before = await _there(table.group(tx, group_id, lock=True), "group")
             check(before)
             await table.delete_group(tx, group_id)
             note = audit.Note("scim.group_deleted", before.name[:200], {"group": group_id})
@@ -195,6 +189,14 @@ class Provisioning:
         await self.service.bus.publish(GRANTS, "scim")
         await Links(self.service).sweep()
         await self.service.bus.publish(OUTBOX, "scim")
+
+
+async def _there(looked: Awaitable[R | None], what: str) -> R:
+    """What was looked for. Raises NotFoundException."""
+    found = await looked
+    if found is None:
+        raise NotFoundException(detail=f"There is no such {what}")
+    return found
 
 
 def _key(user: AnyUser) -> str:

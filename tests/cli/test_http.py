@@ -4,18 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import shlex
-import sys
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from broker.identity.tokens import TokenKind
 from cli.house import House
 from cli.settings import ServeSettings
+from tests.cli.running import Running, logged_in
 from tests.proxy.http.conftest import Service
 from workflows.access import Wish
 from workflows.model import GrantState, Refusal
@@ -42,29 +39,6 @@ rules:
 """
 
 
-@dataclass
-class Running:
-    house: House
-    folder: Path
-
-    async def run(self, *command: str, person: str = "ada") -> tuple[int, str, str]:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            cwd=ROOT,
-            env={**os.environ, "PORTCULLIS_HOME": str(self.folder / person), "NO_COLOR": "1"},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        async with asyncio.timeout(60):
-            out, err = await process.communicate()
-        assert process.returncode is not None
-        return process.returncode, out.decode(), err.decode()
-
-    async def access(self, *arguments: str, person: str = "ada") -> tuple[int, str, str]:
-        return await self.run(sys.executable, "-m", "cli.main", *arguments, person=person)
-
-
 @pytest.fixture
 async def running(tmp_path: Path) -> AsyncIterator[Running]:
     service = Service()
@@ -82,11 +56,7 @@ async def running(tmp_path: Path) -> AsyncIterator[Running]:
         async with House(settings, workers=2) as house:
             assert house.broker is not None
             for person in ("ada", "bob"):
-                issued = await house.broker.tokens.issue(TokenKind.LOGIN, person, via="cli")
-                body = {"broker": house.public_url, "principal": person, "token": issued.token}
-                (tmp_path / person).mkdir(mode=0o700)
-                (tmp_path / person / "login.json").write_text(json.dumps(body))
-                (tmp_path / person / "login.json").chmod(0o600)
+                await logged_in(house, tmp_path, person)
             yield Running(house, tmp_path)
     finally:
         await service.stop()

@@ -12,10 +12,9 @@ from pathlib import Path
 import pytest
 import yaml
 
-from broker.identity.tokens import TokenKind
 from cli.house import House
 from cli.settings import ServeSettings
-from tests.cli.test_http import Running
+from tests.cli.running import Running, logged_in
 from tests.proxy.kubernetes.cluster_kit import TOKEN, Replay
 from tests.proxy.kubernetes.conftest import Certificates, kubectl
 from tests.proxy.kubernetes.conftest import certificates as certificates
@@ -66,12 +65,7 @@ async def running(server: Replay, certificates: Certificates, tmp_path: Path) ->
         gate_name="gate",
     )
     async with House(settings, workers=1) as house:
-        assert house.broker is not None
-        issued = await house.broker.tokens.issue(TokenKind.LOGIN, "ada", via="cli")
-        body = {"broker": house.public_url, "principal": "ada", "token": issued.token}
-        (tmp_path / "ada").mkdir(mode=0o700)
-        (tmp_path / "ada" / "login.json").write_text(json.dumps(body))
-        (tmp_path / "ada" / "login.json").chmod(0o600)
+        await logged_in(house, tmp_path, "ada")
         yield Running(house, tmp_path)
 
 

@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
-import json
-import os
 import re
 import shutil
 import sys
 import tempfile
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from broker.credentials.seal import from_settings
 from broker.credentials.ssh import SshAuthorities
-from broker.identity.tokens import TokenKind
 from cli.embedded_sshd import EmbeddedSshd
 from cli.house import House
-from cli.saved import Login
 from cli.settings import ServeSettings
+from tests.cli.running import Running, logged_in
 from workflows.access import Wish
 from workflows.model import Refusal
 
@@ -46,29 +41,6 @@ rules:
 """
 
 
-@dataclass
-class Running:
-    house: House
-    folder: Path
-
-    async def run(self, *command: str, person: str = "ada") -> tuple[int, str, str]:
-        process = await asyncio.create_subprocess_exec(
-            *command,
-            cwd=ROOT,
-            env={**os.environ, "PORTCULLIS_HOME": str(self.folder / person), "NO_COLOR": "1"},
-            stdin=asyncio.subprocess.DEVNULL,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        async with asyncio.timeout(90):
-            out, err = await process.communicate()
-        assert process.returncode is not None
-        return process.returncode, out.decode(), err.decode()
-
-    async def access(self, *words: str, person: str = "ada") -> tuple[int, str, str]:
-        return await self.run(sys.executable, "-m", "cli.main", *words, person=person)
-
-
 @pytest.fixture(params=[1, 2], ids=["one-process", "two-workers"])
 async def running(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Running]:
     home = Path(tempfile.mkdtemp(prefix="cli-sshd-"))
@@ -89,17 +61,6 @@ async def running(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterat
     finally:
         sshd.stop()
         shutil.rmtree(home, ignore_errors=True)
-
-
-async def logged_in(house: House, folder: Path, person: str) -> None:
-    assert house.broker is not None
-    issued = await house.broker.tokens.issue(TokenKind.LOGIN, person, via="cli")
-    place = folder / person
-    place.mkdir(mode=0o700)
-    login = Login(house.public_url, person, issued.token)
-    body = {"broker": login.broker, "principal": person, "token": login.token}
-    (place / "login.json").write_text(json.dumps(body))
-    (place / "login.json").chmod(0o600)
 
 
 async def test_ssh_by_the_command_line(running: Running) -> None:
