@@ -13,6 +13,7 @@ from pathlib import Path
 from bench.measure import Run
 
 _STEADY = 1.3
+_ENOUGH = 3
 
 
 def table(runs: Sequence[Run], paths: Sequence[str], base: str) -> str:
@@ -42,11 +43,7 @@ def table(runs: Sequence[Run], paths: Sequence[str], base: str) -> str:
 
 
 def _ratio(runs: Iterable[Run], mine: Sequence[Run], other: str) -> str:
-    """Median and range of tps over the other path's tps of the same round.
-
-    A pair between which the machine changed its pace (calibrations apart by more than 1.3) is left out; its
-    number is shown as −n. Where no pair was steady, all are used and the cell says so.
-    """
+    """Median and range of tps over the other path's tps of the same round: `spread`."""
     if mine[0].path in (other, "direct"):
         return ""
     pairs = [
@@ -57,17 +54,20 @@ def _ratio(runs: Iterable[Run], mine: Sequence[Run], other: str) -> str:
     ]
     if not pairs:
         return ""
-    steady = [pair for pair in pairs if _steady(*pair)]
-    used = steady or pairs
-    ratios = sorted(run.tps / peer.tps for run, peer in used)
-    note = f" −{len(pairs) - len(steady)}" if steady and len(steady) < len(pairs) else ""
-    note = note or ("" if steady else " unsteady")
+    return spread([(run.tps / peer.tps, (*run.speed, *peer.speed)) for run, peer in pairs])
+
+
+def spread(pairs: Sequence[tuple[float, Sequence[float]]]) -> str:
+    """Median and range of ratios, each with the calibrations around its two runs.
+
+    A pair between which the machine changed its pace (calibrations apart by more than 1.3) is left out; their
+    number is shown as −n. Where fewer than three pairs were steady, all are used and the cell says so.
+    """
+    steady = [ratio for ratio, paces in pairs if max(paces) <= min(paces) * _STEADY]
+    enough = len(steady) >= min(_ENOUGH, len(pairs))
+    ratios = sorted(steady if enough else (ratio for ratio, _ in pairs))
+    note = (f" −{len(pairs) - len(steady)}" if len(steady) < len(pairs) else "") if enough else " unsteady"
     return f"{statistics.median(ratios):.2f} [{ratios[0]:.2f}..{ratios[-1]:.2f}]{note}"
-
-
-def _steady(one: Run, two: Run) -> bool:
-    paces = (*one.speed, *two.speed)
-    return max(paces) <= min(paces) * _STEADY
 
 
 def _median(runs: Iterable[Run], value: Callable[[Run], float]) -> float:

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench import report, ssh_report
-from bench.ssh_tasks import Plan, Taken, many, rounds
+from bench.ssh_tasks import Many, Plan, Taken, many, rounds
 from bench.ssh_ways import Hosts, SshWay, gate
 
 PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "ssh-performance.md"
@@ -41,8 +41,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for it in rounds(ways, plan, options.rounds, random.Random(options.seed)):
             taken.append(it)
             print(f"round {it.round + 1} {it.task:20} {it.path:15} {_said(it)}", file=sys.stderr)
-        crowds = [many(way, options.sessions) for way in ways] if options.sessions else []
         stack.close()
+        crowds = _crowds(home / "crowds", options) if options.sessions else []
         if statistics_file is not None:
             pstats.Stats(str(statistics_file)).sort_stats("tottime").print_stats(40)
     paths = [way.name for way in ways]
@@ -55,6 +55,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.write:
         report.write(PAGE, "ssh", text)
     return 0
+
+
+def _crowds(home: Path, options: argparse.Namespace) -> list[Many]:
+    """Many sessions at once, in processes that carried nothing before: they would keep the memory."""
+    home.mkdir()
+    with contextlib.ExitStack() as stack:
+        return [many(way, options.sessions) for way in _ways(home, stack, options, None)]
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:

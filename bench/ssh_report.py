@@ -5,9 +5,8 @@ from __future__ import annotations
 import statistics
 from collections.abc import Sequence
 
+from bench.report import spread
 from bench.ssh_tasks import LATENCIES, STREAMS, Many, Taken
-
-_STEADY = 1.3
 
 
 def transfers(taken: Sequence[Taken], paths: Sequence[str], base: str) -> str:
@@ -40,26 +39,19 @@ def latencies(taken: Sequence[Taken], paths: Sequence[str], base: str) -> str:
 
 
 def _ratio(taken: Sequence[Taken], mine: Sequence[Taken], other: str, *, inverse: bool = False) -> str:
-    """Median and range of the seconds to the other path's in the same round, or the other way round. A pair
-    between which the machine changed its pace is left out; its number is shown as −n.
-    """
+    """Median and range of the seconds to the other path's in the same round, or the other way round."""
     if mine[0].path in (other, "direct"):
         return ""
     peers = {it.round: it for it in taken if (it.path, it.task) == (other, mine[0].task)}
     pairs = [(it, peers[it.round]) for it in mine if it.round in peers]
     if not pairs:
         return ""
-    steady = [pair for pair in pairs if _steady(*pair)]
-    used = steady or pairs
-    ratios = sorted(b.seconds / a.seconds if inverse else a.seconds / b.seconds for a, b in used)
-    note = f" −{len(pairs) - len(steady)}" if steady and len(steady) < len(pairs) else ""
-    note = note or ("" if steady else " unsteady")
-    return f"{statistics.median(ratios):.2f} [{ratios[0]:.2f}..{ratios[-1]:.2f}]{note}"
-
-
-def _steady(one: Taken, two: Taken) -> bool:
-    paces = (*one.speed, *two.speed)
-    return max(paces) <= min(paces) * _STEADY
+    return spread(
+        [
+            (b.seconds / a.seconds if inverse else a.seconds / b.seconds, (*a.speed, *b.speed))
+            for a, b in pairs
+        ]
+    )
 
 
 def crowds(several: Sequence[Many]) -> str:

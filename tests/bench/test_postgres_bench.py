@@ -40,9 +40,15 @@ def test_a_ratio_is_taken_within_a_round_so_that_a_machine_that_slows_down_chang
 
 
 def test_a_pair_across_a_change_of_pace_is_left_out_and_counted() -> None:
+    runs = [run_of(path, tps, n) for n in range(3) for path, tps in (("direct", 1000), ("gate", 500))]
+    runs += [run_of("direct", 1000, 3), run_of("gate", 100, 3, speed=20.0)]
+    assert "0.50 [0.50..0.50] −1" in report.table(runs, ["direct", "gate"], "PgBouncer")
+
+
+def test_too_few_steady_pairs_are_no_median_so_all_are_shown_and_said_to_be_unsteady() -> None:
     runs = [run_of("direct", 1000, 0), run_of("gate", 500, 0)]
     runs += [run_of("direct", 1000, 1), run_of("gate", 100, 1, speed=20.0)]
-    assert "0.50 [0.50..0.50] −1" in report.table(runs, ["direct", "gate"], "PgBouncer")
+    assert "0.30 [0.10..0.50] unsteady" in report.table(runs, ["direct", "gate"], "PgBouncer")
 
 
 def test_the_page_keeps_everything_outside_the_section(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ def test_ratios_are_of_one_round_and_faster_is_more() -> None:
 
 
 def test_a_pair_across_a_change_of_pace_is_left_out_and_counted() -> None:
-    several = [taken("ProxyJump", 2, 0), taken("gate", 4, 0)]
-    several += [taken("ProxyJump", 2, 1), taken("gate", 40, 1, speed=20.0)]
+    several = [taken(path, seconds, n) for n in range(3) for path, seconds in (("ProxyJump", 2), ("gate", 4))]
+    several += [taken("ProxyJump", 2, 3), taken("gate", 40, 3, speed=20.0)]
     mine = [it for it in several if it.path == "gate"]
     assert ssh_report._ratio(several, mine, "ProxyJump") == "2.00 [2.00..2.00] −1"
