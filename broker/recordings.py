@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Any, Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +102,10 @@ class Recordings(Protocol):
 
     def read(self, session: str, head: str) -> RecordingView:
         """The whole; it has to reach `head`, the seal that the broker was told last."""
+        ...
+
+    def har(self, session: str, head: str) -> dict[str, Any]:
+        """Its HTTP requests as an HTTP Archive (HAR 1.2). All of the recording is verified."""
         ...
 
     def search(self, session: str, head: str, sought: Sought, most: int) -> Found:

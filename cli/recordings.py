@@ -7,9 +7,11 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from broker.recordings import Found, RecordedScreen, RecordedStatement, RecordingView, Sought
 from proxy import recording, recording_search
+from proxy.http.har import har
 from proxy.recording import Recording, Screen, Statement, Tampered
 from proxy.recording_tail import Tail
 from proxy.shipping import SHIPPED
@@ -32,6 +34,10 @@ class Shelf:
         statements = tuple(map(told, found.statements))
         lines, whole = tuple(recording.render(found)), found.footer is not None
         return RecordingView(statements, lines, whole, casts(found))
+
+    def har(self, session: str, head: str) -> dict[str, Any]:
+        """Its HTTP requests as an HTTP Archive."""
+        return har(self._read(session, head))
 
     def search(self, session: str, head: str, sought: Sought, most: int) -> Found:
         """The newest statements that fit."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Annotated
 
@@ -87,6 +88,12 @@ def cast(
             f"{session} has {len(found)} terminals.", f"Its statements: access sessions replay {session}"
         )
     say_plain(found[terminal - 1].rstrip("\n"))
+
+
+@app.command()
+def har(session: Annotated[str, typer.Argument(help="S-…")]) -> None:
+    """The HTTP requests of a session as an HTTP Archive: access sessions har S-… > it.har"""
+    say_plain(json.dumps(Api.mine().get(f"/api/v1/sessions/{session}/har"), ensure_ascii=False, indent=1))
 
 
 @app.command()

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import asdict
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from fastapi import APIRouter, Path, Query
 from fastapi.responses import StreamingResponse
@@ -32,10 +32,12 @@ from broker.codec import encode
 from broker.identity.people import known_of
 from broker.reading import NOT_AN_AUDITOR
 from broker.store import identities
+from broker.store.sessions import SessionRecord
 from broker.store.tables import audit_checkpoints
 from broker.trail import Checkpoint
 from workflows.model import Principal, Refusal
 
+T = TypeVar("T")
 router = APIRouter(prefix="/api/v1", tags=["reading"], responses=documented(401, 422))
 
 _Name = Annotated[str, Path(min_length=1, max_length=200)]
@@ -127,11 +129,32 @@ async def session(session_id: _Name, person: Person, parts: P) -> SessionOut:
 @router.get("/sessions/{session_id}/recording", responses=documented(404, 409))
 async def recording(session_id: _Name, person: Person, parts: P) -> RecordingOut:
     """What was done in a session, verified against its chain and the trail. That it was read is noted."""
+    record, view = await _read(session_id, person, parts, parts.recordings.read)
+    return RecordingOut(
+        session=SessionOut.of(record),
+        whole=view.whole,
+        statements=[StatementOut(**asdict(statement)) for statement in view.statements],
+        lines=list(view.lines),
+        casts=list(view.casts),
+    )
+
+
+@router.get("/sessions/{session_id}/har", responses=documented(404, 409))
+async def archive(session_id: _Name, person: Person, parts: P) -> dict[str, Any]:
+    """The HTTP requests of a session as an HTTP Archive (HAR 1.2), verified as its recording is. That it was
+    read is noted.
+    """
+    return (await _read(session_id, person, parts, parts.recordings.har))[1]
+
+
+async def _read(
+    session_id: str, person: Principal, parts: Parts, reader: Callable[[str, str], T]
+) -> tuple[SessionRecord, T]:
     record = await parts.service.session(session_id, person.id)
     if isinstance(record, Refusal):
         raise refused(record)
     try:
-        view = await asyncio.to_thread(parts.recordings.read, record.id, record.head)
+        found = await asyncio.to_thread(reader, record.id, record.head)
     except LookupError:
         raise refused(
             Refusal("no-such-recording", "The recording is not on this broker's disk.", "Ask its gate.")
@@ -141,13 +164,7 @@ async def recording(session_id: _Name, person: Person, parts: P) -> RecordingOut
             Refusal("recording-changed", f"The recording does not hold: {error}", "Tell security.")
         ) from None
     await parts.service.note("recording.read", record.id, {}, actor=person.id, via="api")
-    return RecordingOut(
-        session=SessionOut.of(record),
-        whole=view.whole,
-        statements=[StatementOut(**asdict(statement)) for statement in view.statements],
-        lines=list(view.lines),
-        casts=list(view.casts),
-    )
+    return record, found
 
 
 @router.get("/gate")

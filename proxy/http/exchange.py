@@ -171,6 +171,7 @@ class Exchange:
             if self.request.body is None:
                 self.request.body = await self._read_body(NeedBody().limit)
             await self.session.hold(self, judgement)
+        await kind.ready(self.request)
 
     async def _read_body(self, limit: int) -> bytes:
         """The whole body of the request. Raises Turned where it is longer than `limit` bytes."""
@@ -179,7 +180,7 @@ class Exchange:
         too_long = Said(413, "too-long", f"The gate reads bodies of up to {limit} bytes here.")
         if self.head.length is not None and self.head.length > limit:
             raise Turned(too_long)
-        if self.head.get(b"expect") is not None:
+        if self.head.get(b"expect") is not None and self.head.minor == 1:
             self.client.write(codec.response(100, b"Continue", ()))
         self._limit = limit
         self._whole = asyncio.get_running_loop().create_future()
@@ -200,6 +201,9 @@ class Exchange:
             target.abort()
             raise Turned(session.ended_said())
         try:
+            if session.upgrades(head) and (head.chunked or head.length):
+                # Behind the answer the service would take the body for the new protocol's, unheard.
+                raise Malformed("a request to change the protocol has no body")
             kept = fields.for_target(head, session.removed, drop_authorization=session.drops(self))
             headers = session.dressed(self, session.kind.outgoing(request, kept))
         except BaseException:
@@ -329,7 +333,8 @@ class Exchange:
                 self._pass_on(rest)
         if self._chunked:
             assert self.session is not None
-            self._pending += body.last_chunk(fields.trailers(trailers, self.session.removed))
+            kept = () if self._transform is not None else fields.trailers(trailers, self.session.removed)
+            self._pending += body.last_chunk(kept)  # those of a changed answer tell of the clear one
         self.flush()
         self.target = None
         whole = self._body_over

@@ -1,11 +1,12 @@
 """Which header fields pass the gate: hop by hop ones do not, and nobody's word counts for who they are.
 
 What tells a service about identity or about the way a request came is removed from what clients send, however
-it is written: some servers take `X_Forwarded_For` for `X-Forwarded-For`.
+it is written: some servers take `X_Forwarded_For` or `X.Forwarded.For` for `X-Forwarded-For`.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Sequence
 from functools import lru_cache
 
@@ -26,11 +27,6 @@ HOP = frozenset(
     }
 )
 """RFC 9110, section 7.6.1, and those that never go further."""
-
-_NOT_TO_BE_NAMED = frozenset(
-    {b"host", b"content-length", b"content-type", b"content-encoding", b"cookie", b"authorization", b"origin"}
-)
-"""What a client may not have dropped by naming it in Connection."""
 
 _IDENTITY = frozenset(
     {
@@ -55,6 +51,33 @@ _IDENTITY = frozenset(
         b"x-original-url",
         b"x-rewrite-url",
         b"x-original-uri",
+        b"x-original-host",
+        b"x-original-method",
+        b"x-original-for",
+        b"x-original-proto",
+        b"x-originating-ip",
+        b"x-host",
+        b"x-scheme",
+        b"x-url-scheme",
+        b"x-script-name",
+        b"x-forwarded",
+        b"x-envoy-external-address",
+        b"x-envoy-original-path",
+        b"x-appengine-user-ip",
+        b"x-azure-clientip",
+        b"client-ip",
+        b"forwarded-for",
+        b"forwarded-proto",
+        b"front-end-https",
+        b"base-url",
+        b"script-name",
+        b"path-info",
+        b"auth-user",
+        b"auth-type",
+        b"sm-user",
+        b"x-userinfo",
+        b"x-vouch-user",
+        b"x-token-subject",
         b"x-http-method",
         b"x-http-method-override",
         b"x-method-override",
@@ -73,6 +96,18 @@ _IDENTITY_PREFIXES = (
     b"x-goog-authenticated-",
     b"x-ms-client-principal",
     b"x-amzn-oidc-",
+    b"x-amzn-mtls-",
+    b"x-client-cert-",
+    b"x-ssl-client-",
+    b"ssl-client-",
+    b"x-consumer-",
+    b"x-credential-",
+    b"x-arr-",
+    b"x-vouch-idp-",
+    b"tailscale-",
+    b"oidc-claim-",
+    b"oidc-access-",
+    b"shib-",
     b"cf-access-",
     b"x-pomerium-",
     b"x-remote-extra-",
@@ -90,27 +125,28 @@ _NO_TRAILER = frozenset(
 
 
 @lru_cache(maxsize=2048)
-def _plain(name: bytes) -> bytes:
-    return name.replace(b"_", b"-")
+def plain(name: bytes) -> bytes:
+    """A name as the most generous server reads it: CGI's way makes one of every sign (RFC 3875, 4.1.18)."""
+    return re.sub(rb"[^a-z0-9]", b"-", name)
 
 
 @lru_cache(maxsize=2048)
 def tells_identity(name: bytes) -> bool:
     """Whether a field by this name says who somebody is, or changes what a request means."""
-    plain = _plain(name)
-    return plain in _IDENTITY or plain.startswith(_IDENTITY_PREFIXES)
+    read = plain(name)
+    return read in _IDENTITY or read.startswith(_IDENTITY_PREFIXES)
 
 
 def for_target(head: RequestHead, removed: Collection[bytes], *, drop_authorization: bool) -> list[Header]:
     """The fields of a request that go on, without its host and framing. `removed` are further names (lower
     case, with dashes) that the gate itself fills in or keeps from clients. Raises Malformed.
     """
-    named = _named(head) if any(name == b"connection" for name, _ in head.headers) else ()
+    _check_named(head)
     passed: list[Header] = []
     for name, value in head.headers:
-        if name in HOP or name in (b"host", b"content-length") or name in named:
+        if name in HOP or name in (b"host", b"content-length"):
             continue
-        if tells_identity(name) or _plain(name) in removed:
+        if tells_identity(name) or plain(name) in removed:
             continue
         if name == b"authorization" and drop_authorization:
             continue
@@ -122,12 +158,13 @@ def for_target(head: RequestHead, removed: Collection[bytes], *, drop_authorizat
     return passed
 
 
-def _named(head: RequestHead) -> Sequence[bytes]:
-    """What the client's own Connection field makes hop by hop."""
+def _check_named(head: RequestHead) -> None:
+    """Connection may not name a field that is there and not the connection's own: rules would have seen, and
+    people have agreed to, what would then not go on. Raises Malformed.
+    """
     named = head.tokens(b"connection")
-    if not _NOT_TO_BE_NAMED.isdisjoint(named):
+    if named and any(name in named and name not in HOP for name, _ in head.headers):
         raise Malformed("Connection names a field that is not the connection's")
-    return named
 
 
 def without_our_cookies(value: bytes) -> bytes:
@@ -176,7 +213,7 @@ def trailers(found: Sequence[Header], removed: Collection[bytes] = ()) -> list[H
         and name not in _NO_TRAILER
         and not name.startswith(b"content-")
         and not tells_identity(name)
-        and _plain(name) not in removed
+        and plain(name) not in removed
     ]
 
 

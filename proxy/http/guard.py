@@ -13,15 +13,17 @@ import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
 
+from proxy.http import fields
 from proxy.http.kinds import NeedBody, Request
 from proxy.http.place import ENCODED_SLASH, Place
-from proxy.http.readable import Document, Unread, document
+from proxy.http.readable import Document, Unread, document, nested
 from proxy.sql.guardrails import UNREAD_RULE, Allow, Circumstances, Hold, Judgement, Refuse
 from workflows import condition, json_path
 from workflows.http import FieldMatch, RequestMatch
 from workflows.model import Action, Guardrail, StatementClass
 
 _ANY = RequestMatch()
+_BLANK = " \t\r\n\0"
 _CLASSES = {
     "GET": StatementClass.READ,
     "HEAD": StatementClass.READ,
@@ -80,7 +82,7 @@ def _fits(rail: Guardrail, request: Request, place: Place, where: Circumstances)
     return (
         _path_fits(match, place, strict)
         and _named(match.query, lambda name: _values(place.query, name, strict), strict)
-        and _named(match.headers, lambda name: _field(request, name), strict)
+        and _named(match.headers, lambda name: _field(request, name, strict), strict)
         and _condition_fits(rail, request, place, where, strict)
         and _body_fits(match, request, strict)
     )
@@ -126,20 +128,40 @@ def _named(wanted: Sequence[FieldMatch], values: Callable[[str], Sequence[str] |
         if not found:
             return False
         if match.values:
-            fit = [any(_pattern(p, strict).fullmatch(value) for p in match.values) for value in found]
+            fit = [any(_value_fits(p, value, strict) for p in match.values) for value in found]
             if not (any(fit) if strict else all(fit)):
                 return False
     return True
 
 
 def _values(pairs: Iterable[tuple[str, str]], name: str, strict: bool) -> list[str]:
+    """By a name. `role[]`, `role[0]` and ` role` are role to some frameworks, so to what is strict."""
     if strict:
-        return [value for key, value in pairs if key.casefold().removesuffix("[]") == name.casefold()]
+        return [
+            value for key, value in pairs if key.partition("[")[0].strip(_BLANK).casefold() == name.casefold()
+        ]
     return [value for key, value in pairs if key == name]
 
 
-def _field(request: Request, name: str) -> list[str]:
-    return [value.decode("latin-1") for value in request.head.all(name.lower().encode())]
+def _field(request: Request, name: str, strict: bool) -> list[str] | None:
+    """Of the header fields by a name. To some servers `X_Team` is `X-Team`: what is strict takes it for that,
+    and nothing is allowed by a field that also came in another spelling, or does not go on.
+    """
+    wanted = name.lower().encode()
+    read = fields.plain(wanted)
+    found = [(key, value) for key, value in request.head.headers if fields.plain(key) == read]
+    if not strict and any(
+        key != wanted or key in fields.HOP or fields.tells_identity(key) for key, _ in found
+    ):
+        return None
+    return [value.decode("latin-1") for _, value in found]
+
+
+def _value_fits(pattern: str, value: str, strict: bool) -> bool:
+    if not strict:
+        return _pattern(pattern, strict).fullmatch(value) is not None
+    plainer = unicodedata.normalize("NFKC", value).strip(_BLANK)
+    return any(_pattern(pattern, strict).fullmatch(one) for one in {value, plainer})
 
 
 @lru_cache(maxsize=2048)
@@ -188,7 +210,11 @@ def _body_fits(match: RequestMatch, request: Request, strict: bool) -> bool:
 
 
 def _texts(read: Document, path: str, strict: bool) -> list[str]:
-    found = json_path.parse(path).values(read.value, fold=strict)
+    sought = json_path.parse(path)
+    found = sought.values(read.value, fold=strict)
     if read.form:
+        if strict:  # `user[role]=x` and `user.role=x` are a member of a member to some frameworks
+            found += [value for inner in nested(read) for value in sought.values(inner, fold=True)]
         found = [one for value in found for one in (value if isinstance(value, list) else [value])]
-    return [json_path.text(value) for value in found]
+    whole = [str(int(one)) for one in found if strict and isinstance(one, float) and one.is_integer()]
+    return [json_path.text(value) for value in found] + whole

@@ -111,6 +111,9 @@ class Kind:
         """What becomes of a request. Called again, with its body, after NeedBody."""
         return Allow()
 
+    async def ready(self, request: Request) -> None:
+        """Called once nothing else stands in the way of a request that was judged slowly. Raises Blocked."""
+
     def outgoing(self, request: Request, headers: list[Header]) -> list[Header]:
         """The fields of the request as they go on; the gate's own, host and framing are put to them after."""
         return headers

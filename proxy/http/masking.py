@@ -6,9 +6,11 @@ import codecs
 import re
 from fnmatch import fnmatchcase
 
+from proxy.http import codec
 from proxy.http.codec import Header, ResponseHead
 from proxy.http.json_mask import JsonMask, Machine, once
 from proxy.http.kinds import Blocked, Transform
+from proxy.http.tags import Tags
 from proxy.sql.detect import hide
 from workflows.http import HttpTerms
 
@@ -16,11 +18,18 @@ _JSON = re.compile(r"application/(?:[\w.!#$&^-]+\+)?json|text/json")
 _MANY = re.compile(r"application/(?:x-ndjson|ndjson|jsonl|x-jsonlines|json-seq)")
 _TEXT = re.compile(
     r"text/.*|application/(?:[\w.!#$&^-]+\+)?(?:xml|yaml)|application/"
-    r"(?:javascript|x-javascript|x-www-form-urlencoded|graphql|sql|x-yaml|xhtml\+xml)"
+    r"(?:javascript|x-javascript|json5|x-json|x-www-form-urlencoded|graphql|sql|x-yaml|xhtml\+xml)"
 )
-_DROPPED = (b"range", b"if-range", b"accept-encoding", b"want-digest", b"want-content-digest")
-_VOID = (b"content-md5", b"digest", b"content-digest", b"repr-digest", b"accept-ranges")
+_UNSAID = ("", "unknown/unknown", "application/unknown", "*/*")
+"""Types by which nothing is said: readers look into the bytes then (MIME Sniffing, section 7)."""
+_CHARSETS = ("utf-8", "utf8", "us-ascii", "iso-8859-1", "latin1")
+_DROPPED = (
+    b"range", b"if-range", b"accept-encoding", b"want-digest", b"want-content-digest", b"want-repr-digest",
+    b"a-im",
+)  # fmt: skip
+_VOID = (b"content-md5", b"digest", b"content-digest", b"repr-digest", b"accept-ranges", b"delta-base")
 """They tell of the clear body."""
+_TAGGED = (b"if-match", b"if-none-match")
 _LINE = 32 * 1024
 _KEEP = 1024
 _EVENT = 1 << 20
@@ -30,6 +39,7 @@ class Masking:
     """The masks and detectors of one session. `key` is for pseudonyms."""
 
     def __init__(self, http: HttpTerms, detect: tuple[str, ...], key: bytes) -> None:
+        self._tags = Tags(key)
         self._machine = Machine(http.masks, key)
         self._masks = bool(http.masks)
         self._detect = detect
@@ -37,28 +47,37 @@ class Masking:
 
     def outgoing(self, headers: list[Header]) -> list[Header]:
         """The fields of a request: the whole answer is asked for, in clear."""
-        kept = [header for header in headers if header[0] not in _DROPPED]
+        kept = [
+            (name, self._tags.opened(value) if name in _TAGGED else value)
+            for name, value in headers
+            if name not in _DROPPED
+        ]
         return [*kept, (b"accept-encoding", b"identity")]
 
     def transform(self, head: ResponseHead, method: str) -> Transform | None:
         """What changes the body of an answer; None where it passes. Raises Blocked."""
-        head.headers = [header for header in head.headers if header[0] not in _VOID]
+        head.headers = [
+            (name, self._tags.sealed(value) if name == b"etag" else value)
+            for name, value in head.headers
+            if name not in _VOID
+        ]
+        head.reason = codec.reason_of(head.status)
         if not head.has_body(method):
             if method == "HEAD":
                 head.length = None
             return None
         if head.status == 206:
             raise Blocked("it is a part of an answer, which cannot be masked")
-        kind, charset = _type(head)
+        kind, charsets = _type(head)
         if head.length == 0 and not head.chunked:
             return None
-        if head.get(b"content-encoding") not in (None, b"", b"identity"):
+        if any(coding.lower() not in (b"", b"identity") for coding in head.all(b"content-encoding")):
             if not self._masks and not _read(kind):
                 return None
             raise Blocked("it came in an encoding that cannot be read, and this role has masks")
-        if charset not in ("", "utf-8", "utf8", "us-ascii", "iso-8859-1", "latin1"):
+        if not charsets <= set(_CHARSETS) or len(charsets) > 1:
             raise Blocked("it came in an alphabet that cannot be read, and this role has masks")
-        return self._of(kind, charset)
+        return self._of(kind, next(iter(charsets), ""))
 
     def _of(self, kind: str, charset: str) -> Transform | None:
         if _JSON.fullmatch(kind) or _MANY.fullmatch(kind):
@@ -68,22 +87,24 @@ class Masking:
         if self._masks and not any(fnmatchcase(kind, passing) for passing in self._passing):
             shown = kind or "no type"
             raise Blocked(f"it is {shown}, in which fields cannot be masked, and this role has masks")
-        if not self._detect or not (_TEXT.fullmatch(kind) or not kind):
+        if self._detect and kind.startswith("multipart/"):
+            raise Blocked("it comes in parts of several types, which are not read, and this role has masks")
+        if not self._detect or not _read(kind):
             return None
         return TextMask(self._detect, "latin-1" if charset in ("iso-8859-1", "latin1") else "utf-8")
 
 
 def _read(kind: str) -> bool:
-    return not kind or any(form.fullmatch(kind) for form in (_JSON, _MANY, _TEXT))
+    return kind in _UNSAID or "/" not in kind or any(form.fullmatch(kind) for form in (_JSON, _MANY, _TEXT))
 
 
-def _type(head: ResponseHead) -> tuple[str, str]:
+def _type(head: ResponseHead) -> tuple[str, set[str]]:
+    """The media type, and every alphabet that is named with it."""
     kinds = head.all(b"content-type")
     if len(kinds) > 1:
         raise Blocked("it has two types")
     kind, _, more = (kinds[0] if kinds else b"").decode("latin-1").lower().partition(";")
-    found = re.search(r"charset\s*=\s*\"?([^\";\s]+)", more)
-    return kind.strip(), found[1] if found else ""
+    return kind.strip(), set(re.findall(r"charset\s*=\s*[\"']?([^\"';\s]+)", more))
 
 
 class TextMask:
@@ -104,6 +125,8 @@ class TextMask:
         return last + hide(rest, self._detect).encode(self._charset, "replace")
 
     def _search(self, text: str) -> bytes:
+        if "\0" in text:
+            raise Blocked("it is no text in the alphabet that it says, so that nothing can be found in it")
         text = self._held + text
         cut = text.rfind("\n") + 1
         if not cut and len(text) > _LINE:
@@ -124,9 +147,13 @@ class EventMask:
         self._detect = detect
         self._masks = masks
         self._held = b""
+        self._begun = False
 
     def feed(self, data: bytes) -> bytes:
         self._held += data
+        if not self._begun and len(self._held) >= len(codecs.BOM_UTF8):
+            self._held = self._held.removeprefix(codecs.BOM_UTF8)  # which readers skip
+            self._begun = True
         out = []
         while (found := re.search(rb"\r\n\r\n|\n\n|\r\r(?!\n)", self._held)) is not None:
             event, self._held = self._held[: found.start()], self._held[found.end() :]
@@ -145,11 +172,11 @@ class EventMask:
             name, _, value = line.partition(b":")
             if name == b"data":
                 said.append(value.removeprefix(b" "))
-            elif name in (b"event", b"retry") or (name == b"" and not value):
-                lines.append(line)
-            else:  # an id or a comment says what it likes
+            elif not self._masks or name in (b"event", b"retry", b"id"):
                 text = line.decode("utf-8", "replace")
                 lines.append(hide(text, self._detect).encode() if self._detect else line)
+            elif line[:1] == b":":  # a comment, and what no reader knows, may hold any field
+                lines.append(b":")
         if said:
             hidden = self._data(b"\n".join(said))
             lines += [b"data: " + line for line in hidden.split(b"\n")]

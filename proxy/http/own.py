@@ -73,6 +73,8 @@ async def answer(exchange: Exchange) -> None:
     if path == _ENTER:
         raise Turned(await _enter(exchange))
     if path == _LEAVE:
+        if not auth.of_this_host(head):
+            raise Turned(Said(403, "cross-site", "A page of another site asked for this; you are still in."))
         headers = (_cookie(SESSION_COOKIE, b"", 0), _cookie(WAY_COOKIE, b"", 0))
         raise Turned(Said(200, "left", "You have left this service.", "", headers))
     if path.startswith(PAGE.encode()) and head.method == "GET":

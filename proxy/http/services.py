@@ -9,6 +9,7 @@ from proxy.http import guard
 from proxy.http.codec import Header, ResponseHead
 from proxy.http.kinds import Blocked, Kind, NeedBody, Request, Tap, Transform
 from proxy.http.masking import Masking
+from proxy.http.sockets import SocketTape
 from proxy.kubernetes.kind import Cluster
 from proxy.sql.guardrails import Allow, Circumstances, Hold, Judgement, Refuse
 from workflows.http import HttpTerms
@@ -23,6 +24,9 @@ _PASSING = (
     b"if-modified-since", b"prefer", b"upgrade-insecure-requests", b"content-length",
 )  # fmt: skip
 """Fields that change nothing about what a request does; any other is part of what is approved."""
+
+
+_UNMASKED = "what a WebSocket carries cannot be masked, and this role has masks"
 
 
 def kind_of(session: HttpSession) -> Kind | None:
@@ -47,14 +51,18 @@ class HttpService(Kind):
         self._where = Circumstances(it.principal, it.resource, it.role)
         self._masking = Masking(http, it.terms.detect, it.mask_key) if http.masks or it.terms.detect else None
         self._matter = frozenset(name.lower().encode() for name in http.matter)
+        self._reads_sockets = http.record == "bodies"
         if http.websocket:
             self.upgrades = frozenset({b"websocket"})
 
     def judge(self, request: Request) -> Judgement | NeedBody:
         request.verdict = guard.class_of(request.method).value
         judgement: Judgement | NeedBody = Allow()
-        if request.head.upgrade == b"websocket" and not self.upgrades:
-            return Refuse("websocket", "this role opens no WebSocket", "Ask for a role that does.")
+        if request.head.upgrade == b"websocket":
+            if not self.upgrades:
+                return Refuse("websocket", "this role opens no WebSocket", "Ask for a role that does.")
+            if self._masking is not None:
+                return Refuse("masks", _UNMASKED, "Ask for a role without masks.")
         if self._rails:
             judgement = guard.judge(request, self._rails, self._where, encoded_slash=self._http.encoded_slash)
         if self._hold_all is not None and isinstance(judgement, Allow):
@@ -62,9 +70,9 @@ class HttpService(Kind):
         return judgement
 
     def outgoing(self, request: Request, headers: list[Header]) -> list[Header]:
-        if self._masking is None:
-            return headers
-        return self._masking.outgoing(headers)
+        if self._reads_sockets and request.head.upgrade:
+            headers = [header for header in headers if header[0] != b"sec-websocket-extensions"]
+        return headers if self._masking is None else self._masking.outgoing(headers)
 
     def incoming(self, request: Request, head: ResponseHead) -> Transform | None:
         if self._masking is None:
@@ -73,8 +81,15 @@ class HttpService(Kind):
 
     def tap(self, request: Request, head: ResponseHead) -> Tap | None:
         if self._masking is not None:
-            raise Blocked("what a WebSocket carries cannot be masked, and this role has masks")
-        return None
+            raise Blocked(_UNMASKED)
+        if not self._reads_sockets:
+            return None
+        if head.get(b"sec-websocket-extensions"):
+            raise Blocked("the service changed the WebSocket in a way that was not asked for")
+        session = self.session
+        tape = next(it.tape for it in session.exchanges if it.request is request)
+        assert tape is not None, "an exchange that has a session has a tape"
+        return SocketTape(lambda event, text: tape.show(session.now(), event, text))
 
     async def card(self, request: Request) -> str:
         head, body = request.head, request.body or b""

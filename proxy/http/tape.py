@@ -84,9 +84,7 @@ class _Text:
     def text(self, hidden: tuple[str, ...]) -> str:
         if not self._kept:
             return ""
-        text = codecs.getincrementaldecoder("utf-8")("replace").decode(bytes(self._kept))
-        text = _SECRET_JSON.sub(rf'\1"{_STARS}"', text)
-        text = _SECRET_QUERY.sub(rf"\1{_STARS}", "&" + text)[1:]
+        text = hidden_text(codecs.getincrementaldecoder("utf-8")("replace").decode(bytes(self._kept)))
         return hide(text, hidden) if hidden else text
 
 
@@ -190,6 +188,12 @@ def _is_secret(name: bytes) -> bool:
         if len(_known) < 1000:
             _known[name] = found
     return found
+
+
+def hidden_text(text: str) -> str:
+    """A text without the values that are secrets by their names, in JSON and in forms."""
+    text = _SECRET_JSON.sub(rf'\1"{_STARS}"', text)
+    return _SECRET_QUERY.sub(rf"\1{_STARS}", "&" + text)[1:]
 
 
 def hidden_line(line: str) -> str:

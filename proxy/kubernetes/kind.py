@@ -6,9 +6,10 @@ from __future__ import annotations
 
 import hashlib
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from proxy.http import fields
 from proxy.http.codec import Header, RequestHead, ResponseHead
 from proxy.http.kinds import Blocked, Kind, NeedBody, Request, Tap, Transform
 from proxy.http.pages import Said
@@ -27,7 +28,10 @@ _BEARER_PROTOCOL = "base64url.bearer.authorization.k8s.io."
 """A WebSocket protocol by which a client would bring credentials of its own."""
 _BODY_LIMIT = 3 << 20
 """Bytes; what the API server itself takes at most (its limit for etcd is half of that)."""
-_OLD_CLIENT = "It speaks SPDY, which the gate does not read. Use kubectl 1.31 or newer (it speaks WebSocket)."
+_OLD_CLIENT = "The gate reads v4.channel.k8s.io and v5.channel.k8s.io, over WebSocket or SPDY/3.1."
+_WEBSOCKET, _SPDY = b"websocket", b"spdy/3.1"
+_OFFERS = {_WEBSOCKET: b"sec-websocket-protocol", _SPDY: b"x-stream-protocol-version"}
+"""Where each way of carrying streams says which protocols it offers, and which one was taken."""
 
 
 @dataclass(slots=True)
@@ -39,12 +43,13 @@ class _Read:
     accept: str = ""
     as_yaml: bool = False
     held: str = ""
+    turned: Refuse | None = None
 
 
 class Cluster(Kind):
     """One person's session at one API server."""
 
-    upgrades = frozenset({b"websocket"})
+    upgrades = frozenset(_OFFERS)
 
     def __init__(self, session: HttpSession, cluster: ClusterTerms) -> None:
         super().__init__(session)
@@ -76,10 +81,21 @@ class Cluster(Kind):
             return judgement
         refused = _upgrade(api, request.head)
         if refused is not None:
-            return self._turned.get(api.target, refused)
-        try:
-            if not self._safe_for_secrets(request, read):
+            return refused
+        if request.head.upgrade == _SPDY:
+            read.turned = read.turned or self._turned.pop(api.target, None)
+            if read.turned is not None:
+                return read.turned
+        if api.secret and api.verb in _WRITES:
+            if request.body is None:
                 return NeedBody(_BODY_LIMIT)
+            made = self._makes_login(request, api)
+            if isinstance(made, Refuse) or isinstance(judgement, Allow):
+                judgement = made
+            if isinstance(judgement, Refuse):
+                return judgement
+        try:
+            self._check_secrets(request, read)
         except secrets.Unmaskable as error:
             return Refuse("secrets", f"{error} (the data of Secrets is masked for this role)")
         if isinstance(judgement, Allow) and self._terms.hold_all is not None and not api.discovery:
@@ -106,21 +122,43 @@ class Cluster(Kind):
         request.state = read = _Read(api)
         return read
 
-    def _safe_for_secrets(self, request: Request, read: _Read) -> bool:
-        """Whether what is asked can be masked; False where that needs the body. Raises Unmaskable."""
+    def _makes_login(self, request: Request, api: ApiRequest) -> Judgement:
+        """A Secret that the cluster fills with a service account's token is a credential of one's own."""
+        if not secrets.fills_token(request.body or b""):
+            return Allow()
+        token = replace(api, verb="create", resource="serviceaccounts", subresource="token", name="")
+        return judge(token, self._cluster, self._terms.guardrails, self._where)
+
+    def _check_secrets(self, request: Request, read: _Read) -> None:
+        """Whether what is asked can be masked. Raises Unmaskable."""
         if self._cluster.secrets != "mask" or not read.api.secret:
-            return True
+            return
         accept = ", ".join(value.decode("latin-1") for value in request.head.all(b"accept"))
         read.masked = True
         read.accept, read.as_yaml = secrets.accepted(accept)
         if read.as_yaml and read.api.verb == "watch":
             raise secrets.Unmaskable("a watch is given out as JSON only")
         if read.api.verb in _WRITES:
-            if request.body is None:
-                return False
             kind = (request.head.get(b"content-type") or b"").decode("latin-1")
-            secrets.check_written(request.body, kind)
-        return True
+            secrets.check_written(request.body or b"", kind)
+            if read.api.verb != "create":
+                secrets.check_changed(request.body or b"", read.api)
+
+    async def ready(self, request: Request) -> None:
+        """A Secret that may not change any more says, to every guess at its data, whether that is right."""
+        read = _of(request)
+        if not read.masked or read.api.verb not in ("update", "patch"):
+            return
+        headers = [*self._identity, (b"accept", b"application/json")]
+        answer = await self.session.ask("GET", read.api.path.encode(), headers, b"", _BODY_LIMIT)
+        if answer.status == 404:
+            return
+        if answer.status != 200:
+            raise Blocked(
+                "this role may not look at the Secret that it changes, so that it may not be guessed at"
+            )
+        if secrets.read(answer.body).get("immutable"):
+            raise Blocked("this Secret is immutable, and its data is masked for this role")
 
     # --- on its way
 
@@ -131,10 +169,7 @@ class Cluster(Kind):
             dropped |= {b"accept", b"accept-encoding"}
         kept = [(name, value) for name, value in headers if name not in dropped]
         if request.head.upgrade:
-            kept = [
-                (name, _protocols(read.api, value) if name == b"sec-websocket-protocol" else value)
-                for name, value in kept
-            ]
+            kept = _offering(read.api, request.head.upgrade, kept)
         if read.masked:
             kept.append((b"accept", read.accept.encode("latin-1")))
         return [*kept, *self._identity]
@@ -144,7 +179,10 @@ class Cluster(Kind):
         if read.held:
             said = f'299 portcullis "held by the rule {read.held}, approved"'
             head.headers.append((b"warning", said.encode("ascii", "replace")))
-        if not read.masked or not head.has_body(request.method) or head.length == 0:
+        if not read.masked or head.length == 0:
+            return None
+        if not head.has_body(request.method):
+            head.length = None  # it tells how long the data is
             return None
         kind = (head.get(b"content-type") or b"").decode("latin-1")
         secrets.check_form(kind, (head.get(b"content-encoding") or b"").decode("latin-1"))
@@ -161,7 +199,10 @@ class Cluster(Kind):
             return None
         if head.get(b"sec-websocket-extensions"):
             raise Blocked("the API server changed the stream in a way that was not asked for")
-        if (head.get(b"sec-websocket-protocol") or b"").decode("latin-1") not in streams.PROTOCOLS:
+        wished = request.head.upgrade
+        if (head.get(b"upgrade") or wished).lower() != wished:
+            raise Blocked("the API server changed to another protocol than was asked for")
+        if (head.get(_OFFERS[wished]) or b"").decode("latin-1") not in _known(api, wished):
             raise Blocked("the API server speaks no protocol that the gate reads")
         session = self.session
         tape = next(it.tape for it in session.exchanges if it.request is request)
@@ -171,7 +212,8 @@ class Cluster(Kind):
             tape.show(session.now(), event, text)
 
         terminal = api.flag("tty")
-        return streams.Ear(tell, terminal=terminal, hidden=self._terms.detect)
+        ear = streams.Ear if wished == _WEBSOCKET else streams.SpdyEar
+        return ear(tell, terminal=terminal, hidden=self._terms.detect)
 
     # --- for people
 
@@ -226,7 +268,7 @@ class Cluster(Kind):
 
     def say(self, request: Request, said: Said) -> tuple[bytes, bytes]:
         text = f"{said.why} {said.way_out}".strip()
-        if request.head.upgrade and isinstance(request.state, _Read):
+        if request.head.upgrade == _WEBSOCKET and isinstance(request.state, _Read):
             self._turned = {request.state.api.target: Refuse(said.code, said.why, said.way_out)}
         return b"application/json", status.status(said.status, f"Portcullis: {text}")
 
@@ -261,7 +303,7 @@ def _text(body: bytes) -> str:
 
 def _impersonates(head: RequestHead) -> Refuse | None:
     """Whom a request acts as only its grant says. Silently dropped, `kubectl --as` would seem to work."""
-    if any(name.replace(b"_", b"-").startswith(b"impersonate-") for name, _ in head.headers):
+    if any(fields.plain(name).startswith(b"impersonate-") for name, _ in head.headers):
         what = "the grant alone says whom this session acts as (--as, --as-group, Impersonate-…)"
         return Refuse("impersonation", what, "Leave it out; ask for the role that you need.")
     return None
@@ -280,26 +322,35 @@ def _upgrade(api: ApiRequest, head: RequestHead) -> Refuse | None:
             if wished not in (b"", b"websocket")
             else None
         )
-    if wished != b"websocket":
+    if wished not in _OFFERS:
         return Refuse("upgrade", f"this client cannot {api.subresource} through the gate", _OLD_CLIENT)
-    offer = (head.get(b"sec-websocket-protocol") or b"").decode("latin-1")
-    if not streams.offered(offer, _known(api)):
+    offer = _offer(head.headers, wished)
+    if not streams.offered(offer, _known(api, wished)):
         return Refuse(
             "upgrade", f"the gate reads none of the protocols {offer or 'of this client'}", _OLD_CLIENT
         )
     return None
 
 
-def _known(api: ApiRequest) -> tuple[str, ...]:
-    return streams.TUNNELS if api.subresource == "portforward" else streams.PROTOCOLS
+def _known(api: ApiRequest, wished: bytes) -> tuple[str, ...]:
+    if api.subresource == "portforward":
+        return streams.TUNNELS if wished == _WEBSOCKET else (streams.SPDY_FORWARD,)
+    return streams.PROTOCOLS if wished == _WEBSOCKET else (streams.SPDY_PROTOCOL,)
 
 
-def _protocols(api: ApiRequest, value: bytes) -> bytes:
-    """The protocols that are offered to the server: those that are known here; to a proxy all, without what
-    would be a credential.
+def _offer(headers: list[Header], wished: bytes) -> str:
+    return ", ".join(value.decode("latin-1") for name, value in headers if name == _OFFERS[wished])
+
+
+def _offering(api: ApiRequest, wished: bytes, headers: list[Header]) -> list[Header]:
+    """The fields with the protocols that are known here in place of all that are offered; to a proxy with
+    all, without what would be a credential.
     """
-    text = value.decode("latin-1")
-    if api.subresource != "proxy":
-        return ", ".join(streams.offered(text, _known(api))).encode("latin-1")
-    kept = [it.strip() for it in text.split(",") if not it.strip().startswith(_BEARER_PROTOCOL)]
-    return ", ".join(kept).encode("latin-1")
+    offer = _offer(headers, wished)
+    if api.subresource == "proxy":
+        asked = [it.strip() for it in offer.split(",")]
+        said = [it for it in asked if it and not it.startswith(_BEARER_PROTOCOL)]
+    else:
+        said = [*streams.offered(offer, _known(api, wished))]
+    kept = [header for header in headers if header[0] not in _OFFERS.values()]
+    return [*kept, (_OFFERS[wished], ", ".join(said).encode("latin-1"))] if said else kept

@@ -182,6 +182,8 @@ class ApiRequest:
             return StatementClass.READ if known else StatementClass.UNKNOWN
         if self.verb == "connect" or self._rights:
             return StatementClass.ADMIN
+        if self.verb == "create" and not self.name and (self.group, self.resource) in _QUESTIONS:
+            return StatementClass.READ
         return _CLASSES[self.verb]
 
     @property
@@ -220,6 +222,12 @@ _RIGHTS_GROUPS = (
     "admissionregistration.k8s.io",
     "apiregistration.k8s.io",
 )
+_QUESTIONS = {
+    ("authorization.k8s.io", "selfsubjectaccessreviews"),
+    ("authorization.k8s.io", "selfsubjectrulesreviews"),
+    ("authentication.k8s.io", "selfsubjectreviews"),
+}
+"""What is asked by a create, about oneself, and is kept nowhere."""
 _CREDENTIALS = {("", "serviceaccounts/token"), ("", "serviceaccounts")}
 _LOGINS = {
     ("", "serviceaccounts/token"),

@@ -11,13 +11,17 @@ import base64
 import hashlib
 import hmac
 import json
-from collections.abc import Callable
-from typing import Any
+import re
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 import yaml
 
 from proxy.http.kinds import Blocked
+
+if TYPE_CHECKING:
+    from proxy.kubernetes.request import ApiRequest
 
 MASK = "masked by portcullis"
 MASK_BASE64 = base64.b64encode(MASK.encode()).decode()
@@ -31,6 +35,8 @@ _KEPT = ("apiVersion", "kind", "metadata", "type", "immutable")
 _SHORT = 4
 """Characters below which a value is not looked for in labels: it would be found everywhere."""
 _COPYING = ("copy", "move", "test")
+_FILLED = "kubernetes.io/service-account-token"
+_READ_HERE = re.compile(r"(application/([\w.-]+\+)?(json|yaml))?", re.I)
 Mark = Callable[[Any], str]
 
 
@@ -67,7 +73,10 @@ def check_written(body: bytes, content_type: str) -> None:
     """Whether what is written to a Secret tells or keeps nothing that is masked. Raises Unmaskable."""
     if MASK.encode() in body or MASK_BASE64.encode() in body:
         raise Unmaskable("this would store the mask in place of the data: send only what is to change")
-    if not content_type.lower().startswith("application/json-patch"):
+    kind = content_type.partition(";")[0].strip().lower()
+    if _READ_HERE.fullmatch(kind) is None:
+        raise Unmaskable("a Secret is written as JSON or YAML here")
+    if not kind.startswith("application/json-patch"):
         return
     try:
         steps = json.loads(body)
@@ -76,6 +85,52 @@ def check_written(body: bytes, content_type: str) -> None:
         raise Unmaskable("this JSON patch cannot be read") from error
     if not used.isdisjoint(_COPYING):
         raise Unmaskable("a JSON patch of a Secret may not copy, move or test: it would tell what is masked")
+
+
+def check_changed(body: bytes, api: ApiRequest) -> None:
+    """Whether a change of a Secret tells nothing of what it held. Raises Unmaskable.
+
+    A server-side apply that does not force is refused by the server just where its values are not those that
+    are there; and so is any change of an immutable Secret.
+    """
+    if api.applies and not api.flag("force"):
+        raise Unmaskable("a server-side apply of a Secret would tell what is masked unless it forces")
+    if any(isinstance(it, str) and it.strip("/") == "immutable" for it in _parts(_written(body))):
+        raise Unmaskable("a Secret whose data is masked cannot be made immutable")
+
+
+def fills_token(body: bytes) -> bool:
+    """Whether it may be for a Secret that the cluster fills with a token of a service account."""
+    if _FILLED.encode() in body:
+        return True
+    try:
+        return any(it == _FILLED for it in _parts(_written(body)))
+    except Unmaskable:
+        return b"\\u" in body.lower()
+
+
+def _written(body: bytes) -> Any:
+    """What is written, as values. Raises Unmaskable."""
+    try:
+        return msgspec.json.decode(body)
+    except (msgspec.DecodeError, RecursionError, UnicodeDecodeError):
+        pass
+    try:
+        return yaml.load(body, Loader=yaml.CSafeLoader)
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise Unmaskable("what is written cannot be read") from error
+
+
+def _parts(it: Any, seen: set[int] | None = None) -> Iterator[Any]:
+    """Everything inside, names too; what stands in several places of a YAML document once."""
+    seen = set() if seen is None else seen
+    if not isinstance(it, (dict, list)):
+        yield it
+    elif id(it) not in seen:
+        seen.add(id(it))
+        yield from it if isinstance(it, dict) else ()
+        for inner in it.values() if isinstance(it, dict) else it:
+            yield from _parts(inner, seen)
 
 
 # ------------------------------------------------------------------ streams
@@ -166,6 +221,7 @@ def _objects(found: Any) -> list[dict[str, Any]]:
 def masked(secret: dict[str, Any], mark: Mark | None = None) -> dict[str, Any]:
     """One Secret with `mark(value)`, or the mask, for each value; fields that are not known are left out.
 
+    Who owns which field is left out: it changes with whether what was written is what is there.
     What notes hold is masked too: people copy values there, and kubectl keeps the whole object in one. A note
     cannot be held against the data, which an answer of metadata alone has not.
     """
@@ -195,7 +251,7 @@ def _spellings(values: list[str]) -> set[str]:
 
 
 def _metadata(meta: dict[str, Any], values: set[str], mark: Mark | None) -> dict[str, Any]:
-    clean = dict(meta)
+    clean = {name: value for name, value in meta.items() if name != "managedFields"}
     if isinstance(notes := meta.get("annotations"), dict):
         clean["annotations"] = {name: mark(it) if mark else _note(it) for name, it in notes.items()}
     if isinstance(labels := meta.get("labels"), dict):

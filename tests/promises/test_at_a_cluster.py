@@ -41,6 +41,12 @@ ATTACKS = {
     "impersonation with a line": ("GET /api/v1/pods", "Impersonate_User: root\r\n"),
     "impersonation of an extra": ("GET /api/v1/pods", "Impersonate-Extra-scopes: all\r\n"),
     "impersonation of a uid": ("GET /api/v1/pods", "Impersonate-Uid: 0\r\n"),
+    "impersonation with a dot": ("GET /api/v1/pods", "Impersonate.User: root\r\n"),
+    "impersonation of a parent": ("GET /api/v1/pods", "Impersonate-Extra-Parent%2fx: all\r\n"),
+    "impersonation hidden by Connection": (
+        "GET /api/v1/pods",
+        "Impersonate-Uid: 0\r\nConnection: impersonate-uid\r\n",
+    ),
     "impersonation in discovery": ("GET /apis", "Impersonate-User: root\r\n"),
     # Another place than the one that is judged.
     "dots": ("GET /api/v1/namespaces/p/pods/../secrets", ""),
@@ -94,6 +100,39 @@ ATTACKS = {
     "a certificate": (
         "POST /apis/certificates.k8s.io/v1/certificatesigningrequests",
         "Content-Length: 0\r\n",
+    ),
+    "a token by a Secret": (
+        "POST /api/v1/namespaces/p/configmaps/../secrets",
+        "Content-Length: 0\r\n",
+    ),
+    "approval of a certificate": (
+        "PUT /apis/certificates.k8s.io/v1/certificatesigningrequests/mine/approval",
+        "Content-Length: 0\r\n",
+    ),
+    # Streams that nobody would hear.
+    "exec with a body behind it": (
+        "GET /api/v1/namespaces/p/pods/w/attach?stdin=1",
+        f"{WEBSOCKET}Sec-WebSocket-Protocol: v5.channel.k8s.io\r\nContent-Length: 5\r\n",
+    ),
+    "exec in both protocols": (
+        "GET /api/v1/namespaces/p/pods/w/attach",
+        "Connection: Upgrade\r\nUpgrade: websocket, SPDY/3.1\r\n",
+    ),
+    "an old protocol over SPDY": (
+        "POST /api/v1/namespaces/p/pods/w/attach",
+        "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: channel.k8s.io\r\n",
+    ),
+    "a console of an aggregated API": (
+        "GET /apis/subresources.kubevirt.io/v1/namespaces/p/virtualmachineinstances/v/console",
+        WEBSOCKET,
+    ),
+    "a port without the right": (
+        "POST /api/v1/namespaces/p/pods/w/portforward",
+        "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: portforward.k8s.io\r\n",
+    ),
+    "the cluster behind a service": (
+        "GET /api/v1/namespaces/default/services/https:kubernetes:443/proxy/api",
+        "",
     ),
     # What nobody knows.
     "logs of the server": ("GET /logs/kube-apiserver.log", ""),

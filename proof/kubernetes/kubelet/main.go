@@ -28,19 +28,40 @@ func (here) ExecInContainer(ctx context.Context, _, _, _ string, cmd []string, i
 		cmd = []string{"script", "-qefc", quoted(cmd), "/dev/null"}
 	}
 	c := exec.CommandContext(ctx, cmd[0], cmd[1:]...)
-	c.Stdin, c.Stdout, c.Stderr = in, out, err
-	c.WaitDelay = 100 * time.Millisecond // what is still typed after the end is nobody's
+	c.Stdout, c.Stderr = out, err
 	if err == nil {
 		c.Stderr = out
+	}
+	if in != nil {
+		// Not c.Stdin: Run would wait for the end of what is typed, which nobody types after the command's end.
+		pipe, failed := c.StdinPipe()
+		if failed != nil {
+			return failed
+		}
+		go func() {
+			defer pipe.Close()
+			io.Copy(pipe, in)
+		}()
 	}
 	failed := c.Run()
 	if exited := new(exec.ExitError); errors.As(failed, &exited) {
 		return utilexec.CodeExitError{Err: failed, Code: exited.ExitCode()}
 	}
-	if errors.Is(failed, exec.ErrWaitDelay) {
+	return failed
+}
+
+// An attach has no process of a container here: what is typed is shown in capitals, until it is over.
+func (here) AttachContainer(_ context.Context, _, _, _ string, in io.Reader, out, _ io.WriteCloser, _ bool,
+	_ <-chan streaming.TerminalSize) error {
+	fmt.Fprintln(out, "attached")
+	if in == nil {
 		return nil
 	}
-	return failed
+	lines := bufio.NewScanner(in)
+	for lines.Scan() {
+		fmt.Fprintln(out, strings.ToUpper(lines.Text()))
+	}
+	return lines.Err()
 }
 
 func quoted(words []string) string {
@@ -71,6 +92,16 @@ func main() {
 			return
 		}
 		streaming.ServeExec(w, r, here{}, parts[2], "", parts[len(parts)-1], r.URL.Query()["command"], options, idle, made,
+			streaming.SupportedStreamingProtocols)
+	})
+	http.HandleFunc("/attach/", func(w http.ResponseWriter, r *http.Request) {
+		parts := strings.Split(strings.Trim(r.URL.Path, "/"), "/")
+		options, err := streaming.NewOptions(r)
+		if err != nil {
+			http.Error(w, err.Error(), 400)
+			return
+		}
+		streaming.ServeAttach(w, r, here{}, parts[2], "", parts[len(parts)-1], options, idle, made,
 			streaming.SupportedStreamingProtocols)
 	})
 	http.HandleFunc("/portForward/", func(w http.ResponseWriter, r *http.Request) {

@@ -162,7 +162,26 @@ def test_events_are_masked_each_by_itself() -> None:
     out = mask.feed(b'event: x\r\ndata: {"email":\r\ndata: "a@b"}\r\n\r\ndata: pl') + mask.feed(
         b"ain\n\n: c@secret.example\n\n"
     )
-    assert out == b'event: x\ndata: {"email":\ndata: "***"}\n\ndata: ***\n\n: ***\n\n'
+    assert out == b'event: x\ndata: {"email":\ndata: "***"}\n\ndata: ***\n\n:\n\n'
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b'\xef\xbb\xbfdata: {"email": "a@secret"}\n\n',
+        b': {"email": "a@secret"}\n\n',
+        b'other: {"email": "a@secret"}\n\n',
+        b'DATA: {"email": "a@secret"}\n\n',
+        b'data:{"email":\rdata:"a@secret"}\r\r',
+        b'data: {"email": "a@secret"}',
+        b'data: {"x": 1, "\\u0065mail": "a@secret"}\n\n',
+    ],
+)
+def test_an_event_shows_no_field_wherever_it_stands(said: bytes) -> None:
+    for size in (1, 2, 5, len(said)):
+        mask = EventMask(machine("$.email"), (), masks=True)
+        out = b"".join(mask.feed(said[at : at + size]) for at in range(0, len(said), size)) + mask.end()
+        assert b"secret" not in out, out
 
 
 # ------------------------------------------------------------ on the wire
@@ -197,6 +216,18 @@ UNREADABLE = {
     "as a script": answer(b"cb(" + USERS + b")", kind=b"text/javascript"),
     "as bytes": answer(USERS, kind=b"application/octet-stream"),
     "without a type": b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(USERS) + USERS,
+    "in two encodings": answer(
+        gzip.compress(USERS), b"Content-Encoding: identity", b"Content-Encoding: gzip"
+    ),
+    "in two alphabets": answer(USERS, kind=b"application/json; charset=utf-8; charset=utf-16"),
+    "in UTF-32": answer(USERS.decode().encode("utf-32"), kind=b"application/json; charset=utf-32"),
+    "in UTF-7": answer(USERS, kind=b"application/json; charset=utf-7"),
+    "in UTF-16 unsaid": answer(USERS.decode().encode("utf-16-le")),
+    "behind a byte order mark": answer(b"\xef\xbb\xbf" + USERS),
+    "as JSON that is none": answer(USERS, kind=b"json"),
+    "in parts": answer(USERS, kind=b"multipart/mixed; boundary=x"),
+    "as JSON5": answer(USERS, kind=b"application/json5"),
+    "as two documents": answer(b"{}" + USERS),
     "with two types": answer(USERS, b"Content-Type: image/png"),
     "in UTF-16": answer(USERS.decode().encode("utf-16"), kind=b"application/json; charset=utf-16"),
     "cut short": answer(USERS[:-2]),
@@ -217,6 +248,68 @@ async def test_types_that_the_policy_names_pass(behind: Behind) -> None:
     assert (await house.raw(request())).endswith(b"body {}")
 
 
+async def test_no_trailer_tells_of_the_clear_answer(behind: Behind) -> None:
+    said = answer(b"").replace(
+        b"Content-Length: 0\r\n", b"Transfer-Encoding: chunked\r\nTrailer: Digest, ETag\r\n"
+    )
+    said += (
+        b"%x\r\n" % len(USERS) + USERS + b'\r\n0\r\nDigest: sha-256=abc\r\nETag: "abc"\r\nX-Sum: abc\r\n\r\n'
+    )
+    house, _ = await behind(said, masks=MASKS)
+    got = await house.raw(request())
+    assert b"***" in got
+    assert b"abc" not in got
+
+
+async def test_a_tag_of_the_clear_answer_is_sealed_and_opened_again(behind: Behind) -> None:
+    tag = b'W/"2c-the-hash-of-the-clear-body"'
+    house, target = await behind(answer(USERS, b"ETag: " + tag), close=False, masks=MASKS)
+    not_changed = b"HTTP/1.1 304 Not Modified\r\nETag: " + tag + b"\r\n\r\n"
+    target.answers += [not_changed, not_changed]
+    got = await house.raw(request("GET / HTTP/1.1"))
+    assert b"hash-of" not in got
+    sealed = next(it for it in got.split(b"\r\n") if it.startswith(b"etag: ")).removeprefix(b"etag: ")
+    assert sealed.startswith(b'W/"pc.')
+    again = await house.raw(request("GET / HTTP/1.1", f"If-None-Match: {sealed.decode()}"))
+    assert again.startswith(b"HTTP/1.1 304")
+    assert sealed in again
+    assert b"if-none-match: " + tag in target.got[1]
+    await house.raw(request("GET / HTTP/1.1", f"If-None-Match: {tag.decode()}"))
+    assert b"hash-of" not in target.got[2], "a guess was tried"
+
+
+async def test_head_tells_no_length_and_the_status_no_words_of_the_services(behind: Behind) -> None:
+    said = b"HTTP/1.1 200 eve@secret.example\r\nContent-Type: application/json\r\nContent-Length: 44\r\n\r\n"
+    house, _ = await behind(said, masks=MASKS)
+    got = await house.raw(request("HEAD / HTTP/1.1"))
+    assert got.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert b"content-length" not in got.lower()
+
+
+TEXT = "write to eve@secret.example\n"
+HIDING = {
+    "in UTF-16 with its mark": answer(TEXT.encode("utf-16"), kind=b"text/csv"),
+    "in UTF-16 without": answer(TEXT.encode("utf-16-le"), kind=b"text/plain"),
+    "in UTF-32": answer(TEXT.encode("utf-32-be"), kind=b"text/plain"),
+    "in two encodings": answer(gzip.compress(TEXT.encode()), b"Content-Encoding: identity", b"Content-Encoding: gzip", kind=b"text/plain"),
+    "of a type that is none": answer(TEXT.encode(), kind=b"text"),
+    "of an unknown type": answer(TEXT.encode(), kind=b"application/unknown"),
+    "of any type": answer(TEXT.encode(), kind=b"*/*"),
+    "of no type": b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(TEXT) + TEXT.encode(),
+    "in parts": answer(b"--x\r\n\r\n" + TEXT.encode() + b"\r\n--x--", kind=b"multipart/mixed; boundary=x"),
+    "as JSON5": answer(b'{"a":"eve@secret.example"}', kind=b"application/json5"),
+    "in Latin 1": answer(TEXT.encode(), kind=b"text/plain; charset=ISO-8859-1"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("said", HIDING.values(), ids=HIDING.keys())
+async def test_a_finding_is_hidden_however_its_text_comes(behind: Behind, said: bytes) -> None:
+    house, _ = await behind(said, detect=("email",))
+    got = await house.raw(request())
+    assert b"secret.example" not in got.replace(b"\0", b"")
+    assert gzip.compress(TEXT.encode())[10:20] not in got
+
+
 async def test_a_websocket_is_not_opened_where_something_is_masked(open_http, service) -> None:
     house = await open_http()
     house.authority.service_grant(service.upstream(), masks=MASKS)
@@ -227,4 +320,6 @@ async def test_a_websocket_is_not_opened_where_something_is_masked(open_http, se
         "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==",
     )
     got = await house.raw(request("GET /ws HTTP/1.1", *upgrade))
-    assert not got.startswith(b"HTTP/1.1 101")
+    assert got.startswith(b"HTTP/1.1 403"), got
+    assert b"what a WebSocket carries cannot be masked" in got
+    assert service.requests == []

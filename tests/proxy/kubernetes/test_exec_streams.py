@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from proxy.http import frames
+from proxy.http.frames import Broken, Frames
 from proxy.http.kinds import Blocked
-from proxy.kubernetes import frames, streams
-from proxy.kubernetes.frames import Broken, Frames
+from proxy.kubernetes import streams
 from proxy.kubernetes.streams import Ear
 
 

@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.kubernetes import changes, secrets
+from proxy.kubernetes.request import understand
 from proxy.kubernetes.secrets import MASK, MASK_BASE64, Events, Unmaskable, Whole
 
 CLEAR = "correct-horse-battery"
@@ -243,6 +244,70 @@ def test_other_patches_and_steps_pass() -> None:
 def test_the_mask_is_not_stored_in_place_of_the_data(text: str) -> None:
     with pytest.raises(Unmaskable):
         secrets.check_written(json.dumps({"data": {"password": text}}).encode(), "application/json")
+
+
+SECRET = "/api/v1/namespaces/prod/secrets/db"
+APPLY = "application/apply-patch+yaml"
+
+
+@pytest.mark.parametrize(
+    ("query", "kind", "body"),
+    [
+        ("fieldManager=me", APPLY, b'{"data":{"password":"Z3Vlc3M="}}'),
+        ("fieldManager=me&force=false", APPLY, b'{"data":{"password":"Z3Vlc3M="}}'),
+        ("dryRun=All&force=0", APPLY, b"data: {password: Z3Vlc3M=}"),
+        ("", "application/merge-patch+json", b'{"immutable":true}'),
+        ("", "application/merge-patch+json", b'{"\\u0069mmutable":true}'),
+        ("", "application/json-patch+json", b'[{"op":"add","path":"/immutable","value":true}]'),
+        ("", "application/json-patch+json", b'[{"op":"add","path":"","value":{"immutable":true}}]'),
+        ("force=true", APPLY, b"data: {a: Yg==}\nimmutable: yes"),
+        ("force=true", APPLY, b"{a: &x [1], b: *x, c: ["),
+    ],
+)
+def test_no_change_is_an_oracle_for_what_is_masked(query: str, kind: str, body: bytes) -> None:
+    api = understand("PATCH", f"{SECRET}?{query}" if query else SECRET, kind)
+    with pytest.raises(Unmaskable):
+        secrets.check_changed(body, api)
+
+
+def test_other_changes_pass() -> None:
+    forced = understand("PATCH", f"{SECRET}?force=true", APPLY)
+    secrets.check_changed(b"data: {password: Z3Vlc3M=}", forced)
+    patch = understand("PATCH", SECRET, "application/merge-patch+json")
+    secrets.check_changed(b'{"data":{"x":"eA=="},"metadata":{"annotations":{"n":"\\"immutable\\""}}}', patch)
+
+
+@pytest.mark.parametrize("kind", ["application/vnd.kubernetes.protobuf", "application/cbor", "text/plain"])
+def test_a_secret_is_written_in_a_form_that_is_read(kind: str) -> None:
+    with pytest.raises(Unmaskable):
+        secrets.check_written(b"k8s\0", kind)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"type":"kubernetes.io/service-account-token"}',
+        b'{"type":"kubernetes.io/service\\u002daccount-token"}',
+        b"type: kubernetes.io/service-account-token",
+        b'[{"op":"replace","path":"/type","value":"kubernetes.io/service-account-token"}]',
+        b"k8s\0\x1a\x23kubernetes.io/service-account-token",
+        b"k8s\0 \\u006b",
+    ],
+)
+def test_a_secret_that_the_cluster_fills_with_a_token_is_found(body: bytes) -> None:
+    assert secrets.fills_token(body)
+
+
+def test_another_secret_is_none() -> None:
+    assert not secrets.fills_token(b'{"type":"Opaque","data":{"a":"eA=="}}')
+    assert not secrets.fills_token(b"type: Opaque")
+
+
+def test_who_owns_a_field_is_told_of_no_masked_secret() -> None:
+    fields = [{"manager": "me", "fieldsV1": {"f:data": {"f:password": {}}}}]
+    it = a_secret()
+    it["metadata"]["managedFields"] = fields
+    assert b"f:password" not in whole(it)
 
 
 # --------------------------------------------------------------------- diff

@@ -22,17 +22,22 @@ class Broken(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Piece:
-    """A piece of a message: `last` is the message's end."""
+    """A piece of a message: `last` is the message's end, `text` tells that it is one."""
 
     data: bytes
     last: bool
+    text: bool = False
 
 
 class Frames:
-    """One direction. A client's frames are `masked`, a server's are not."""
+    """One direction. A client's frames are `masked`, a server's are not. `texts` may come beside binary
+    messages.
+    """
 
-    def __init__(self, *, masked: bool) -> None:
+    def __init__(self, *, masked: bool, texts: bool = False) -> None:
         self._masked = masked
+        self._texts = texts
+        self._text = False
         self._head = bytearray()
         self._left = 0
         self._mask = b""
@@ -41,8 +46,13 @@ class Frames:
         self._final = False
         self._inside = False
 
+    @property
+    def between(self) -> bool:
+        """Whether a frame of another message may stand here."""
+        return not self._left and not self._head and not self._inside
+
     def feed(self, data: bytes) -> Iterator[Piece]:
-        """The pieces of binary messages in `data`. Raises Broken."""
+        """The pieces of messages in `data`. Raises Broken."""
         at = 0
         while at < len(data):
             if not self._left:
@@ -97,21 +107,21 @@ class Frames:
         elif self._opcode == CONTINUATION:
             if not self._inside:
                 raise Broken("a message that goes on without having begun")
-        elif self._opcode == BINARY:
+        elif self._opcode == BINARY or (self._opcode == TEXT and self._texts):
             if self._inside:
                 raise Broken("a message inside another")
-            self._inside = True
+            self._inside, self._text = True, self._opcode == TEXT
         else:
-            raise Broken("a message that is not binary")
+            raise Broken("a message of a kind that has no place here")
 
     def _piece(self, plain: bytes) -> Iterator[Piece]:
-        if self._opcode not in (BINARY, CONTINUATION):
+        if self._opcode in (CLOSE, PING, PONG):
             return
         last = self._final and not self._left
         if last:
             self._inside = False
         if plain or last:
-            yield Piece(plain, last)
+            yield Piece(plain, last, self._text)
 
     def _plain(self, raw: bytes) -> bytes:
         if not self._mask:
