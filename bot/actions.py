@@ -99,8 +99,9 @@ async def open_view(moment: Moment, view: forms.View, story: Story | None = None
 def what(moment: Moment, story: Story) -> str:
     """Which request a form is about, in one line."""
     request = story.request
-    person = moment.service.principal(request.requester)
-    who = plain(person.name if person else request.requester, 80)
+    whose = request.holder if request.emergency else request.requester
+    person = moment.service.principal(whose)
+    who = plain(person.name if person else whose, 80)
     return f"{who}: {code(request.resource)} as {code(request.role)} · {request.id}"
 
 

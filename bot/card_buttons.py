@@ -54,21 +54,23 @@ def reviewing(story: Story) -> Block:
 def waiting(story: Story, faces: Faces, reader: str) -> Blocks:
     """What the requester can do while nobody has decided; and whom it is for, who may refuse it."""
     value = pointer(story)
+    # Of an emergency whoever holds the access answers, so it is theirs to take.
+    breaks = faces.may_break and reader == story.request.holder
+    urgent = [button("emergency", "Turn into an emergency…", value, style="danger")] if breaks else []
     if reader != story.request.requester:
         refusing = ("Refuse it?", "The request ends and nobody can approve it.", "Refuse it")
         return [
             button("answer", "Add a comment…", value),
             button("cancel", "I do not want it", value, confirm=refusing),
+            *urgent,
         ]
     question = ("Take it back?", "The request ends and nobody can approve it.", "Take it back")
-    found = [
+    return [
         button("nudge", "Nudge", value),
         button("answer", "Answer…" if _asked(story) else "Add a comment…", value),
         button("cancel", "Cancel request", value, confirm=question),
+        *urgent,
     ]
-    if faces.may_break:
-        found.append(button("emergency", "Turn into an emergency…", value, style="danger"))
-    return found
 
 
 def holding(story: Story, faces: Faces) -> Blocks:

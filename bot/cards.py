@@ -6,6 +6,8 @@ the grant. Readers: the approvers' channels, and the requester's direct messages
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bot import card_buttons as buttons
 from bot.markup import (
     Block,
@@ -60,6 +62,12 @@ def approver_card(story: Story, faces: Faces, group: str, place: str) -> Card:
     if pressed:
         blocks.append(actions(f"live:{request.id}", *pressed))
     return Card(_fallback(story, faces), blocks, metadata(story, place))
+
+
+def onlooker_card(story: Story, faces: Faces, group: str, place: str) -> Card:
+    """The same for somebody who hears of it and has no say: no buttons."""
+    card = approver_card(story, faces, group, place)
+    return replace(card, blocks=[block for block in card.blocks if block["type"] != "actions"])
 
 
 def _approvers_end(story: Story) -> Blocks:
@@ -213,8 +221,8 @@ def _about_drill(story: Story, faces: Faces) -> str:
     emergency = story.request.emergency
     assert emergency is not None
     lines = [f"In earnest it would be taken as {plain(emergency.eligible_by, 200)}."]
-    if emergency.skipped:
-        named = ", ".join(faces.person(name) for name in emergency.skipped[:10])
+    if told := list(dict.fromkeys((*emergency.skipped[:10], *emergency.told))):
+        named = ", ".join(faces.person(name) for name in told)
         lines.append(f"Told of it, as in earnest: {named}.")
     lines += [f"• {plain(finding, 300)}" for finding in emergency.findings[:10]]
     lines += [f"⚠️ {plain(concern, 300)}" for concern in emergency.concerns[:5]]
@@ -232,6 +240,8 @@ def _about_emergency(story: Story, faces: Faces) -> str:
         named = ", ".join(faces.person(name) for name in emergency.skipped[:10])
         more = f" and {len(emergency.skipped) - 10} more" if len(emergency.skipped) > 10 else ""
         lines.append(f"Passed over: {named}{more}.")
+    if emergency.told:
+        lines.append(f"Told besides: {', '.join(faces.person(name) for name in emergency.told[:10])}.")
     lines += [f"⚠️ {plain(concern, 300)}" for concern in emergency.concerns[:5]]
     if emergency.verdict is not None:
         by = faces.person(emergency.reviewed_by)

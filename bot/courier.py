@@ -21,7 +21,7 @@ from bot.allowances import AllowanceCourier
 from bot.ledger import Ledger, Place
 from bot.link_texts import account_card
 from bot.notice_courier import NoticeCourier
-from bot.places import Places
+from bot.places import Overtaken, Places
 from bot.reach import Reach
 from bot.review_courier import ReviewCourier
 from bot.slack import NO_ENTRY, TROUBLE, Pace, error_of
@@ -121,6 +121,8 @@ class Courier:
                 await self._stories.deliver(work.key, force=work.payload == AGAIN)
         except TROUBLE as trouble:
             await self._failed(work, error_of(trouble))
+        except Overtaken:
+            await self._box.finish(work)
         except asyncio.CancelledError:
             # We are being stopped: let another, or the next start, go on at once. Where that cannot be
             # written down the claim runs out by itself; what must not happen is that we are not stopped.

@@ -1,19 +1,23 @@
-"""The weekly digest for those who keep or audit the policy: figures in, message out. Pure but for `post`."""
+"""The weekly digest for those who keep or audit the policy: figures in, message out. Pure but for `post`,
+which posts the monthly report of bot/month.py as well.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from datetime import datetime, time, timedelta
+from functools import partial
 from zoneinfo import ZoneInfo
 
 import structlog
 from slack_sdk.errors import SlackApiError
 
 from bot.markup import Blocks, about, code, context, section
+from bot.month import is_worth_telling, last_month, month_card
 from bot.places import Places
 from bot.shown import EVENT_TYPE, Card, count
 from bot.slack import NO_ENTRY, error_of
-from broker import statistics
+from broker import emergency_figures, statistics
 from broker.service import Service
 from broker.statistics import QUICK, Week
 from workflows.policy import spell
@@ -23,6 +27,9 @@ log = structlog.get_logger(__name__)
 _AT = time(9)
 """On Mondays, by the clock of the policy's zone."""
 _MOST, _FEW = 10, 3
+
+Make = Callable[[str, str], Awaitable[Card | None]]
+"""The card for a channel and a place; None where there is nothing to tell."""
 
 
 def digest_card(week: Week, name: str, place: str, links: Mapping[str, str]) -> Card:
@@ -97,27 +104,48 @@ def last_week(now: datetime, zone: ZoneInfo) -> tuple[datetime, datetime, str] |
 
 
 async def post(service: Service, places: Places) -> None:
-    """Post last week's digest to the channels of administrators and auditors, once. May be called at any
-    time, and often.
+    """Post last week's digest, and last month's report on emergencies, to the channels of administrators and
+    auditors, once each. May be called at any time, and often.
     """
-    due = last_week(service.clock.now(), ZoneInfo(service.config.timezone))
-    if due is None:
-        return
-    since, until, name = due
+    now, zone = service.clock.now(), ZoneInfo(service.config.timezone)
+    if week := last_week(now, zone):
+        await _post(service, places, week[2], "digest", partial(_of_week, service, places, week))
+    if month := last_month(now, zone):
+        await _post(service, places, month[3], "month", partial(_of_month, service, month))
+
+
+async def _post(service: Service, places: Places, name: str, kind: str, make: Make) -> None:
     policy = service.policy
     channels = [policy.groups[g].channel for g in sorted(policy.readers) if g in policy.groups]
-    week: Week | None = None
     for index, channel in enumerate(filter(None, channels)):
-        kind = f"digest:{index}"
-        if await places.is_shown(name, kind):
+        place = f"{kind}:{index}"
+        if await places.is_shown(name, place):
             continue
-        week = week or await statistics.week(service.store, since, until)
-        if not (week.asked or week.emergencies or week.unreviewed):
-            return
         try:
-            links = {request: await places.link(request, channel) for request in named_in(week)}
-            await places.show(name, kind, channel, digest_card(week, name, kind, links), 1)
+            card = await make(channel, place)
+            if card is None:
+                return
+            await places.show(name, place, channel, card, 1)
         except SlackApiError as error:
             if error_of(error) not in NO_ENTRY:
                 raise
             log.error("digest_undelivered", problem=error_of(error))
+
+
+async def _of_week(
+    service: Service, places: Places, due: tuple[datetime, datetime, str], channel: str, place: str
+) -> Card | None:
+    since, until, name = due
+    week = await statistics.week(service.store, since, until)
+    if not (week.asked or week.emergencies or week.unreviewed):
+        return None
+    links = {request: await places.link(request, channel) for request in named_in(week)}
+    return digest_card(week, name, place, links)
+
+
+async def _of_month(
+    service: Service, due: tuple[datetime, datetime, datetime, str], _channel: str, place: str
+) -> Card | None:
+    *months, name = due
+    figures = await emergency_figures.month(service.store, *months)
+    return month_card(figures, name, place) if is_worth_telling(figures) else None

@@ -78,7 +78,7 @@ def _people(story: Story) -> set[str]:
     people |= {comment.by for comment in request.comments}
     people |= {a.approver for wish in request.extensions for a in wish.approvals}
     if request.emergency:
-        people |= {*request.emergency.skipped, request.emergency.reviewed_by}
+        people |= {*request.emergency.skipped, *request.emergency.told, request.emergency.reviewed_by}
     if grant:
         people.add(grant.ended_by)
     return people - {""}

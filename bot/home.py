@@ -114,8 +114,9 @@ async def _owed(moment: Moment) -> Blocks:
 
 def _line(moment: Moment, story: Story) -> str:
     request = story.request
-    person = moment.service.principal(request.requester)
-    who = plain(person.name if person else request.requester, 80)
+    whose = request.holder if request.emergency else request.requester
+    person = moment.service.principal(whose)
+    who = plain(person.name if person else whose, 80)
     due = f", due {date(request.emergency.review_due)}" if request.emergency else ""
     return f"{who}: {code(request.resource)} as {code(request.role)} · {request.id}{due}"
 

@@ -86,6 +86,12 @@ class Ledger:
         async with self._store.read() as tx:
             return (await tx.execute(query)).scalars().first()
 
+    async def newest(self, request_id: str) -> int:
+        """The version of this request's story in the database; 0 where it is none."""
+        query = select(stories.c.version).where(stories.c.request_id == request_id)
+        async with self._store.read() as tx:
+            return int((await tx.execute(query)).scalar_one_or_none() or 0)
+
     async def behind(self, limit: int = 100) -> list[str]:
         """Requests with a card that shows another version than the database holds."""
         stale = and_(t.c.request_id == stories.c.request_id, t.c.version != stories.c.version, _is_card)

@@ -39,7 +39,7 @@ def _emergency(story: Story, faces: Faces) -> list[Note]:
     request, emergency = story.request, story.request.emergency
     if emergency is None:
         return []
-    who, incident = faces.person(request.requester), plain(emergency.incident, 60)
+    who, incident = faces.person(request.holder), plain(emergency.incident, 60)
     if emergency.drill:
         people = count(len(emergency.skipped), "person", "people")
         return [Note("broken", f"🧪 A drill by {who}. {people} who would decide were told. Nothing is open.")]

@@ -18,6 +18,12 @@ from bot.shown import EVENT_TYPE, Card
 from bot.slack import GONE, NO_ENTRY, Pace, error_of
 
 _PAGES, _PAGE = 5, 200
+_MOST_SKIPPED = 10
+"""So many versions a card may be behind for the sake of fewer updates."""
+
+
+class Overtaken(Exception):
+    """While a card waited for Slack's allowance its story went on, and that left work of its own."""
 
 
 class Places:
@@ -47,7 +53,7 @@ class Places:
         if place is not None and not place.ts:
             place = await self._found_again(request_id, kind, place, parent)
         if place is not None and (place.version != version or force):
-            place = await self._update(request_id, kind, place, card, version)
+            place = await self._update(request_id, kind, place, card, version, own_version=parent is not None)
         if place is None:
             place = await self._post(request_id, kind, channel, card, version, parent)
             if place.version != version:  # another posted it meanwhile, and showed an older state
@@ -162,10 +168,15 @@ class Places:
         return standing
 
     async def _update(
-        self, request_id: str, kind: str, place: Place, card: Card, version: int
+        self, request_id: str, kind: str, place: Place, card: Card, version: int, *, own_version: bool = False
     ) -> Place | None:
-        """The place with the card brought up to date; None where the message is gone."""
-        await self._pace.update()
+        """The place with the card brought up to date; None where the message is gone. A card in a thread
+        has its `own_version`, other than its story's. Raises Overtaken.
+        """
+        waited = await self._pace.update()
+        if waited and not own_version and await self._is_overtaken(request_id, place, version):
+            self._pace.not_updated()
+            raise Overtaken
         try:
             await self._put(self._client.chat_update, place.channel, card, ts=place.ts)
         except SlackApiError as error:
@@ -176,6 +187,13 @@ class Places:
         shown = Place(place.channel, place.ts, version)
         await self._ledger.put(request_id, {kind: shown})
         return shown
+
+    async def _is_overtaken(self, request_id: str, place: Place, version: int) -> bool:
+        """Whether a newer state than `version` will be shown anyhow, so that this one need not be: in a rush
+        one update then stands for several. Not for ever: nobody keeps a card from being true by changing it.
+        """
+        newest = await self._ledger.newest(request_id)
+        return version < newest <= place.version + _MOST_SKIPPED
 
     async def _found_again(
         self, request_id: str, kind: str, place: Place, parent: Place | None

@@ -45,7 +45,7 @@ class Faces:
     """How the people, groups and resources of one story are shown; everything by its id in the story.
 
     `missing` is what the quorum lacks at this moment, `short` the seats that nobody is there to fill.
-    `public_url` is the broker's address for people. `may_break` tells that the requester has a rule for
+    `public_url` is the broker's address for people. `may_break` tells that the holder has a rule for
     emergencies on the resource; `room` is how much longer the grant may yet become.
     """
 

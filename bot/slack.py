@@ -68,10 +68,16 @@ class Pace:
     async def post(self, channel: str) -> None:
         await self._take(channel, _CHANNEL_BURST, _CHANNEL_RATE)
 
-    async def update(self) -> None:
-        await self._take("chat.update", _UPDATE_BURST, _UPDATE_RATE)
+    async def update(self) -> bool:
+        """Whether there was anything to wait for."""
+        return await self._take("chat.update", _UPDATE_BURST, _UPDATE_RATE)
 
-    async def _take(self, key: str, burst: float, rate: float) -> None:
+    def not_updated(self) -> None:
+        """What `update` allowed was not done: another may do it."""
+        if held := self._buckets.get("chat.update"):
+            self._buckets["chat.update"] = (min(_UPDATE_BURST, held[0] + 1), held[1])
+
+    async def _take(self, key: str, burst: float, rate: float) -> bool:
         """A bucket may go below nothing; who takes it there waits until it would be refilled."""
         now = self._clock()
         level, since = self._buckets.get(key, (burst, now))
@@ -79,3 +85,4 @@ class Pace:
         self._buckets[key] = (level, now)
         if level < 0:
             await self._sleep(-level / rate)
+        return level < 0

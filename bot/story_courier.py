@@ -10,13 +10,13 @@ from functools import partial
 import structlog
 from slack_sdk.errors import SlackApiError
 
-from bot.cards import FOR, approver_card, ending_card, requester_card
+from bot.cards import FOR, approver_card, ending_card, onlooker_card, requester_card
 from bot.faces import faces_of
 from bot.ledger import Ledger, Place, said_kind
 from bot.markup import section
 from bot.notes import Note, notes
 from bot.notices import paged
-from bot.places import Places
+from bot.places import Overtaken, Places
 from bot.reach import Reach
 from bot.seats import seats, watchers
 from bot.shown import Card, Faces, metadata
@@ -104,13 +104,18 @@ class StoryCourier:
         return [*seats(story), *watchers(self._service.policy, story)]
 
     async def _copies(self, story: Story, known: Mapping[str, Place]) -> list[str]:
-        """The cards in direct messages: of those who were passed over in an emergency, of whoever was paged,
-        and the warnings before the end.
+        """The cards in direct messages: of those who were passed over in an emergency or hear of it besides,
+        of whoever was paged, and the warnings before the end.
         """
-        skipped = story.request.emergency.skipped if story.request.emergency else ()
+        emergency = story.request.emergency
+        skipped = emergency.skipped if emergency else ()
         users = await self._users(skipped)
+        told = await self._users(
+            [name for name in emergency.told if name not in skipped] if emergency else ()
+        )
         shown = [kind for kind in known if kind.startswith(("ending:", "card:page:"))]
-        return [*(f"card:skip:{user}" for user in users), *shown]
+        copies = [f"card:skip:{user}" for user in users] + [f"card:tell:{user}" for user in told]
+        return [*copies, *shown]
 
     async def _users(self, people: Sequence[str]) -> list[str]:
         """The Slack accounts of those of these people who have one, in their order."""
@@ -123,6 +128,9 @@ class StoryCourier:
         if kind.startswith("ending:"):
             user = await self._service.slack_user(story.request.holder) or ""
             card = ending_card(story, faces, kind)
+        elif kind.startswith("card:tell:"):
+            user = kind.rpartition(":")[2]
+            card = onlooker_card(story, faces, story.request.quorum[0].group, kind)
         else:
             user = kind.rpartition(":")[2]
             group = seated.get(user, story.request.quorum[0].group)
@@ -286,7 +294,7 @@ async def _each(steps: Sequence[Callable[[], Awaitable[None]]]) -> None:
     for step in steps:
         try:
             await step()
-        except TROUBLE as trouble:
+        except (*TROUBLE, Overtaken) as trouble:
             first = first or trouble
     if first is not None:
         raise first

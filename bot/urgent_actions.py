@@ -118,7 +118,7 @@ async def turn_into(desk: Desk, body: Body) -> None:
     refusal = None
     if story.request.holder != moment.actor:
         who = story.request.holder
-        refusal = Refusal("not-yours", f"Only {who}, who asked, can make this an emergency.")
+        refusal = Refusal("not-yours", f"Only {who}, whom it is for, can make this an emergency.")
     elif story.request.state is not RequestState.PENDING:
         refusal = Refusal("already-decided", f"{story.request.id} is already {story.request.state}.")
     if refusal:

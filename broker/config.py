@@ -287,6 +287,8 @@ class Config:
     slack: SlackSettings = SlackSettings()
     timezone: str = "UTC"
     schedules: Mapping[str, ScheduleSource] = field(default_factory=dict)
+    incidents: ScheduleSource | None = None
+    """Where it is looked up whether an incident is open; None: nowhere."""
     agents: Mapping[str, AgentRule] = field(default_factory=dict)
     provisioned: bool = False
     provider_groups: Mapping[str, str] = field(default_factory=dict)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
@@ -22,7 +23,7 @@ from broker.store.engine import Store
 from broker.wakes import SOON, ladder_of, next_wake
 from workflows import access, break_glass, escalation, extension, glass_review, policy
 from workflows.access import Event, Wish
-from workflows.break_glass import Break, OnDuty
+from workflows.break_glass import Break, IncidentState, OnDuty
 from workflows.events import GlassBroken
 from workflows.model import Principal, Refusal, Role, Story, Verdict
 from workflows.policy import Rule
@@ -100,16 +101,19 @@ class Urgency(Door):
         code: str | None,
         proof: Proof | None = None,
     ) -> Result:
-        if request_id and (asked := await self.story(request_id)):
-            wish = Wish(asked.request.resource, wish.role, wish.duration, wish.reason)
+        if request_id and (waiting := await self.story(request_id)):
+            wish = Wish(waiting.request.resource, wish.role, wish.duration, wish.reason)
         await self.fresh()
         person = self.principal(actor)
         # Asked before the transaction: a slow schedule must not hold a lock.
-        on_duty = await self._on_duty(person, wish.resource) if code is None else OnDuty()
+        asked = self._on_duty(person if code is None else None, wish.resource)
+        on_duty, state = await asyncio.gather(asked, self._incident(incident))
 
         async def work(tx: AsyncConnection, now: datetime) -> Result:
             now_known = self.principal(actor)  # locked since?
-            decision = await self._glass(tx, now_known, wish, incident, on_duty, request_id, code, proof, now)
+            decision = await self._glass(
+                tx, now_known, wish, incident, state, on_duty, request_id, code, proof, now
+            )
             if isinstance(decision, Refusal):
                 return await self._refuse(tx, "break-glass", request_id, actor, via, decision, now)
             before, events = decision
@@ -194,12 +198,18 @@ class Urgency(Door):
             return OnDuty(away=tuple(dict.fromkeys(names)))
         return await self.roster.on_duty(self.config, names)
 
+    async def _incident(self, name: str) -> IncidentState:
+        if self.roster is None:
+            return IncidentState.UNASKED
+        return await self.roster.incident(self.config, name)
+
     async def _glass(
         self,
         tx: AsyncConnection,
         person: Principal | None,
         wish: Wish,
         incident: str,
+        state: IncidentState,
         on_duty: OnDuty,
         request_id: str,
         code: str | None,
@@ -212,7 +222,9 @@ class Urgency(Door):
         if code is not None and not await offline_codes.lock(tx, code, now):
             return BAD_CODE
         by = proof.by if proof else ""
-        command = await self._break_of(tx, person, wish, incident, on_duty, code=code is not None, proof=by)
+        command = await self._break_of(
+            tx, person, wish, incident, on_duty, state=state, code=code is not None, proof=by
+        )
         before = await stories.lock(tx, request_id) if request_id else None
         if request_id and (before is None or not self.may_see(before, person.id)):
             return NO_STORY
@@ -233,6 +245,7 @@ class Urgency(Door):
         incident: str,
         on_duty: OnDuty,
         *,
+        state: IncidentState = IncidentState.UNASKED,
         code: bool = False,
         proof: str = "",
         findings: tuple[str, ...] | None = None,
@@ -250,6 +263,7 @@ class Urgency(Door):
             code=code,
             findings=findings,
             proof=proof,
+            incident_state=state,
         )
 
     async def review_break_glass(

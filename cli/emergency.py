@@ -61,8 +61,8 @@ def reviews() -> None:
     """Emergencies that you may review, the most urgent first."""
     owed = Api.mine().get("/api/v1/reviews")
     rows = [
-        f"{it['id']}  {it['requester']} → {it['resource']} as {it['role']}, {it['emergency']['incident']}, "
-        f"due {it['emergency']['review_due']}"
+        f"{it['id']}  {it['beneficiary'] or it['requester']} → {it['resource']} as {it['role']}, "
+        f"{it['emergency']['incident']}, due {it['emergency']['review_due']}"
         for it in owed
     ]
     say_list("To review:", rows, "There is nothing for you to review.")

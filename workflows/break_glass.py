@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from enum import StrEnum
 
 from workflows.access import Decision, RequestSubmitted, Wish
 from workflows.events import GlassBroken
@@ -65,6 +66,17 @@ class OnDuty:
     away: tuple[str, ...] = ()
 
 
+class IncidentState(StrEnum):
+    """What the keeper of incidents says of the one that was named."""
+
+    UNASKED = ""
+    OPEN = "open"
+    OVER = "over"
+    MISSING = "missing"
+    UNTOLD = "untold"
+    """There was no usable answer."""
+
+
 @dataclass(frozen=True, slots=True)
 class Break:
     """Somebody breaks the glass. `history` holds every emergency of theirs, `directory` everybody.
@@ -83,6 +95,7 @@ class Break:
     code: bool = False
     findings: tuple[str, ...] | None = None
     proof: str = ""
+    incident_state: IncidentState = IncidentState.UNASKED
 
 
 # ------------------------------------------------------------- what there is
@@ -158,7 +171,7 @@ def escalate(policy: Policy, story: Story, command: Break, now: datetime) -> Dec
     """Whoever a request is for turns it into an emergency while it waits."""
     request = story.request
     if command.principal.id != request.holder:
-        return Refusal("not-yours", f"Only {request.holder}, who asked, can make this an emergency.")
+        return Refusal("not-yours", f"Only {request.holder}, whom it is for, can make this an emergency.")
     if request.emergency is not None:
         return ()
     if request.state is not RequestState.PENDING:
@@ -215,7 +228,7 @@ def _way(policy: Policy, command: Break, now: datetime) -> _Way | Refusal:
             )
         else:
             refusal = None if command.findings is not None else _form(rule, command)
-            refusal = refusal or _record(rule, command, now)
+            refusal = refusal or _incident(rule, command) or _record(rule, command, now)
             # A sealed code is something one has, and works when no page of ours can be reached.
             free = command.code or command.findings is not None
             refusal = refusal or lacking(rule.step_up and not free, command.proof)
@@ -310,6 +323,30 @@ def _form(rule: Emergency, command: Break) -> Refusal | None:
     return None
 
 
+def _incident(rule: Emergency, command: Break) -> Refusal | None:
+    """Whether the incident stands in the way. One of which nothing can be told does not: the keeper of
+    incidents may burn as well.
+    """
+    said = _about_incident(command)
+    if not rule.open_incident or command.incident_state is IncidentState.UNTOLD or not said:
+        return None
+    return Refusal("no-open-incident", said[0], "Open the incident, or name the one that is open.")
+
+
+def _about_incident(command: Break) -> tuple[str, ...]:
+    """What a reviewer should know about the incident."""
+    name = command.incident.strip()
+    match command.incident_state:
+        case IncidentState.OVER:
+            return (f"{name} is over.",)
+        case IncidentState.MISSING:
+            return (f"There is no incident {name}.",)
+        case IncidentState.UNTOLD:
+            return (f"Nobody could tell whether {name} is open.",)
+        case _:
+            return ()
+
+
 def _record(rule: Emergency, command: Break, now: datetime) -> Refusal | None:
     """Whether what the person did before stands in the way."""
     mine = [
@@ -360,6 +397,7 @@ def _who_could(
 def _broken(request: AccessRequest, way: _Way, command: Break, now: datetime) -> GlassBroken:
     everyone = command.directory
     skipped = tuple(sorted(p.id for p in everyone.values() if eligible(request, p, everyone)))
+    told, unknown = _to_be_told(way.rule, command.principal, everyone)
     emergency = BreakGlass(
         incident=DRILL if command.findings is not None else command.incident.strip(),
         rule=way.rule.name,
@@ -368,10 +406,11 @@ def _broken(request: AccessRequest, way: _Way, command: Break, now: datetime) ->
         review_due=now + way.rule.review_within,
         reviewers=way.rule.reviewers,
         skipped=skipped,
-        concerns=way.concerns,
+        concerns=(*way.concerns, *_about_incident(command), *unknown),
         drill=command.findings is not None,
         findings=command.findings or (),
         apart=way.rule.apart,
+        told=told,
     )
     grant = Grant(
         id=command.grant_id,
@@ -384,3 +423,25 @@ def _broken(request: AccessRequest, way: _Way, command: Break, now: datetime) ->
         expiry=now + request.duration,
     )
     return GlassBroken(replace(request, emergency=emergency), grant)
+
+
+def _to_be_told(
+    rule: Emergency, person: Principal, everyone: Mapping[str, Principal]
+) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Whom else the rule has hear of it, as ids, and what a reviewer should know where nobody could be found.
+    Whoever has no manager, say, is known to have none.
+    """
+    told, unknown = dict[str, None](), []
+    for name in rule.tells:
+        values = {value for relation, value in person.relations if relation == name}
+        found = [p.id for p in everyone.values() if p.active and p.id != person.id and _is_named(p, values)]
+        told |= dict.fromkeys(sorted(found))
+        if not found and values != {""}:
+            unknown.append(f"Nobody is known as the {name} of {person.id}, so nobody was told as such.")
+    return tuple(told), tuple(unknown)
+
+
+def _is_named(person: Principal, values: set[str]) -> bool:
+    """By the key in the policy or by the address, as directories name a manager."""
+    address = person.email.casefold()
+    return person.id in values or (address != "" and address in {value.casefold() for value in values})

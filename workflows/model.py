@@ -306,7 +306,8 @@ class BreakGlass:
     `eligible_by` is what let the person do it, in words; `concerns` is what a reviewer should look at.
     `skipped` are the principals who would have decided. `reviewers` are groups; `reminded` counts reminders.
     A `drill` rehearses it: its grant lets nobody in, and no review is owed; `findings` is what it found. Who
-    shares one of `apart` with whoever did it does not review it.
+    shares one of `apart` with whoever did it does not review it. `told` are principals who hear of it without
+    a say, like a manager.
     """
 
     incident: str
@@ -325,6 +326,7 @@ class BreakGlass:
     drill: bool = False
     findings: tuple[str, ...] = ()
     apart: tuple[Relation, ...] = ()
+    told: tuple[str, ...] = ()
 
 
 class ExtensionState(StrEnum):

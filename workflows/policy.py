@@ -72,6 +72,8 @@ class Emergency:
     person may owe and still do it; one that is overdue always stands in the way. `type_name` has a form ask
     for the resource's name, typed. `pagers` (names) are called at once. `step_up` has it need a passkey,
     unless an offline code is shown. Who shares one of `apart` with whoever did it does not review it.
+    `tells` are relations that name a person, like a manager, who hears of it beside those who decide. With
+    `open_incident` an incident that is known not to be open opens nothing.
     """
 
     name: str
@@ -92,6 +94,8 @@ class Emergency:
     pagers: tuple[str, ...] = ()
     step_up: bool = False
     apart: tuple[Relation, ...] = ()
+    tells: tuple[str, ...] = ()
+    open_incident: bool = False
 
 
 @dataclass(frozen=True, slots=True)

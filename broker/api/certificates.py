@@ -23,7 +23,7 @@ async def certificate(said: CertificateIn, person: Person, parts: P) -> Certific
     now = parts.clock.now()
     story = await parts.service.story(said.grant)
     grant = story.grant if story else None
-    if story is None or grant is None or story.request.requester != person.id or not grant.live(now):
+    if story is None or grant is None or grant.principal != person.id or not grant.live(now):
         raise Problem(404, _NOT_MINE)
     if story.request.statement:  # it serves that one statement, by a password of its own
         raise Problem(404, _NOT_MINE)

@@ -14,6 +14,10 @@ from broker.oncall import OnCallUnavailable
 MOST_BYTES = 2_000_000
 
 
+class NotThere(OnCallUnavailable):
+    """Its keeper says that there is no such thing (404)."""
+
+
 async def get_json(
     http: httpx2.AsyncClient,
     url: str,
@@ -45,6 +49,8 @@ async def get(
     """The answer to one GET with status 200 and of a bearable size. Raises OnCallUnavailable."""
     try:
         async with http.stream("GET", url, headers=dict(headers or {}), params=params) as response:
+            if response.status_code == 404:
+                raise NotThere("the answer has status 404")
             if response.status_code != 200:
                 raise OnCallUnavailable(f"the answer has status {response.status_code}")
             size = 0

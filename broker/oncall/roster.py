@@ -12,9 +12,9 @@ import structlog
 from broker.clock import Clock
 from broker.config import Config, ScheduleSource
 from broker.identity.directory import Directory
-from broker.oncall import Answer, OnCall, OnCallUnavailable, Source
+from broker.oncall import Answer, OnCall, OnCallUnavailable, Source, incidents
 from broker.oncall.sources import SOURCES
-from workflows.break_glass import Duty, OnDuty
+from workflows.break_glass import Duty, IncidentState, OnDuty
 from workflows.model import Principal
 
 TIMEOUT = 4.0
@@ -68,6 +68,18 @@ class Roster:
         if found := self._remembered(schedule):
             return found
         return await self._ask(schedule)
+
+    async def incident(self, config: Config, name: str) -> IncidentState:
+        """Whether the incident of this name is open, where the policy says who keeps them. Raises nothing."""
+        keeper = config.incidents
+        if keeper is None or not name.strip():
+            return IncidentState.UNASKED
+        try:
+            async with asyncio.timeout(self._timeout):
+                return await incidents.state_of(keeper, name.strip(), self._http)
+        except (OnCallUnavailable, TimeoutError) as error:
+            log.warning("incident: no answer", source=keeper.source, problem=str(error))
+            return IncidentState.UNTOLD
 
     # -------------------------------------------------------------- inside
 

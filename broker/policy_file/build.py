@@ -306,6 +306,7 @@ def _config(shape: FileShape, base: Path, digest: str) -> Config:
         targets={name: _target(resource, base) for name, resource in shape.resources.items()},
         slack=SlackSettings(shape.slack.team, shape.slack.match_email, shape.slack.other_email),
         timezone=shape.timezone,
+        incidents=urgency.incidents(shape.incidents, base) if shape.incidents else None,
         schedules={name: urgency.schedule(schedule, base) for name, schedule in shape.schedules.items()},
         agents={name: agents.rule(name, agent, base) for name, agent in shape.agents.items()},
         provisioned=shape.provisioned,

@@ -19,6 +19,7 @@ from broker.policy_file.resource_schema import ResourceShape, RoleShape
 from broker.policy_file.ssh_schema import HostShape
 from broker.policy_file.urgency_schema import (
     EmergencyShape,
+    IncidentsShape,
     PagerShape,
     QuietShape,
     ScheduleShape,
@@ -152,6 +153,7 @@ class FileShape(Shape):
     resources: dict[Name, AnyResource] = {}
     rules: list[RuleShape] = []
     schedules: dict[Name, ScheduleShape] = {}
+    incidents: IncidentsShape | None = None
     pagers: dict[Name, PagerShape] = {}
     break_glass: list[EmergencyShape] = []
     quiet_hours: QuietShape | None = None

@@ -14,6 +14,7 @@ from broker.policy_file.marks import Marked
 from broker.policy_file.near import near, unknown
 from broker.policy_file.urgency_schema import (
     EmergencyShape,
+    IncidentsShape,
     PagerShape,
     QuietShape,
     ScheduleShape,
@@ -47,6 +48,10 @@ def check(marked: Marked, shape: FileShape, base: Path) -> Iterator[Problem]:
         yield from _pager(marked, ("pagers", name), pager)
     for name, schedule in shape.schedules.items():
         yield from _schedule(marked, shape, ("schedules", name), schedule, base)
+    if shape.incidents and shape.incidents.source == "jira":
+        for key in ("user", "url"):
+            if not getattr(shape.incidents, key):
+                yield marked.problem(("incidents",), f"“{key}” is missing", "jira needs it")
     seen: set[str] = set()
     for index, emergency in enumerate(shape.break_glass):
         path: marks.Path = ("break_glass", index)
@@ -115,6 +120,14 @@ def _emergency(
         yield from unknown(marked, (*path, key), getattr(emergency, key), shape.groups, "group")
     yield from unknown(marked, (*path, "on_call"), emergency.on_call, shape.schedules, "schedule")
     yield from unknown(marked, (*path, "pagers"), emergency.pagers, shape.pagers, "pager")
+    if emergency.open_incident and shape.incidents is None:
+        what = "nothing says where it is looked up whether an incident is open"
+        yield marked.problem((*path, "open_incident"), what, "incidents: {source: incident_io, key: env:…}")
+    yield from unknown(marked, (*path, "tells"), emergency.tells, shape.relations, "relation")
+    for name in emergency.tells:
+        if shape.relations.get(name):
+            what = f"{name} follows from groups and names nobody"
+            yield marked.problem((*path, "tells"), what, "a relation that is said of each person")
     if not (emergency.who or emergency.on_call or emergency.codes):
         yield marked.problem(path, "nobody can ever use this rule", "say who, on_call or codes: true")
     if emergency.when_away and not emergency.on_call:
@@ -199,11 +212,18 @@ def emergency(file: FileShape, shape: EmergencyShape) -> Emergency:
         pagers=tuple(shape.pagers),
         step_up=shape.step_up,
         apart=apart.of_file(file),
+        tells=tuple(dict.fromkeys(shape.tells)),
+        open_incident=shape.open_incident,
     )
 
 
 def pager(shape: PagerShape, base: Path) -> PagerTarget:
     return PagerTarget(shape.via, SecretRef(shape.key, base.absolute()), shape.url, shape.schedule)
+
+
+def incidents(shape: IncidentsShape, base: Path) -> ScheduleSource:
+    key = SecretRef(shape.key, base.absolute())
+    return ScheduleSource(shape.source, key=key, user=shape.user, url=shape.url)
 
 
 def schedule(shape: ScheduleShape, base: Path) -> ScheduleSource:

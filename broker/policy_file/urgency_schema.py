@@ -82,6 +82,17 @@ class ScheduleShape(Shape):
     """The pager that calls whoever is on call."""
 
 
+class IncidentsShape(Shape):
+    """Where it is looked up whether the incident of an emergency is open."""
+
+    source: Literal["pagerduty", "incident_io", "jira"]
+    key: Secret
+    user: str = ""
+    """Jira: the e-mail address that belongs to the API token."""
+    url: Url = ""
+    """Where it is, where that is not the usual place. Jira: https://YOURS.atlassian.net."""
+
+
 class PagerShape(Shape):
     via: Literal["pagerduty", "incident_io", "rootly", "opsgenie", "jsm", "grafana"]
     key: Secret
@@ -115,3 +126,7 @@ class EmergencyShape(Shape):
     """Pagers that are called at once, whoever broke the glass."""
     step_up: bool = False
     """Whether it takes a passkey, on a page of ours; an offline code does without."""
+    open_incident: bool = False
+    """Whether the incident has to be open where `incidents` looks it up; else it is only noted."""
+    tells: list[str] = []
+    """Relations that name a person, like the manager, who hears of it as well."""

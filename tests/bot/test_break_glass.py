@@ -215,3 +215,46 @@ async def test_where_the_channel_is_gone_everybody_is_told_by_direct_message_onc
         told = [m for m in world.grace.dms() if "Emergency INC-142" in text_of(m) and not m.thread_ts]
         assert len(told) == 1
         assert world.grace.buttons(told[0]) == ["Kill it now"]
+
+
+async def test_the_manager_is_named_on_the_card_and_told_by_direct_message_without_buttons(worlds) -> None:
+    async with worlds(config=urgent_config(emergency={"tells": ("manager",)})) as world:
+        world.relates("ada", manager="mallory")
+        card = await world.breaks()
+        assert "Told besides: <@U0MALLORY>." in text_of(card)
+        told = await world.mallory.sees("Emergency INC-142", channel="@portcullis")
+        assert "checkout is down" in text_of(told)
+        assert world.mallory.buttons(told) == []
+        await world.mallory.clicks(told, "kill", force=True, value="R-1:1")
+        await world.mallory.sees("not", ephemeral=True)
+        assert (await world.story()).grant.state is GrantState.MINTING
+        await world.gate_holds()
+        await world.passes(minutes=31)
+        await world.mallory.sees_change(told, "time was up")
+
+
+async def test_whom_a_request_is_for_turns_it_into_an_emergency_which_who_asked_cannot_review(worlds) -> None:
+    """Olive, a reviewer, asks for Ada; Ada is on call and does not wait."""
+    rule = {"for_others": frozenset({"security"})}
+    async with worlds(config=urgent_config(rule=rule)) as world:
+        world.regroup("grace", "dba", "security")
+        await world.olive.commands("/access request prod-db 1h for <@U0ADA|ada> because INC-142 pairing")
+        asked = await world.olive.sees("for <@U0ADA>", channel="@portcullis")
+        assert "Turn into an emergency…" not in world.olive.buttons(asked), "it would not be hers"
+        told = await world.ada.sees("for you", channel="@portcullis")
+        await world.ada.clicks(told, "Turn into an emergency…")
+        await world.ada.sees_modal("What is broken")
+        await world.ada.submits({"reason": "the checkout is down"})
+        card = await world.grace.sees("Emergency INC-142", channel="#dba")
+        await world.grace.sees("<@U0ADA> took access in emergency", thread=card)
+        await world.gate_holds()
+        await world.passes(minutes=31)
+        security = await world.olive.sees("time was up", channel="#security")
+        await world.olive.clicks(security, "review")
+        await world.olive.sees("cannot review your own emergency", ephemeral=True)
+        await world.ada.clicks(card, "review", force=True)
+        await world.ada.sees("cannot review your own emergency", ephemeral=True)
+        await world.grace.clicks(await world.grace.sees_change(card, "time was up"), "review")
+        await world.grace.sees_modal("Ada Example: `prod-db`")
+        await world.grace.submits({"verdict": "justified", "reason": "the replica was gone"})
+        await world.grace.sees_change(card, "Found *justified* by <@U0GRACE>")

@@ -55,6 +55,45 @@ async def test_a_new_request_is_not_behind_the_updates_of_a_rush(worlds, monkeyp
         assert sum("opening the gate" in text_of(world.grace.now(card)) for card in cards) == 5
 
 
+async def test_a_state_that_is_past_while_it_waits_for_slacks_leave_is_not_shown(worlds, monkeypatch) -> None:
+    """In a rush one update stands for several: opening and open come as one."""
+    leave = asyncio.Event()
+    async with worlds(rate_limits=False) as world:
+        card = await world.ask()
+        await world.at_rest()
+        before = len(world.sandbox.calls("chat.update"))
+        monkeypatch.setattr(world.bot.courier._places._pace, "update", leave.wait)
+        await world.service.approve((await world.story()).request.id, "grace", via="cli")
+        await world.gate_holds()
+        leave.set()
+        await world.grace.sees_change(card, "🟢")
+        await world.at_rest()
+        shown = [str(call) for call in world.sandbox.calls("chat.update")[before:]]
+        assert len(shown) == 2, "one in the channel, one in the direct messages"
+        assert not any("opening the gate" in call for call in shown)
+
+
+async def test_nobody_keeps_a_card_from_being_true_by_changing_it(worlds, monkeypatch) -> None:
+    """However often a request changes while there is a wait, its card comes no further behind than some."""
+    async with worlds(rate_limits=False) as world:
+        card = await world.ask()
+        await world.at_rest()
+        request, said = (await world.story()).request.id, 0
+
+        async def always_late() -> bool:
+            nonlocal said
+            said += 1
+            if said < 60:
+                await world.service.comment(request, "ada", f"please {said}", via="cli")
+            return True
+
+        monkeypatch.setattr(world.bot.courier._places._pace, "update", always_late)
+        await world.service.claim(request, "grace", via="cli")
+        await world.grace.sees_change(card, "is looking")
+        assert said < 60, "it did not wait for the end of it"
+        await world.at_rest()
+
+
 async def test_a_post_whose_answer_was_lost_is_found_again_and_not_posted_twice(http_world) -> None:
     world = http_world
     world.sandbox.faults.lose_reply("chat.postMessage", times=2)

@@ -276,6 +276,15 @@ class World:
         directory = replace(self.config.directory, people={**people, who: person})
         self.current[0] = self.config = replace(self.config, directory=directory)
 
+    def relates(self, who: str, **relations: str) -> None:
+        """From now on this is known of what this person shares: manager="grace"."""
+        people = self.config.directory.people
+        person = replace(
+            people[who], principal=replace(people[who].principal, relations=frozenset(relations.items()))
+        )
+        directory = replace(self.config.directory, people={**people, who: person})
+        self.current[0] = self.config = replace(self.config, directory=directory)
+
     async def gate_holds(self, who: str = "ada") -> None:
         """What the login maker and the gate do: the login is ready, then the gate says that it holds."""
 

@@ -95,6 +95,41 @@ def test_what_is_urgent_has_its_meaning(tmp_path: Path) -> None:
     assert config.schedules["small"].starts == datetime(2026, 1, 5, 8, 0, tzinfo=UTC)
 
 
+MORE = """\
+relations: {manager: [], team: [engineers, dba]}
+incidents: {source: incident_io, key: env:IIO}
+"""
+SAID = "    codes: true\n"
+
+
+def test_who_hears_of_it_and_where_incidents_are_looked_up(tmp_path: Path) -> None:
+    text = MORE + GOOD.replace(SAID, SAID + "    tells: [manager]\n    open_incident: true\n")
+    (tmp_path / "access.yaml").write_text(text)
+    config = load(tmp_path / "access.yaml")
+    (rule,) = config.policy.emergencies
+    assert (rule.tells, rule.open_incident) == (("manager",), True)
+    assert config.incidents is not None
+    assert (config.incidents.source, config.incidents.url) == ("incident_io", "")
+
+
+@pytest.mark.parametrize(
+    ("head", "line", "said"),
+    [
+        (MORE, "tells: [maneger]", "there is no relation “maneger” — did you mean “manager”?"),
+        (MORE, "tells: [team]", "team follows from groups and names nobody — a relation that is said of each "
+         "person"),
+        ("", "open_incident: true", "nothing says where it is looked up whether an incident is open — "
+         "incidents: {source: incident_io, key: env:…}"),
+        ("incidents: {source: jira, key: env:J}\n", "codes: true", "“user” is missing — jira needs it"),
+        ("incidents: {source: incident_io, key: sk-live}\n", "codes: true",
+         "a secret never stands in this file; write env:NAME or file:PATH"),
+    ],
+)  # fmt: skip
+def test_mistakes_in_them_are_told(tmp_path: Path, head: str, line: str, said: str) -> None:
+    text = head + GOOD.replace(SAID, f"    {line}\n")
+    assert any(problem.endswith(said) for problem in read(tmp_path, text)), read(tmp_path, text)
+
+
 def test_without_a_word_nothing_is_urgent(tmp_path: Path) -> None:
     cut = GOOD.partition("break_glass:")[0].replace("    longest_total: 4h\n    extend_freely: 30m\n", "")
     (tmp_path / "access.yaml").write_text(cut)

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from workflows import access, break_glass, extension, glass_review
 from workflows.access import Decision, Wish
-from workflows.break_glass import Break, Duty, OnDuty
+from workflows.break_glass import Break, Duty, IncidentState, OnDuty
 from workflows.glass_review import Remind, Review, next_reminder, owes_review
 from workflows.model import Action as A
 from workflows.model import (
@@ -32,7 +32,7 @@ from workflows.model import (
     Terms,
     Verdict,
 )
-from workflows.policy import Emergency, Policy, Rule
+from workflows.policy import Emergency, Policy, Route, Rule
 
 NOW = datetime(2026, 11, 24, 3, 0, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -403,6 +403,94 @@ def test_reminders_come_half_way_when_due_and_then_every_day_until_reviewed() ->
     story = after(story, review(story, "sam"))
     assert next_reminder(story) is None
     assert glass_review.decide(story, Remind(), NOW + 1000 * HOUR) == ()
+
+
+def test_who_asked_for_somebody_and_who_made_an_emergency_of_it_both_never_review_it() -> None:
+    """Sam, a reviewer, asks for Otto, who is one as well; Otto is on call and does not wait."""
+    asked = access.submit(
+        Route(RESOURCE, RESOURCE.roles[0], USUAL), PEOPLE["sam"], replace(WISH, beneficiary="otto"), "R-1",
+        "G-0", NOW,
+    )  # fmt: skip
+    waiting = told(asked)
+    duty = OnDuty((Duty("primary", "otto", NOW, NOW + 6 * HOUR),))
+    anothers = break_glass.escalate(policy(), waiting, command("sam", on_duty=duty), NOW)
+    assert code(anothers) == "not-yours"
+    by_otto = command("otto", on_duty=duty)
+    story = expired(after(waiting, break_glass.escalate(policy(), waiting, by_otto, NOW)))
+    assert story.grant is not None
+    assert (story.request.requester, story.grant.principal) == ("sam", "otto")
+    assert story.request.emergency is not None
+    assert not {"sam", "otto"} & set(story.request.emergency.skipped)
+    for party in ("sam", "otto"):
+        assert not glass_review.may_review(story, PEOPLE[party], PEOPLE)
+        assert code(review(story, party)) == "own-request"
+    third = Principal("rita", "Rita", "", frozenset({"security"}))
+    everyone = PEOPLE | {"rita": third}
+    decision = glass_review.decide(story, Review("rita", Verdict.JUSTIFIED, everyone), NOW + 2 * HOUR)
+    assert after(story, decision).request.emergency.reviewed_by == "rita"  # type: ignore[union-attr]
+
+
+# ------------------------------------------------------- who else hears of it
+
+
+def managed(name: str, manager: str | None) -> Principal:
+    said = frozenset() if manager is None else frozenset({("manager", manager)})
+    return replace(PEOPLE[name], relations=said)
+
+
+@pytest.mark.parametrize("manager", ["zoe", "Zoe@Example.com"])
+def test_the_manager_hears_of_it_without_a_say(manager: str) -> None:
+    olive = managed("olive", manager)
+    story = broken(rules=policy(tells=("manager",)), principal=olive, directory=PEOPLE | {"olive": olive})
+    emergency = story.request.emergency
+    assert emergency is not None
+    assert (emergency.told, emergency.concerns) == (("zoe",), ())
+    assert code(access.decide(story, access.Revoke("zoe", PEOPLE, "stop"), NOW)) == "not-an-approver"
+
+
+@pytest.mark.parametrize(
+    ("manager", "concerns"),
+    [
+        (None, ("Nobody is known as the manager of olive, so nobody was told as such.",)),
+        ("nobody", ("Nobody is known as the manager of olive, so nobody was told as such.",)),
+        ("olive", ("Nobody is known as the manager of olive, so nobody was told as such.",)),
+        ("", ()),
+    ],
+)
+def test_a_manager_of_whom_nothing_is_known_is_missed_in_the_review(
+    manager: str | None, concerns: tuple[str, ...]
+) -> None:
+    olive = managed("olive", manager)
+    story = broken(rules=policy(tells=("manager",)), principal=olive, directory=PEOPLE | {"olive": olive})
+    emergency = story.request.emergency
+    assert emergency is not None
+    assert (emergency.told, emergency.concerns) == ((), concerns)
+
+
+# ------------------------------------------------------- whether there is an incident
+
+
+def test_an_incident_that_is_not_open_is_shown_to_the_reviewer_and_opens_nothing_where_it_has_to_be() -> None:
+    strict = policy(open_incident=True)
+    for state, said in (
+        (IncidentState.OVER, "INC-142 is over."),
+        (IncidentState.MISSING, "There is no incident INC-142."),
+    ):
+        emergency = broken(incident_state=state).request.emergency
+        assert emergency is not None
+        assert emergency.concerns == (said,)
+        assert tried(strict, incident_state=state) == "no-open-incident"
+    for state in (IncidentState.OPEN, IncidentState.UNASKED):
+        emergency = broken(rules=strict, incident_state=state).request.emergency
+        assert emergency is not None
+        assert emergency.concerns == ()
+
+
+def test_a_keeper_of_incidents_who_is_away_stops_nobody_and_is_told_of() -> None:
+    strict = policy(open_incident=True)
+    emergency = broken(rules=strict, incident_state=IncidentState.UNTOLD).request.emergency
+    assert emergency is not None
+    assert emergency.concerns == ("Nobody could tell whether INC-142 is open.",)
 
 
 # ------------------------------------------------------- in whatever order

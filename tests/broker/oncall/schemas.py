@@ -153,3 +153,57 @@ GRAFANA_USER = _object(
         ]
     },
 )
+
+# github.com/PagerDuty/api-schema, schema Incident: the id is given by every reference, status is an enum.
+PAGERDUTY_INCIDENT = _object(
+    ("incident",),
+    incident=_object(
+        ("id", "type", "status"),
+        id=_TEXT,
+        type=_TEXT,
+        incident_number={"type": "integer"},
+        status={"enum": ["triggered", "acknowledged", "resolved"]},
+    ),
+)
+
+# incident.io's published OpenAPI: IncidentV2 (id, reference, name, incident_status required) and
+# IncidentStatusV2, whose category is an enum. The path takes the id or the number in the reference.
+INCIDENT_IO_INCIDENT = _object(
+    ("incident",),
+    incident=_object(
+        ("id", "reference", "name", "incident_status"),
+        id=_TEXT,
+        reference=_TEXT,
+        name=_TEXT,
+        incident_status=_object(
+            ("id", "name", "category"),
+            id=_TEXT,
+            name=_TEXT,
+            category={
+                "enum": [
+                    "triage", "declined", "merged", "canceled", "live", "learning", "closed", "paused",
+                ]
+            },
+        ),
+    ),
+)  # fmt: skip
+
+# developer.atlassian.com, Jira Cloud REST API v3, schema IssueBean with fields=status: StatusDetails and
+# StatusCategory, whose keys are undefined, new, indeterminate and done.
+JIRA_ISSUE = _object(
+    ("id", "key", "fields"),
+    id=_TEXT,
+    key=_TEXT,
+    fields=_object(
+        ("status",),
+        status=_object(
+            ("name", "statusCategory"),
+            name=_TEXT,
+            statusCategory=_object(
+                ("id", "key"),
+                id={"type": "integer"},
+                key={"enum": ["undefined", "new", "indeterminate", "done"]},
+            ),
+        ),
+    ),
+)
