@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import random
+import statistics
 import subprocess
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -50,6 +53,22 @@ async def measure(way: Way, sessions: int, pgbench: str, seconds: int) -> Crowd:
         for connection in held:
             connection.terminate()
     return Crowd(way.name, sessions, each, idle, rate, cost, cut)
+
+
+def entries(ways: Sequence[Way], rounds: int, chance: random.Random, pgbench: str, seconds: int) -> str:
+    """How fast sessions enter and leave by each way, as a table: medians of rounds."""
+    rates: dict[str, list[float]] = {way.name: [] for way in ways}
+    costs: dict[str, list[float]] = {way.name: [] for way in ways}
+    for _ in range(rounds):
+        for way in chance.sample(ways, len(ways)):
+            rate, cost = _entries(way, pgbench, seconds)
+            rates[way.name].append(rate)
+            costs[way.name].append(cost)
+    lines = ["| path | entries a second | CPU ms an entry |", "|---|---:|---:|"]
+    for name, its in rates.items():
+        told = f"{statistics.median(its):.0f} [{min(its):.0f}..{max(its):.0f}]"
+        lines.append(f"| {name} | {told} | {statistics.median(costs[name]):.1f} |")
+    return "\n".join(lines)
 
 
 def _entries(way: Way, pgbench: str, seconds: int) -> tuple[float, float]:

@@ -18,7 +18,7 @@ import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from bench import bulk, crowd, peers, report
+from bench import bulk, crowd, peers, report, shapes
 from bench.gate import gate
 from bench.measure import Run, Way, run
 from cli.embedded_postgres import EmbeddedPostgres, Server, find_client
@@ -39,17 +39,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         Path(folder).chmod(0o755)  # PgBouncer runs as nobody
         with _target(Path(folder), options, str(pgbench)) as server, contextlib.ExitStack() as stack:
             ways = _ways(server, Path(folder), stack, options)
-            if options.bulk or options.masked or options.sessions:
+            if options.bulk or options.masked or options.sessions or options.connections or options.shapes:
                 print(_large(ways, options, str(pgbench)))
                 return 0
             paths = [way.name for way in ways]
             runs = _rounds(ways, options, str(pgbench))
     tls = "TLS on every leg" if options.tls else "no TLS"
+    section = "postgres-quick" if options.quick else "postgres-tls" if options.tls else "postgres-plain"
     text = f"{report.heading(runs, f'`pgbench -S`, scale {options.scale}, {tls},')}\n\n"
     text += report.table(runs, paths, "PgBouncer")
     print(text)
     if options.write:
-        report.write(PAGE, f"postgres-{'tls' if options.tls else 'plain'}", text)
+        report.write(PAGE, section, text)
     return 0
 
 
@@ -58,14 +59,19 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=6)
     parser.add_argument("--seconds", type=int, default=3, help="length of one run")
     parser.add_argument("--transactions", type=int, help="of each client, instead of --seconds")
-    parser.add_argument("--clients", type=lambda text: [int(n) for n in text.split(",")], default=[1, 8, 32])
-    parser.add_argument("--modes", type=lambda text: text.split(","), default=list(MODES))
+    parser.add_argument("--clients", type=lambda text: [int(n) for n in text.split(",")])
+    parser.add_argument("--modes", type=lambda text: text.split(","))
     parser.add_argument(
         "--paths", type=lambda text: text.split(","), help="direct,pgbouncer,haproxy,gate1,gate2"
     )
     parser.add_argument("--scale", type=int, default=10, help="pgbench scale: 100,000 rows each")
     parser.add_argument("--plain", dest="tls", action="store_false", help="without TLS: the peers only")
     parser.add_argument("--write", action="store_true", help=f"put the table into {PAGE.name}")
+    parser.add_argument(
+        "--quick",
+        action="store_true",
+        help="the rows that matter most: simple and prepared, 8 and 32 clients, no HAProxy; nine minutes",
+    )
     parser.add_argument(
         "--profile", action="store_true", help="run only one gate worker, and print where its time goes"
     )
@@ -77,12 +83,23 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         default=0,
         help="this many idle sessions: their memory, their entry, their cut",
     )
+    parser.add_argument("--connections", action="store_true", help="how many enter and leave in a second")
+    parser.add_argument(
+        "--shapes", type=int, default=0, help="this many statements that differ in more than constants"
+    )
     parser.add_argument("--seed", type=int, default=1)
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    options.clients = options.clients or ([8, 32] if options.quick else [1, 8, 32])
+    options.modes = options.modes or (["simple", "prepared"] if options.quick else list(MODES))
+    if options.quick and not options.paths:
+        options.paths = ["direct", "pgbouncer", "gate1", "gate2"]
+    return options
 
 
 def _large(ways: list[Way], options: argparse.Namespace, pgbench: str) -> str:
-    """What `--bulk`, `--masked` or `--sessions` asks for, as a table that `--write` puts into the page."""
+    """What `--bulk`, `--masked`, `--sessions`, `--connections` or `--shapes` asks for, as a table that
+    `--write` puts into the page.
+    """
     when = report.moment()
     if options.masked:
         hauls = bulk.rounds(ways, options.rounds, random.Random(options.seed), bulk.MASKED)
@@ -99,6 +116,12 @@ def _large(ways: list[Way], options: argparse.Namespace, pgbench: str) -> str:
         text = f"Measured {when}; {options.rounds} rounds of a million rows, psql as the client. The "
         text += f"calibration loop took {min(paces):.0f} to {max(paces):.0f} ms.\n\n"
         section, text = "postgres-bulk", text + bulk.table(hauls, [way.name for way in ways], "PgBouncer")
+    elif options.connections:
+        entries = crowd.entries(ways, options.rounds, random.Random(options.seed), pgbench, options.seconds)
+        section, text = "postgres-connections", f"Measured {when}; {options.rounds} rounds.\n\n" + entries
+    elif options.shapes:
+        passes = shapes.rounds(ways, options.shapes, pgbench)
+        section, text = "postgres-shapes", f"Measured {when}.\n\n" + shapes.table(passes)
     else:
         behind = [way for way in ways if way.pids()]
         crowds = [

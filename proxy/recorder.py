@@ -39,9 +39,13 @@ class RecordingError(Exception):
 
 
 class Row(Protocol):
-    """What a protocol appends: raw values, that make themselves into an entry."""
+    """What a protocol appends: raw values, that make themselves into an entry, or into its line by a shorter
+    way, where there is one.
+    """
 
     def entry(self, n: int) -> Statement: ...
+
+    def line(self, n: int) -> bytes | None: ...
 
 
 class Track:
@@ -72,11 +76,20 @@ class Track:
         that did it would only take turns with this one for the interpreter.
         """
         self._numbered += 1
-        self.tell(row.entry(self._numbered))
+        line = row.line(self._numbered)
+        if line is None:
+            self.tell(row.entry(self._numbered))
+            return
+        self._pending += line
+        self._note()
+        self._check()
 
     def tell(self, entry: recording.Entry) -> None:
         """Add an entry as it is: what happened beside the executions."""
         self._add(entry)
+        self._check()
+
+    def _check(self) -> None:
         if len(self._pending) + self._handed - self._file.taken > self._recorder.backlog:
             self.fail("the recording cannot be written as fast as statements arrive")
 
@@ -84,6 +97,9 @@ class Track:
         pending = self._pending
         _encode_into(entry, pending, -1)
         pending += b"\n"
+        self._note()
+
+    def _note(self) -> None:
         if not self._queued:
             self._queued = True
             self._recorder.note(self)

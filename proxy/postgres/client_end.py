@@ -6,12 +6,13 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from proxy.postgres import codec, function_call
+from proxy.postgres import codec, function_call, turns
 from proxy.postgres.approvals import Wait
 from proxy.postgres.codec import BROKEN, WireError
 from proxy.postgres.held_messages import HeldMessages
 from proxy.postgres.pipeline import (
     COPY_END,
+    PORTAL,
     SYNC,
     BindStep,
     CloseStep,
@@ -19,9 +20,10 @@ from proxy.postgres.pipeline import (
     ExecuteStep,
     ParseStep,
     QueryStep,
+    Turn,
 )
 from proxy.postgres.poison import POISON_PARSE, POISON_QUERY
-from proxy.postgres.reading import NO_FUNCTION_CALL, NO_LIMITS, PASS, Ruled
+from proxy.postgres.reading import NO_FUNCTION_CALL, NO_LIMITS, PASS, Ruled, is_plain
 from proxy.sql.guard import Verdict
 
 if TYPE_CHECKING:
@@ -101,9 +103,52 @@ class ClientEnd:
             chunk = b"".join(self._parts)
             self._parts.clear()
         try:
-            self._read(chunk)
+            if self._skip or not self._turn(chunk):
+                self._read(chunk)
         except BROKEN as error:
             session.breach(str(error))
+
+    def _turn(self, chunk: bytes) -> bool:
+        """Send the chunk on where it is a whole ordinary request, and nothing is to be found out about it."""
+        pipeline = self._pipeline
+        if not pipeline.takes_turn or not self._held.takes_turn:
+            return False
+        now = self._now()
+        turn = self._query_turn(chunk, now) if chunk[0] == _QUERY else self._batch_turn(chunk, now)
+        if turn is None:
+            return False
+        pipeline.turn = turn
+        self._write(chunk)
+        return True
+
+    def _query_turn(self, chunk: bytes, now: float) -> Turn | None:
+        text = turns.read_query(chunk)
+        if text is None:
+            return None
+        session = self._session
+        verdict = session.plain_verdict(text, now)
+        return None if verdict is None else Turn(text, verdict, now, session.origin)
+
+    def _batch_turn(self, chunk: bytes, now: float) -> Turn | None:
+        session = self._session
+        batch = turns.read_batch(chunk)
+        if batch is None or not session.looked(now):
+            return None
+        turn = Turn(b"", PASS, now, session.origin)
+        turn.portal, turn.statement, turn.bound, text, types = batch
+        turn.ahead = b"2"
+        if text is not None and types is not None:
+            verdict = session.plain_verdict(text, now)
+            if verdict is None or session.typed(verdict, types) is not verdict:
+                return None
+            turn.ahead = b"12"
+            turn.parse = self._parse_step(b"", text, verdict, now)
+            turn.parse.types = types
+        if session.holds and not self._held.turn(turn.portal, turn.statement, parsed=text is not None):
+            return None
+        self._described.clear()
+        self._pipeline.executed = False
+        return turn
 
     def _read(self, chunk: bytes) -> None:
         size = len(chunk)
@@ -190,17 +235,23 @@ class ClientEnd:
         session = self._session
         now = self._now()
         verdict = PASS if session.reading is None else session.verdict(text, now)
-        if session.reading is not None:
-            verdict = session.reading.typed(verdict, chunk[at:end])
-        step = ParseStep(name, text, verdict, now, session.origin)
-        if session.reading is not None:
-            step.stamp = session.reading.stamp_for(verdict)
+        verdict = session.typed(verdict, chunk[at:end])
+        step = self._parse_step(name, text, verdict, now)
         if session.holds:
             step.types = chunk[at:end]
             self._held.parse(step)
         pipeline.steps.append(step)
         pipeline.unsynced = True
         return POISON_PARSE if verdict.action == "refuse" else None
+
+    def _parse_step(self, name: bytes, text: bytes, verdict: Verdict, now: float) -> ParseStep:
+        session = self._session
+        step = ParseStep(name, text, verdict, now, session.origin)
+        step.plain = True
+        if session.reading is not None:
+            step.stamp = session.reading.stamp_for(verdict)
+            step.plain = is_plain(verdict)
+        return step
 
     def _bind(self, chunk: bytes, at: int, end: int) -> bytes | None:
         portal, after = codec.cstring(chunk, at)
@@ -224,7 +275,7 @@ class ClientEnd:
         if not self._pipeline.skipping:
             self._no_copy()
             self._pipeline.steps.append(DescribeStep(chunk[at], name))
-            if chunk[at] == _PORTAL:
+            if chunk[at] == PORTAL:
                 self._described.add(name)
         return None
 
@@ -248,7 +299,7 @@ class ClientEnd:
         # Masking needs the row description of this very portal, so the gate asks for it where the client
         # did not. A statement's own description may be stale: its plan follows search_path.
         self._described.add(portal)
-        self._pipeline.steps.append(DescribeStep(_PORTAL, portal, own=True))
+        self._pipeline.steps.append(DescribeStep(PORTAL, portal, own=True))
         self._pipeline.steps.append(step)
         return codec.describe_portal(portal) + (instead or chunk[at - 5 : end])
 
@@ -315,7 +366,7 @@ def _text(chunk: bytes, at: int, end: int) -> bytes:
     return chunk[at : end - 1]
 
 
-_PORTAL = ord("P")
+_QUERY = ord("Q")
 _Reader = Callable[[ClientEnd, bytes, int, int], bytes | None]
 _READERS: dict[int, _Reader] = {
     ord("Q"): ClientEnd._query,

@@ -54,6 +54,22 @@ class HeldMessages:
         self.limited = False
         """A limited statement is under way."""
 
+    @property
+    def takes_turn(self) -> bool:
+        """Whether an ordinary request can be one turn: nothing waits, is counted or held at COMMIT."""
+        return not (self.limited or self._commits is not None or self._approvals.held is not None)
+
+    def turn(self, portal: bytes, name: bytes, *, parsed: bool) -> bool:
+        """What `parse`, `bind`, `execute` and `sync` do to a batch, where that is nothing at all. `parsed`: a
+        Parse of a text that runs freely is ahead.
+        """
+        if parsed and name not in self._watched:
+            self._free.add(name)
+        if name not in self._free:
+            return False
+        self._limits.pop(portal, None)
+        return True
+
     def query(self, step: QueryStep, message: bytes) -> bytes | None:
         """What to send instead of a Query; None for the message as it came."""
         if self._commits is not None:

@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from proxy.postgres import codec
+from proxy.postgres import codec, turns
 from proxy.postgres.holding import Review
 from proxy.postgres.reading import PASS
 from proxy.recorder import kept_text
@@ -113,6 +113,10 @@ class Execution(Step):
         self.limit: Limit | None = None
         self.late: Verdict | None = None  # what to say when it was cancelled for taking too long
 
+    def line(self, n: int) -> bytes | None:
+        """The recording's entry as its line, where that is soon made."""
+        return recorded(self, n) if self.outcome == "ok" and self.review is None else None
+
     def entry(self, n: int) -> Statement:
         """The recording's entry. Its fields stand in Statement's order: here names would cost time."""
         text, digest, length = kept_text(self.text)
@@ -144,15 +148,16 @@ class QueryStep(Execution):
 class ParseStep(Execution):
     """A Parse. It is recorded only when it fails or is refused: it runs nothing.
 
-    Its verdict holds as long as the catalog's picture has this `stamp`.
+    Its verdict holds as long as the catalog's picture has this `stamp`. `plain` as in reading.is_plain.
     """
 
-    __slots__ = ("name", "parameters", "stamp", "types")
+    __slots__ = ("name", "parameters", "plain", "stamp", "types")
 
     def __init__(self, name: bytes, text: bytes, verdict: Verdict, started: float, origin: float) -> None:
         super().__init__(text, verdict, started, origin)
         self.name = name
         self.stamp = ""
+        self.plain = False
         self.types = b""  # what the client said of its parameters
         self.parameters = b""  # what the target said of them
 
@@ -187,12 +192,84 @@ class ExecuteStep(Execution):
 SYNC = Sync()
 COPY_END = CopyEnd()
 UNKNOWN_TEXT = b"(a statement prepared by SQL PREPARE)"
+PORTAL = ord("P")
+
+
+class Turn:
+    """A whole ordinary request under way, see turns.py: a Query, or a batch, whose answer begins with the
+    messages of the kinds `ahead`. `steps` are what it is message by message. Its outcome is what a recording
+    holds of it; `text` and `verdict` of a batch are known by then.
+    """
+
+    __slots__ = (
+        "ahead",
+        "bound",
+        "origin",
+        "parse",
+        "portal",
+        "rows",
+        "started",
+        "statement",
+        "tag",
+        "text",
+        "took",
+        "verdict",
+    )
+
+    def __init__(self, text: bytes, verdict: Verdict, started: float, origin: float) -> None:
+        self.text = text
+        self.verdict = verdict
+        self.started = started
+        self.origin = origin
+        self.ahead = self.bound = self.portal = self.statement = b""
+        self.parse: ParseStep | None = None
+        self.took = 0.0
+        self.tag = b""
+        self.rows = 0
+
+    def steps(self) -> list[Step]:
+        if not self.ahead:
+            return [QueryStep(self.text, self.verdict, self.started, self.origin)]
+        steps: list[Step] = [] if self.parse is None else [self.parse]
+        run = ExecuteStep(self.portal, self.started, self.origin)
+        return [*steps, self.bind(), DescribeStep(PORTAL, self.portal), run, SYNC]
+
+    def bind(self) -> BindStep:
+        return BindStep(self.portal, self.statement, self.bound)
+
+    def line(self, n: int) -> bytes | None:
+        return recorded(self, n)
+
+    def entry(self, n: int) -> Statement:
+        step = QueryStep(self.text, self.verdict, self.started, self.origin)
+        step.took, step.tag, step.rows, step.bound = self.took, self.tag, self.rows, self.bound
+        return step.entry(n)
+
+
+def recorded(it: Execution | Turn, n: int) -> bytes | None:
+    """The recording's line for something that went well; None where its entry has to be made."""
+    verdict = it.verdict
+    return turns.line(
+        n,
+        it.started - it.origin,
+        it.took,
+        it.text,
+        it.tag,
+        it.rows,
+        it.bound,
+        verdict.scrub_errors,
+        "" if verdict is PASS else verdict.statement_class._value_,
+    )
 
 
 class Pipeline:
-    """The steps under way, the confirmed statements and portals, and the target's transaction status."""
+    """The steps under way, the confirmed statements and portals, and the target's transaction status.
+
+    A `turn` under way is all that is, and becomes its steps for whoever asks for them.
+    """
 
     __slots__ = (
+        "_steps",
         "copying_in",
         "executed",
         "in_copy",
@@ -200,12 +277,13 @@ class Pipeline:
         "skipping",
         "statements",
         "status",
-        "steps",
+        "turn",
         "unsynced",
     )
 
     def __init__(self, status: int) -> None:
-        self.steps: deque[Step] = deque()
+        self._steps: deque[Step] = deque()
+        self.turn: Turn | None = None
         self.statements: dict[bytes, ParseStep] = {}
         self.portals: dict[bytes, BindStep] = {}
         self.status = status
@@ -218,6 +296,18 @@ class Pipeline:
         """The command at the head is a COPY FROM STDIN that the target is reading."""
         self.copying_in = False
         """The same, and the client has not ended its data yet."""
+
+    @property
+    def steps(self) -> deque[Step]:
+        if self.turn is not None:
+            self._steps.extend(self.turn.steps())
+            self.turn = None
+        return self._steps
+
+    @property
+    def takes_turn(self) -> bool:
+        """Whether nothing at all is under way."""
+        return not (self._steps or self.turn is not None or self.skipping or self.unsynced or self.copying_in)
 
     def head(self) -> Step:
         """The step that the next answer belongs to. Raises WireError when nothing is under way."""
@@ -262,7 +352,7 @@ class Pipeline:
                 break
             if step is not SYNC:
                 raise codec.WireError("a message came where COPY data was due")
-        self.steps = deque(kept)
+        self._steps = deque(kept)
         self.in_copy = True
         self.copying_in = not ended
 

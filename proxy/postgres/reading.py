@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 
-from proxy.postgres import codec
+from proxy.postgres import codec, turns
 from proxy.postgres.picture import Picture, Pictures
 from proxy.sql import errors, lexer
 from proxy.sql.copy import CopyPlan, plan_copy
@@ -49,21 +48,16 @@ CHECK_AMID = 4 * CHECK_EVERY
 _KEPT = 4096
 NO_LIMITS = Limits()
 
-
-# The lexer's own number, put so that the search can skip to the next digit.
-_NUMBER = re.compile(rb"[0-9](?<![0-9A-Za-z_$.].)[0-9]*(?:\.[0-9]+)?(?![0-9A-Za-z_$.])", re.DOTALL)
-_PLAIN = bytes({*range(0x20, 0x7F), 9, 10, 13} - set(b"'\"\\$-/"))
+_PLAIN_KINDS = frozenset({"select_stmt", "insert_stmt", "update_stmt", "delete_stmt"})
 
 
-def quick_key(text: bytes) -> bytes | None:
-    """The lexer's key for a text of plain words and numbers, at a quarter of the time; None for any other.
-
-    The verdict found under a blanked key was kept there only because the lexer gave that key, too.
-    """
-    odd = text.translate(None, _PLAIN)
-    if odd and (odd.strip(b"-/") or b"--" in text or b"/*" in text):
-        return None
-    return _NUMBER.sub(b"0", text)
+def is_plain(verdict: Verdict) -> bool:
+    """Whether a text is allowed as it is, one statement, and leaves nothing behind for the gate to know."""
+    if verdict.action != "allow" or verdict.stale or verdict.changes_catalog or len(verdict.statements) != 1:
+        return False
+    it = verdict.statements[0]
+    named = it.defines or it.uses or it.forgets or it.runs
+    return it.kind in _PLAIN_KINDS and named is None and not isinstance(verdict, Ruled)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +93,7 @@ class Reading:
         self._meanings: dict[bytes, bytes] = {}
         self._cache: VerdictCache
         self._known: dict[bytes, Verdict] = {}
+        self._plain: dict[bytes, Verdict] = {}  # those of them that are plain
         self._plans: dict[bytes, tuple[StatementVerdict | None, MaskPlan | None]] = {}
         self.stamp = ""
         self.checked = now
@@ -114,27 +109,36 @@ class Reading:
         self.stamp = picture.stamp
         self._cache = self._pictures.verdicts(picture, self._terms)
         self._known = {}
+        self._plain = {}
         self._plans = {}
         # A prepared statement is planned anew by the new catalog, a cursor's plan stays what it was.
         self._names.catalog_changed()
 
     def verdict(self, text: bytes) -> Verdict:
         """The verdict on a text; the same text is looked up, not read, the second time."""
-        blanked = quick_key(text)
+        blanked = turns.key(text)
         key = text if blanked is None else blanked
         found = self._known.get(key)
         if found is None:
             found = self._guardrails(self._cache.read(text))
             if len(self._known) >= _KEPT:
                 self._known.clear()
+                self._plain.clear()
             if len(key) <= _KEPT:
                 lexed = lexer.scan(text)
                 shared = lexed.key == blanked and not lexed.exact and not found.literal_matters
                 if isinstance(found, Ruled) and found.named:
                     pass  # what the name stands for may change
                 elif shared or blanked is None:  # a text that is its own key is nobody else's blanked key
+                    # Under a blanked key only because the lexer gave that key, too.
                     self._known[key] = found
+                    if is_plain(found):
+                        self._plain[key] = found
         return found
+
+    def known_plain(self, text: bytes) -> Verdict | None:
+        """The verdict on a text that was read before, where it is a plain one."""
+        return self._plain.get(turns.key(text) or text)
 
     def typed(self, verdict: Verdict, types: bytes) -> Verdict:
         """The verdict on a text whose parameters are of these types (as in a Parse): a value of some types

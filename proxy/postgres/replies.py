@@ -6,7 +6,7 @@ import struct
 from collections.abc import Callable
 from typing import TYPE_CHECKING, TypeVar
 
-from proxy.postgres import codec
+from proxy.postgres import codec, turns
 from proxy.postgres.codec import WireError
 from proxy.postgres.limits import COPY_FAIL, EndStep, Limit, Limiter, OwnStep
 from proxy.postgres.pipeline import (
@@ -20,6 +20,7 @@ from proxy.postgres.pipeline import (
     ParseStep,
     QueryStep,
     Step,
+    Turn,
 )
 from proxy.postgres.reading import PASS, Reading, scrub
 from proxy.sql.copy import CopyPlan, CopyStream
@@ -68,6 +69,47 @@ class Replies:
         self._limiter = Limiter(session)
         self.copying: CopyOut | None = None
         """The COPY to the client whose rows change or are counted."""
+
+    def answered(self, turn: Turn, chunk: bytes) -> bool:
+        """Take the chunk as the whole answer to the turn, where it is ordinary and goes on as it is."""
+        found = turns.read_answer(chunk, turn.ahead)
+        pipeline, reading = self._pipeline, self._reading
+        if found is None or found[3] != pipeline.status:
+            return False
+        description, turn.tag, turn.rows, status = found
+        prepared = turn.parse
+        if turn.ahead:
+            prepared = prepared or pipeline.statements.get(turn.statement)
+            if prepared is None or not prepared.plain:
+                return False
+            turn.text, turn.verdict = prepared.text, prepared.verdict
+        if reading is not None:
+            if reading.changed or (prepared is not None and prepared.stamp != reading.stamp):
+                return False
+            if description is not None and reading.plan(description, turn.verdict.statements[0]) is not None:
+                return False  # its rows change
+        pipeline.turn = None
+        turn.took = self._now() - turn.started
+        self._leave_behind(turn, prepared, status)
+        self._session.record_turn(turn)
+        self._session.idle()
+        return True
+
+    def _leave_behind(self, turn: Turn, prepared: ParseStep | None, status: int) -> None:
+        """The names that stand after a turn: of the unnamed statement, and of the portal in a transaction."""
+        pipeline = self._pipeline
+        if not turn.ahead:
+            if pipeline.statements:
+                pipeline.statements.pop(b"", None)
+        elif turn.parse is not None:
+            pipeline.statements[b""] = turn.parse
+        if status == _IDLE:
+            if pipeline.portals:
+                pipeline.portals.clear()
+        elif turn.ahead:
+            portal = pipeline.portals[turn.portal] = turn.bind()
+            portal.prepared = prepared
+            portal.described = self._reading is not None
 
     def _parse_complete(self, chunk: bytes, at: int, end: int) -> bytes | None:
         step = self._take(ParseStep)

@@ -23,8 +23,8 @@ from proxy.postgres.picture import (
     read_stamp,
     stamp_query,
 )
-from proxy.postgres.pipeline import Execution, ParseStep, Pipeline
-from proxy.postgres.reading import CANCELLED, CHECK_AMID, CHECK_EVERY, Reading
+from proxy.postgres.pipeline import Execution, ParseStep, Pipeline, Turn
+from proxy.postgres.reading import CANCELLED, CHECK_AMID, CHECK_EVERY, PASS, Reading
 from proxy.postgres.target import Answer, Target, cancel
 from proxy.postgres.target_end import TargetEnd
 from proxy.postgres.wire import Greeter
@@ -121,10 +121,28 @@ class Session(OpenSession):
             self._catalog_moves = True
         return verdict
 
+    def typed(self, verdict: Verdict, types: bytes) -> Verdict:
+        """See Reading.typed."""
+        return verdict if self.reading is None else self.reading.typed(verdict, types)
+
+    def plain_verdict(self, text: bytes, now: float) -> Verdict | None:
+        """The verdict where it is known and plain, and nothing has to be found out first."""
+        reading = self.reading
+        if reading is None:
+            return PASS
+        if self._fresh or self._cancelled or self._catalog_moves or reading.changed:
+            return None
+        return None if now - reading.checked > CHECK_EVERY else reading.known_plain(text)
+
+    def looked(self, now: float) -> bool:
+        """Whether `look_again` has no reason to."""
+        reading = self.reading
+        return reading is None or not reading.masks or now - reading.checked <= CHECK_EVERY
+
     def look_again(self, now: float) -> None:
         """What runs again was read before: the catalog must not be older than CHECK_EVERY. Raises Wait."""
         reading = self.reading
-        if reading is None or not reading.masks or now - reading.checked <= CHECK_EVERY:
+        if reading is None or self.looked(now):
             return
         if self.pipeline.status == _FAILED:
             return
@@ -253,6 +271,13 @@ class Session(OpenSession):
             self.approvals.recorded(step)
         if self.approvals.commits is not None:
             self.approvals.commits.add(step)
+
+    def record_turn(self, turn: Turn) -> None:
+        """The same for an ordinary request, which went well; nobody was asked about it."""
+        self.statements += 1
+        self.rows += turn.rows
+        assert self.track is not None
+        self.track.append(turn)
 
     def decided(self, notice: ReviewDecided) -> None:
         self.approvals.decided(notice)

@@ -67,8 +67,12 @@ class TargetEnd:
         if session.over:
             return
         session.bytes_out += len(chunk)
+        turn = session.pipeline.turn
         try:
-            self._receive(chunk)
+            if turn is None or self._parts or self._skip or not self._replies.answered(turn, chunk):
+                self._receive(chunk)
+            else:
+                self._write(chunk)
         except BROKEN as error:
             session.breach(str(error))
         if session.approvals.resting and session.pipeline.rested:

@@ -48,6 +48,9 @@ class Execution:
     received: int = 0
     decided: Decided = field(default_factory=Decided)
 
+    def line(self, n: int) -> None:
+        """There is no shorter way than by `entry`."""
+
     def entry(self, n: int) -> Statement:
         text, sha256, length = kept_text(self.text.encode("utf-8", "surrogateescape"))
         return Statement(

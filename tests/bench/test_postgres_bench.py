@@ -29,6 +29,14 @@ def test_it_measures_every_path_and_prints_a_table() -> None:
             assert f"| {path} | {mode} | 2 |" in done.stdout
 
 
+def test_it_measures_entering_and_statements_that_are_all_different() -> None:
+    for option in (["--connections", "--rounds", "1", "--seconds", "1"], ["--shapes", "50"]):
+        command = [ROOT / "bench" / "postgres", *option, "--scale", "1", "--paths", "direct,gate1"]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=110)
+        assert done.returncode == 0, done.stderr
+        assert "| gate, 1 worker |" in done.stdout
+
+
 def test_a_ratio_is_taken_within_a_round_so_that_a_machine_that_slows_down_changes_nothing() -> None:
     runs = [
         run_of("direct", 1000, 0),

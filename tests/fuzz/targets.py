@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from proxy.postgres import codec
+from proxy.postgres import codec, turns
 from proxy.sql import lexer
 from proxy.sql.catalog import Catalog
 from proxy.sql.detect import DETECTORS, hide, json_hider
@@ -141,6 +141,21 @@ def decoding(data: bytes) -> None:
             assert codec.read_data_row(codec.data_row(found)[5:]) == found  # type: ignore[arg-type]
 
 
+def taking_turns(data: bytes) -> None:
+    """Compiled and plain read the same in any bytes, and a key is the lexer's."""
+    assert turns.read_query(data) == turns.read_query_in_python(data)
+    assert turns.read_batch(data) == turns.read_batch_in_python(data)
+    for ahead in (b"", b"2", b"12"):
+        assert turns.read_answer(data, ahead) == turns.read_answer_in_python(data, ahead)
+    key = turns.key(data)
+    assert key == turns.key_in_python(data)
+    assert key is None or key == lexer.scan(data).key
+    for scrub in (False, True):
+        it = (7, 1.5, 0.25, data[:40], b"SELECT 1", 1, data, scrub, "read")
+        compiled, plain = turns.line(*it), turns.line_in_python(*it)
+        assert (compiled and json.loads(compiled)) == (plain and json.loads(plain))
+
+
 def detecting(data: bytes) -> None:
     """What was hidden stays hidden, and JSON stays JSON."""
     names = tuple(DETECTORS)
@@ -156,7 +171,7 @@ def detecting(data: bytes) -> None:
 
 TARGETS: dict[str, Callable[[bytes], None]] = {
     "lexing": lexing, "parsing": parsing, "guarding": guarding,
-    "rewriting": rewriting, "decoding": decoding, "detecting": detecting,
+    "rewriting": rewriting, "decoding": decoding, "detecting": detecting, "taking_turns": taking_turns,
 }  # fmt: skip
 
 
@@ -174,6 +189,14 @@ def seeds(target: str) -> Iterator[bytes]:
     elif target == "rewriting":
         row = codec.data_row([b"12", b"ada@example.com", None])
         yield from (bytes([3, which, 1]) + row * 2 for which in range(8))
+    elif target == "taking_turns":
+        run = codec.message(b"E", b"\0\0\0\0\0") + codec.message(b"S")
+        bind = codec.bind(codec.Bind(b"", b"", (0,), (b"5", None), ()))
+        done = codec.message(b"C", b"SELECT 1\0") + codec.message(b"Z", b"I")
+        row = codec.message(b"T", b"\0\0") + codec.data_row([])
+        yield from (bind + codec.describe_portal(b"") + run, codec.query(b"SELECT 1.5"), bind[5:])
+        yield codec.parse(b"", b"SELECT $1") + bind + codec.describe_portal(b"") + run
+        yield from (ahead + row + done for ahead in (b"", codec.message(b"2")))
     else:
         yield from (
             codec.data_row([b"a", None])[5:],

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from proxy.postgres.picture import Picture, Pictures
-from proxy.postgres.reading import Reading, quick_key
+from proxy.postgres.reading import Reading
+from proxy.postgres.turns import key as quick_key
 from proxy.sql import lexer
 from proxy.sql.catalog import Catalog
 from workflows.model import Mask, Terms

@@ -1,0 +1,16 @@
+def read_query(chunk: bytes, /) -> bytes | None: ...
+def read_batch(chunk: bytes, /) -> tuple[bytes, bytes, bytes, bytes | None, bytes | None] | None: ...
+def read_answer(chunk: bytes, ahead: bytes, /) -> tuple[bytes | None, bytes, int, int] | None: ...
+def key(text: bytes, /) -> bytes | None: ...
+def line(
+    n: int,
+    at: float,
+    took: float,
+    text: bytes,
+    tag: bytes,
+    rows: int,
+    bind: bytes,
+    scrub: bool,
+    verdict: str,
+    /,
+) -> bytes | None: ...
