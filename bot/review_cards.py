@@ -135,7 +135,8 @@ def _decided(review: StatementReview, faces: Faces) -> str:
         parts.append(f"at most {review.row_budget:,} rows")
     if review.close_reason:
         parts.append(plain(review.close_reason))
-    return " · ".join(parts) or "Nothing was run"
+    ran = review.state in (ReviewState.APPROVED, ReviewState.RUNNING, ReviewState.FINISHED)
+    return " · ".join(parts) or ("Nobody had to be asked" if ran else "Nothing was run")
 
 
 def _foot(review: StatementReview, first: str) -> Block:

@@ -30,19 +30,24 @@ class Settings(BaseSettings):
     """What a gate in another process shows the broker. Empty: no such gate is let in."""
 
     http_host: str = "127.0.0.1"
+    """Where pages and API listen, in plain HTTP: a reverse proxy with TLS stands in front."""
     http_port: int = 8080
+    """The port of the same."""
     public_url: str = ""
     """The address by which browsers reach the broker. Empty: its own, over http."""
 
     slack_bot_token: SecretStr = Field(
         default=SecretStr(""), validation_alias=AliasChoices("SLACK_BOT_TOKEN", "slack_bot_token")
     )
+    """The bot's token, `xoxb-…`. Empty: there is no chat."""
     slack_signing_secret: SecretStr = Field(
         default=SecretStr(""), validation_alias=AliasChoices("SLACK_SIGNING_SECRET", "slack_signing_secret")
     )
+    """Proves that a delivery over HTTP is Slack's."""
     slack_app_token: SecretStr = Field(
         default=SecretStr(""), validation_alias=AliasChoices("SLACK_APP_TOKEN", "slack_app_token")
     )
+    """For Socket Mode, `xapp-…`, in place of deliveries over HTTP."""
     slack_api_url: str = Field(
         default="https://slack.com/api/", validation_alias=AliasChoices("SLACK_API_URL", "slack_api_url")
     )
@@ -51,12 +56,15 @@ class Settings(BaseSettings):
     oidc_issuer: str = ""
     """The identity provider, exactly as it names itself. Empty: only those that access.yaml names."""
     oidc_client_id: str = ""
+    """As what the provider knows Portcullis."""
     oidc_client_secret: SecretStr = SecretStr("")
+    """The secret that goes with it."""
     oidc_claim: str = "email"
     """The claim that says who somebody is: `email` (verified, against people's addresses) or one that holds
     their id, such as `preferred_username`."""
 
     log_level: str = "INFO"
+    """`DEBUG`, `INFO`, `WARNING` or `ERROR`. The log is JSON on standard error."""
     lease_seconds: float = 10.0
     """How long a gate may keep a session open without hearing from the broker."""
     sweep_seconds: float = 5.0

@@ -22,7 +22,6 @@ from cli import saved
 from cli.client import Api
 from cli.entering import Resource, RoleOption, held
 from cli.say import say_plain, whisper
-from cli.trouble import Trouble
 
 _API = "client.authentication.k8s.io"
 _VERSIONS = ("v1", "v1beta1")
@@ -32,10 +31,7 @@ Write = Annotated[bool, typer.Option("--write", help="Keep it in a file of its o
 def kubeconfig(resource: Resource, role: RoleOption = "", write: Write = False) -> None:
     """Print a kubeconfig for a cluster that you hold a grant on, for kubectl and its like."""
     api = Api.mine()
-    story = held(api, resource, role, "kubeconfig")
-    kinds = {it["name"]: it["kind"] for it in api.get("/api/v1/resources")}
-    if kinds.get(story["resource"]) != "kubernetes":
-        raise Trouble(f"{resource} is no Kubernetes cluster.", f"Enter it with: access token {resource}")
+    story = held(api, resource, role, "kubeconfig", kind="kubernetes")
     gate = api.get("/api/v1/http/gate", resource=story["resource"])
     text = yaml.safe_dump(_config(api.get("/api/v1/gate")["host"], gate, story), sort_keys=False)
     if not write:
@@ -49,7 +45,7 @@ def kubeconfig(resource: Resource, role: RoleOption = "", write: Write = False) 
 def kube_token(resource: Resource, role: RoleOption = "") -> None:
     """Print a credential for kubectl, which runs this itself: see `access kubeconfig`."""
     api = Api.mine()
-    story = held(api, resource, role, "kube-token")
+    story = held(api, resource, role, "kube-token", kind="kubernetes")
     issued = api.post("/api/v1/tokens")
     credential = {
         "apiVersion": f"{_API}/{_version()}",
@@ -97,6 +93,7 @@ def _plugin(story: Any) -> dict[str, Any]:
     return {
         "apiVersion": f"{_API}/v1",
         "command": str(Path(shutil.which(sys.argv[0]) or sys.argv[0]).absolute()),
+        "env": [{"name": name, "value": value} for name, value in saved.environment().items()],
         "args": ["kube-token", story["resource"], "--role", story["role"]],
         "interactiveMode": "Never",
         "installHint": "Install Portcullis' command line, and log in: access login",

@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from cli.client import Api
-from cli.say import printable, say_plain
+from cli.say import instant, say_plain, say_table
 from cli.trouble import Exit, Trouble
 
 app = typer.Typer(help="Where you are logged in, and the end of it.", no_args_is_help=True)
@@ -18,12 +16,10 @@ app = typer.Typer(help="Where you are logged in, and the end of it.", no_args_is
 @app.command("list")
 def list_() -> None:
     """Your logins on command lines and in browsers, the last used first."""
-    table = Table(box=None)
-    for title in ("device", "kind", "since", "last used", "until"):
-        table.add_column(title, no_wrap=title == "device", overflow="fold")
-    for it in Api.mine().get("/api/v1/devices"):
-        table.add_row(*(printable(str(it[name])) for name in ("id", "kind", "since", "used", "until")))
-    Console().print(table)
+    found = Api.mine().get("/api/v1/devices")
+    times = ("since", "used", "until")
+    rows = [(it["id"], it["kind"], *(instant(it[name]) for name in times)) for it in found]
+    say_table(("device", "kind", "since", "last used", "until"), rows, whole=1)
 
 
 @app.command()

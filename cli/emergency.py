@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from datetime import UTC, datetime
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
 from cli import saved
 from cli.client import Api
-from cli.say import say_list, say_plain, warn, whisper
+from cli.entering import kind_of, way_in
+from cli.say import instant, say_list, say_plain, warn, whisper
 from cli.trouble import Exit, Trouble
 from cli.verbs import Words, line_of, run_line
 
@@ -27,7 +30,10 @@ def break_glass(
 ) -> None:
     """In an emergency: access at once, a review owed: access break-glass prod-db because INC-142 …"""
     if not code:
-        run_line("break-glass", words or [])
+        taken = run_line("break-glass", words or [])["stories"]
+        if taken and taken[0]["grant"]:
+            resource = taken[0]["resource"]
+            whisper(f"Enter, in a moment: {way_in(kind_of(Api.mine(), resource), resource)}")
         return
     said = _read(line_of("break-glass", words or []))
     wish = said.wish
@@ -62,7 +68,7 @@ def reviews() -> None:
     owed = Api.mine().get("/api/v1/reviews")
     rows = [
         f"{it['id']}  {it['beneficiary'] or it['requester']} → {it['resource']} as {it['role']}, "
-        f"{it['emergency']['incident']}, due {it['emergency']['review_due']}"
+        f"{it['emergency']['incident']}, due {instant(it['emergency']['review_due'])}"
         for it in owed
     ]
     say_list("To review:", rows, "There is nothing for you to review.")
@@ -75,7 +81,9 @@ def make(
 ) -> None:
     """Make sealed codes for somebody; print them and lock them away: they are shown this once."""
     made = Api.mine().post("/api/v1/offline-codes", {"principal": principal, "count": count})
-    whisper(f"For {principal}, each good once, until {made['expires_at']}. They are not shown again.")
+    whisper(
+        f"For {principal}, each good once, until {instant(made['expires_at'])}. They are not shown again."
+    )
     for code in made["codes"]:
         say_plain(code)
 
@@ -109,14 +117,41 @@ def _ask_code() -> str:
 
 
 def _show(taken: Any) -> None:
-    story, entry, gate = taken["story"], taken["entry"], taken["gate"]
-    ca = saved.write_file("gate-ca.pem", gate["ca"])
-    warn(f"EMERGENCY {story['emergency']['incident']}: {story['id']}, open until {story['grant']['expiry']}.")
-    whisper(f"Everybody is told. A review is owed by {story['emergency']['review_due']}.")
+    story = taken["story"]
+    emergency, until = story["emergency"], instant(story["grant"]["expiry"])
+    warn(f"EMERGENCY {emergency['incident']}: {story['id']}, open until {until}.")
+    whisper(f"Everybody is told. A review is owed by {instant(emergency['review_due'])}.")
+    line, password = _way_in(taken)
     whisper("Enter with (it takes a moment until the gate is open):")
-    say_plain(
-        f"psql 'host={gate['host']} port={gate['port']} dbname={story['resource']} "
-        f"user={entry['user']}/{story['role']} sslmode=verify-full sslrootcert={ca}'"
-    )
+    say_plain(line)
     whisper("The password, good to log in with for 10 minutes:")
-    say_plain(entry["token"])
+    say_plain(password)
+
+
+def _way_in(taken: Any) -> tuple[str, str]:
+    """A line to paste, and the password that it asks for: nobody has to be logged in for it."""
+    story, gate, user, token = taken["story"], taken["gate"], taken["entry"]["user"], taken["entry"]["token"]
+    place = str(saved.write_file("gate-ca.pem", gate["ca"]))
+    ca = shlex.quote(place)
+    resource, role = story["resource"], story["role"]
+    if taken["kind"] == "ssh" and (ssh := taken["ssh"]):
+        known = saved.write_file("ssh_known_hosts", ssh["known_hosts"] + "\n")
+        options = f"-o UserKnownHostsFile={shlex.quote(str(known))} -o StrictHostKeyChecking=yes"
+        return f"ssh -p {ssh['port']} {options} {user}+{resource}+{role}@{ssh['host']}", token
+    if taken["kind"] == "http":
+        return f"curl --cacert {ca} -u {shlex.quote(f'{user}/{role}')} {taken['address']}/", token
+    if taken["kind"] == "kubernetes":
+        at = urlsplit(taken["address"])
+        where = f"--server https://{gate['host']}:{at.port or 443} --tls-server-name {at.hostname}"
+        line = f'read -rs TOKEN; kubectl {where} --certificate-authority {ca} --token "$TOKEN" get pods'
+        return line, f"{role}~{token}"
+    where = f"host={gate['host']} port={gate['port']} dbname={resource} user={user}/{role}"
+    return f"psql {shlex.quote(f'{where} sslmode=verify-full sslrootcert={_libpq_quoted(place)}')}", token
+
+
+def _libpq_quoted(value: str) -> str:
+    """A value in a connection string of libpq, where spaces part and quotes hold together."""
+    if " " not in value and "'" not in value and "\\" not in value:
+        return value
+    escaped = value.replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"

@@ -16,6 +16,13 @@ from cli.trouble import Exit, Trouble
 Resource = Annotated[str, typer.Argument(help="A resource or its alias.")]
 RoleOption = Annotated[str, typer.Option(help="Which role, where you hold several.")]
 
+_COMMANDS = {"postgres": "psql", "ssh": "ssh", "http": "http", "kubernetes": "kubeconfig"}
+_A = {
+    "postgres": "a database",
+    "ssh": "a host",
+    "http": "an HTTP service",
+    "kubernetes": "a Kubernetes cluster",
+}
 _OURS_TO_SET = ("PGSERVICE", "PGSERVICEFILE", "PGHOSTADDR", "PGPASSFILE", "PGSSLCERT", "PGSSLKEY", "PGSSLCRL")
 
 
@@ -35,14 +42,20 @@ def psql(
 
 def token(resource: Resource, role: RoleOption = "") -> None:
     """Print a password for the gate, for any client; how to use it goes to standard error."""
-    known = Api.mine().get("/api/v1/resources")
-    if any(it["kind"] == "http" and resource in (it["name"], *it["aliases"]) for it in known):
-        _http_token(Api.mine(), resource, role)
-        return
-    if any(it["kind"] == "ssh" and resource in (it["name"], *it["aliases"]) for it in known):
-        _ssh_token(Api.mine(), resource, role)
-        return
-    found = libpq(Api.mine(), resource, role)
+    api = Api.mine()
+    kind = kind_of(api, resource)
+    if kind == "http":
+        _http_token(api, resource, role)
+    elif kind == "ssh":
+        _ssh_token(api, resource, role)
+    elif kind == "kubernetes":
+        raise Trouble(f"{resource} is {_A[kind]}.", f"Enter it with: {way_in(kind, resource)}")
+    else:
+        _libpq_token(api, resource, role)
+
+
+def _libpq_token(api: Api, resource: str, role: str) -> None:
+    found = libpq(api, resource, role)
     whisper(
         f"host={found['PGHOST']} port={found['PGPORT']} dbname={found['PGDATABASE']} user={found['PGUSER']} "
         f"sslmode=verify-full sslrootcert={found['PGSSLROOTCERT']}"
@@ -77,7 +90,7 @@ def libpq(api: Api, resource: str, role: str = "") -> dict[str, str]:
 
     Raises Trouble where the caller holds no live grant there.
     """
-    story = held(api, resource, role)
+    story = held(api, resource, role, kind="postgres")
     gate = api.get("/api/v1/gate")
     issued = api.post("/api/v1/tokens")
     # So that no server that asks for the token itself gets it (libpq 16 and later).
@@ -98,7 +111,7 @@ def by_certificate(api: Api, resource: str, role: str = "") -> dict[str, str]:
     gate = api.get("/api/v1/gate")
     if not gate["certificates"]:
         return libpq(api, resource, role)
-    story = held(api, resource, role)
+    story = held(api, resource, role, kind="postgres")
     key = ec.generate_private_key(ec.SECP256R1())
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo).decode()
     issued = api.post("/api/v1/certificates", {"grant": story["grant"]["id"], "public_key": public})
@@ -123,10 +136,34 @@ def _to(gate: Any, story: Any, user: str) -> dict[str, str]:
     }
 
 
-def held(api: Api, resource: str, role: str, verb: str = "psql") -> Any:
-    """The story of the caller's live grant there. Raises Trouble where there is none, or several roles."""
-    names = {it["name"] for it in api.get("/api/v1/resources") if resource in (it["name"], *it["aliases"])}
-    names.add(resource)
+def way_in(kind: str, resource: str) -> str:
+    """The command that enters a resource of this kind."""
+    return f"access {_COMMANDS.get(kind, 'token')} {resource}"
+
+
+def kind_of(api: Api, resource: str) -> str:
+    """What kind of resource it is; "" where the caller may not know of it."""
+    known = api.get("/api/v1/resources")
+    return next((str(it["kind"]) for it in known if resource in (it["name"], *it["aliases"])), "")
+
+
+def _must_be(kind: str, found: str, resource: str) -> None:
+    """Raise Trouble where the resource is known to be of another kind than the command enters."""
+    if found and found != kind:
+        raise Trouble(
+            f"{resource} is {_A.get(found, found)}, not {_A[kind]}.",
+            f"Enter it with: {way_in(found, resource)}",
+        )
+
+
+def held(api: Api, resource: str, role: str, verb: str = "psql", kind: str = "") -> Any:
+    """The story of the caller's live grant there. Raises Trouble where there is none, or several roles, or
+    where the resource is not of this `kind`.
+    """
+    known = [it for it in api.get("/api/v1/resources") if resource in (it["name"], *it["aliases"])]
+    if kind:
+        _must_be(kind, next((it["kind"] for it in known), ""), resource)
+    names = {resource, *(it["name"] for it in known)}
     found = [
         story
         for story in api.get("/api/v1/me")["grants"]

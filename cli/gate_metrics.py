@@ -9,7 +9,7 @@ from prometheus_client.registry import Collector
 
 from proxy.gate import Gate
 
-_COUNTERS = {
+COUNTERS = {
     "opened": "Sessions that were let in.",
     "turned_away": "Clients that were not let in.",
     "cuts": "Sessions that were cut.",
@@ -30,5 +30,5 @@ class GateCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         counts = self._gate.metrics()
         yield GaugeMetricFamily("portcullis_gate_open", "Sessions that are open now.", counts.open)
-        for name, about in _COUNTERS.items():
+        for name, about in COUNTERS.items():
             yield CounterMetricFamily(f"portcullis_gate_{name}", about, getattr(counts, name))

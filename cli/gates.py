@@ -52,6 +52,27 @@ class GateFiles:
         return tls.end_point(self.certificate)
 
 
+def gate_ca(settings: ServeSettings, now: datetime) -> str:
+    """The CA (PEM) by which a gate elsewhere is known: `gate_ca`, or that of our own. Raises OSError,
+    ValueError.
+    """
+    if settings.gate_ca and not (settings.gate_certificate or settings.gate_key):
+        return settings.gate_ca.read_text()
+    return gate_files(settings, now).ca.read_text()
+
+
+def ssh_authority(settings: ServeSettings, now: datetime) -> str:
+    """The same for SSH: the line of the authority. Raises OSError, ValueError."""
+    if settings.gate_ssh_ca and not (settings.gate_ssh_key or settings.gate_ssh_certificate):
+        return _first_two(settings.gate_ssh_ca)
+    return ssh_files(settings, now).authority
+
+
+def _first_two(public: Path) -> str:
+    """Type and key of an OpenSSH public key, without its comment."""
+    return " ".join(public.read_text().split()[:2])
+
+
 def gate_files(settings: ServeSettings, now: datetime) -> GateFiles:
     """The configured files, or those of a CA of our own, made where missing. Raises OSError, ValueError."""
     given = (settings.gate_certificate, settings.gate_key, settings.gate_ca)
@@ -72,7 +93,7 @@ def ssh_files(settings: ServeSettings, now: datetime) -> HostIdentity:
     """The same for SSH: host key, certificate, and the authority's line. Raises OSError, ValueError."""
     key, certificate, ca = settings.gate_ssh_key, settings.gate_ssh_certificate, settings.gate_ssh_ca
     if key and certificate and ca:
-        return HostIdentity(key, certificate, " ".join(ca.read_text().split()[:2]))
+        return HostIdentity(key, certificate, _first_two(ca))
     if key or certificate or ca:
         raise ValueError(
             "Set all of PORTCULLIS_GATE_SSH_KEY, PORTCULLIS_GATE_SSH_CERTIFICATE and PORTCULLIS_GATE_SSH_CA."

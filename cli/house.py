@@ -29,7 +29,16 @@ from broker.keeper import Broker, create_broker
 from broker.run_worker import RunWorker
 from broker.ssh_entries import SshEntries
 from cli.gate_metrics import GateCollector
-from cli.gates import GateFiles, WorkerOrder, Workers, gate_files, reserve, ssh_files
+from cli.gates import (
+    GateFiles,
+    WorkerOrder,
+    Workers,
+    gate_ca,
+    gate_files,
+    reserve,
+    ssh_authority,
+    ssh_files,
+)
 from cli.recordings import Shelf
 from cli.runs import GateClient, GateReader
 from cli.settings import ALL_PARTS, ServeSettings
@@ -91,17 +100,19 @@ class House:
         await self._stack.aclose()
 
     async def _start(self) -> None:
-        files = self._gate_files()
+        now, gates = SystemClock().now(), "proxy" in self.only
+        files = gate_files(self.settings, now) if gates else None
         held, port = self._port(self.settings.gate_port)
         ssh_port, known = 0, ""
         if self.settings.gate_ssh_port is not None:
-            self._ssh = ssh_files(self.settings, SystemClock().now())
+            self._ssh = ssh_files(self.settings, now) if gates else None
+            authority = self._ssh.authority if self._ssh else ssh_authority(self.settings, now)
             _, ssh_port = self._port(self.settings.gate_ssh_port)
-            known = known_hosts(self._ssh.authority, self.settings.gate_names, ssh_port)
+            known = known_hosts(authority, self.settings.gate_names, ssh_port)
         http_port = 0
         if self.settings.gate_http_port is not None:
             _, http_port = self._port(self.settings.gate_http_port)
-        it, ca = self.settings, files.ca.read_text()
+        it, ca = self.settings, files.ca.read_text() if files else gate_ca(self.settings, now)
         self.gate = GateAddress(
             it.gate_reached_at,
             port,
@@ -117,7 +128,7 @@ class House:
         self._stack.callback(shutil.rmtree, run, ignore_errors=True)
         if self.only & {"broker", "bot"}:
             await self._start_broker(run / "broker.sock")
-        if "proxy" in self.only:
+        if files is not None:
             await self._start_gates(files, held, run)
         if self.broker is not None:
             await self._start_runs(self.broker, self.gate)
@@ -129,9 +140,6 @@ class House:
         held = reserve(self.settings.gate_host, port)
         self._stack.callback(held.close)
         return held, held.getsockname()[1]
-
-    def _gate_files(self) -> GateFiles:
-        return gate_files(self.settings, SystemClock().now())
 
     # ----------------------------------------------------- broker and bot
 

@@ -14,10 +14,13 @@ from cli.trouble import Trouble
 def http(resource: Resource, role: RoleOption = "") -> None:
     """Print the address of a service that you hold a grant on, and a curl line with a token."""
     api = Api.mine()
-    story = held(api, resource, role, verb="http")
+    story = held(api, resource, role, verb="http", kind="http")
     gate = api.get("/api/v1/http/gate", resource=story["resource"])
     if not gate["address"]:
-        raise Trouble(f"{resource} is no HTTP service.", f"Enter it with: access token {resource}")
+        raise Trouble(
+            f"{resource} has no address at this gate: its name cannot stand before a domain.",
+            "Whoever keeps access.yaml can give it an alias of small letters, digits and dashes.",
+        )
     issued = api.post("/api/v1/tokens")
     ca = saved.write_file("gate-ca.pem", gate["ca"])
     whisper(f"In a browser, without any token: {gate['address']}/")

@@ -15,7 +15,7 @@ import typer
 
 from cli import saved
 from cli.client import Api
-from cli.say import say, say_list, say_plain
+from cli.say import bold, instant, safe, say, say_list, say_plain
 from cli.trouble import Exit, Trouble
 from cli.workload import exchange
 
@@ -38,15 +38,16 @@ def login(
 ) -> None:
     """Log in through the identity provider, or as an agent by the token of its workload."""
     api = Api(saved.broker_address(broker))
+    saved.prepare()
     if workload_token is not None:
         found = exchange(api.broker, workload_token, agent)
         saved.write(saved.Login(api.broker, found["principal"], found["access_token"]))
-        say(f"Logged in as [bold]{found['principal']}[/bold], an agent of {found['owner']}.")
+        say(f"Logged in as {bold(found['principal'])}, an agent of {safe(found['owner'])}.")
         return
     answer = _with_browser(api) if browser else _with_code(api)
     place = saved.write(saved.Login(api.broker, answer["principal"], answer["token"]))
     kept = "the system's keyring" if saved.in_keyring() else str(place)
-    say(f"Logged in as [bold]{answer['principal']}[/bold] at {api.broker}.", f"Kept in {kept}.")
+    say(f"Logged in as {bold(answer['principal'])} at {safe(api.broker)}.", safe(f"Kept in {kept}."))
 
 
 def logout() -> None:
@@ -68,17 +69,19 @@ def whoami() -> None:
     api = Api.mine()
     me = api.get("/api/v1/me")
     person = me["principal"]
-    say(f"[bold]{person['id']}[/bold] ({person['name']}, {person['email']}) at {api.broker}")
-    say(f"Groups: {', '.join(person['groups']) or 'none'}" + (", administrator" if person["admin"] else ""))
+    who = safe(f"({person['name']}, {person['email']}) at {api.broker}")
+    say(f"{bold(person['id'])} {who}")
+    administrator = ", administrator" if person["admin"] else ""
+    say_plain(f"Groups: {', '.join(person['groups']) or 'none'}{administrator}")
     if account := me["account"]:
-        say(_account(account))
-    say(_slack(me["slack"]))
+        say_plain(_account(account))
+    say_plain(_slack(me["slack"]))
     say_list("Open:", [_held(story) for story in me["grants"]], "You hold no grant.")
 
 
 def _account(account: dict[str, Any]) -> str:
     until = account["groups_until"]
-    groups = f"; its groups count until {until}" if until else ""
+    groups = f"; its groups count until {instant(until)}" if until else ""
     return f"Logs in at {account['provider']}{groups}."
 
 
@@ -99,7 +102,7 @@ def _slack(link: dict[str, Any] | None) -> str:
 
 def _held(story: dict[str, Any]) -> str:
     grant = story["grant"]
-    return f"{story['resource']} as {story['role']} until {grant['expiry']} ({grant['id']})"
+    return f"{story['resource']} as {story['role']} until {instant(grant['expiry'])} ({grant['id']})"
 
 
 # ------------------------------------------------------- with a browser
@@ -113,7 +116,7 @@ def _with_browser(api: Api) -> Any:
     with _Listener(state) as listener:
         query = {"port": listener.port, "challenge": challenge_of(verifier), "state": state}
         address = f"{api.broker}/auth/cli/start?{urlencode(query)}"
-        say("Log in in the browser. If it does not open, go to:", f"  {address}")
+        say("Log in in the browser. If it does not open, go to:", safe(f"  {address}"))
         webbrowser.open(address)
         code = listener.wait(WAIT_SECONDS)
     return api.post("/auth/cli/token", {"code": code, "verifier": verifier})
@@ -180,9 +183,8 @@ def _with_code(api: Api) -> Any:
     """In the manner of RFC 8628: a short code that somebody confirms in a browser anywhere."""
     started = api.post("/auth/device/start")
     say(
-        f"On any device, open [bold]{started['verification_uri']}[/bold]",
-        f"and enter the code [bold]{started['user_code']}[/bold], good for "
-        f"{started['expires_in'] // 60} minutes.",
+        f"On any device, open {bold(started['verification_uri'])}",
+        f"and enter the code {bold(started['user_code'])}, good for {started['expires_in'] // 60} minutes.",
     )
     until = time.monotonic() + started["expires_in"]
     while time.monotonic() < until:

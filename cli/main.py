@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import traceback
+from typing import Annotated
 
 import typer
 
@@ -26,17 +27,47 @@ from cli import (
     trail,
     verbs,
 )
-from cli.say import warn
+from cli.say import say_plain, warn
+from cli.sections import Sections
 from cli.trouble import Exit, Trouble
+
+VARIABLES = {
+    "PORTCULLIS_BROKER": "The broker's address, in place of that of the login.",
+    "PORTCULLIS_HOME": "Where the login and what belongs to it are kept. Default: `~/.config/portcullis`.",
+    "PORTCULLIS_KEYRING": "`off` keeps the login's token in a file even where the system has a keyring.",
+    "PORTCULLIS_DEBUG": "`1` shows the traceback of a fault of ours.",
+    "NO_COLOR": "Anything: no colours.",
+}
+"""What the commands read from the environment, besides the settings of `access serve`."""
 
 typer_app = typer.Typer(
     name="access",
+    cls=Sections,
     help="Ask for access, decide, enter through the gate, and see who did what.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     rich_markup_mode=None,
 )
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        say_plain(f"access {version('portcullis')}")
+        raise typer.Exit
+
+
+@typer_app.callback()
+def root(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """Ask for access, decide, enter through the gate, and see who did what."""
+
+
 for command in (login.login, login.logout, login.whoami, login.unbind):
     typer_app.command()(command)
 verbs.register(typer_app)
@@ -72,7 +103,14 @@ _OWN_OPTIONS = {"allow_extra_args": True, "ignore_unknown_options": True, "help_
 @typer_app.command(context_settings=_OWN_OPTIONS)
 def demo(context: typer.Context) -> None:
     """Run everything on this machine, with a sample database and a Slack look-alike: ./run"""
-    demo_app()(context.args, prog_name="access demo", standalone_mode=False)
+    try:
+        alone = demo_app()
+    except ModuleNotFoundError as error:
+        raise Trouble(
+            f"The demo needs {error.name}, which is no part of an installation.",
+            "Run it from a checkout of the source: ./run",
+        ) from None
+    alone(context.args, prog_name="access demo", standalone_mode=False)
 
 
 def demo_app() -> typer.Typer:
@@ -94,6 +132,11 @@ def app() -> None:
     except BrokenPipeError:
         # Whoever read our output has left: nothing more to say, also not while Python shuts down.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(Exit.REFUSED)
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        why = f"A file could not be read or written{place}: {error.strerror or error}."
+        warn(why, "Mend that, and try again.")
         sys.exit(Exit.REFUSED)
     except Exception as error:
         if os.environ.get("PORTCULLIS_DEBUG"):

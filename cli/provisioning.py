@@ -5,11 +5,9 @@ from __future__ import annotations
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from cli.client import Api
-from cli.say import printable, say_plain, whisper
+from cli.say import instant, say_plain, say_table, whisper
 
 app = typer.Typer(help="People and groups from an identity provider (SCIM).", no_args_is_help=True)
 
@@ -22,19 +20,19 @@ def token(
     """Make a token for the provider; it is printed this once. Its former one stays good until you end it."""
     made = Api.mine().post("/api/v1/provisioning/tokens/make", {"name": name, "days": days})
     whisper(f"Address: {made['address']}")
-    whisper(f"The token, good until {made['expires_at']}:")
+    whisper(f"The token, good until {instant(made['expires_at'])}:")
     say_plain(made["token"])
 
 
 @app.command("list")
 def list_() -> None:
     """The tokens that are good now."""
-    table = Table(box=None)
-    for title in ("token", "provider", "since", "until"):
-        table.add_column(title, no_wrap=title == "token", overflow="fold")
-    for it in Api.mine().get("/api/v1/provisioning/tokens"):
-        table.add_row(*(printable(str(it[name])) for name in ("id", "name", "since", "until")))
-    Console().print(table)
+    found = Api.mine().get("/api/v1/provisioning/tokens")
+    if not found:
+        say_plain("No provider has a token. Make one: access provisioning token NAME")
+        return
+    rows = [(it["id"], it["name"], instant(it["since"]), instant(it["until"])) for it in found]
+    say_table(("token", "provider", "since", "until"), rows, whole=1)
 
 
 @app.command()

@@ -8,16 +8,20 @@ from __future__ import annotations
 import ast
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 import typer
+from prometheus_client.metrics import MetricWrapperBase
 
+from broker import metrics
 from broker.api.app import openapi
 from broker.settings import Settings
-from cli.main import demo_app, typer_app
+from cli import licences
+from cli.gate_metrics import COUNTERS as GATE_COUNTERS
+from cli.main import VARIABLES, demo_app, typer_app
 from cli.settings import ServeSettings
 from cli.trouble import MEANINGS
 
@@ -30,6 +34,8 @@ def pages() -> dict[str, str]:
     return {
         "cli.md": _MADE + "\n".join(_cli()) + "\n",
         "settings.md": _MADE + "\n".join(_settings()) + "\n",
+        "metrics.md": _MADE + "\n".join(_metrics()) + "\n",
+        "licences.md": _MADE + "\n".join(licences.page()) + "\n",
         "api.md": _MADE + "\n".join(_api(openapi())) + "\n",
         "openapi.json": json.dumps(openapi(), indent=1, sort_keys=True) + "\n",
     }
@@ -53,7 +59,11 @@ def _cli() -> Iterator[str]:
         if name == "demo":
             command = typer.main.get_command(demo_app())
         yield from _command(f"access {name}", command)
-    yield "## Exit codes\n"
+    yield "## Environment\n"
+    yield "| Variable | Meaning |\n|---|---|"
+    for name, meaning in VARIABLES.items():
+        yield f"| `{name}` | {meaning} |"
+    yield "\n## Exit codes\n"
     yield "| Code | Meaning |\n|---|---|"
     for code, meaning in MEANINGS.items():
         yield f"| {int(code)} | {meaning} |"
@@ -102,6 +112,31 @@ def _default(option: Any) -> str:
 def _about(option: Any) -> str:
     variable = f" Also `{option.envvar}`." if option.envvar else ""
     return f"{option.help or ''}{variable}"
+
+
+# ----------------------------------------------------------------- metrics
+
+
+def _metrics() -> Iterator[str]:
+    yield "# Metrics\n"
+    yield (
+        "`GET /metrics` of the broker, in Prometheus' format. Labels hold kinds and codes, never people or "
+        "resources. Those of the gate are of the gate inside this process: gates elsewhere and workers keep "
+        "theirs to themselves.\n"
+    )
+    yield "| Metric | Type | Labels | |\n|---|---|---|---|"
+    for collector in vars(metrics).values():
+        if isinstance(collector, MetricWrapperBase):
+            for metric in collector.describe():
+                yield _metric(metric.name, metric.type, collector._labelnames, metric.documentation)
+    yield _metric("portcullis_gate_open", "gauge", (), "Sessions that are open now.")
+    for name, about in GATE_COUNTERS.items():
+        yield _metric(f"portcullis_gate_{name}", "counter", (), about)
+
+
+def _metric(name: str, kind: str, labels: Sequence[str], about: str) -> str:
+    shown = ", ".join(f"`{label}`" for label in labels)
+    return f"| `{name}{'_total' if kind == 'counter' else ''}` | {kind} | {shown} | {about} |"
 
 
 # ---------------------------------------------------------------- settings

@@ -8,11 +8,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from cli.client import Api
-from cli.say import printable, say_plain, whisper
+from cli.say import counted, say_plain, say_table, whisper
 from cli.trouble import Exit, Trouble
 
 POLL_SECONDS = 1.0
@@ -30,8 +28,9 @@ def run(
     api = Api.mine()
     text = _text(statement, file)
     made = api.post("/api/v1/runs", {"resource": resource, "text": text, "role": role, "reason": because})
-    asked = " and ".join(f"{q['needed']} of {q['group']}" for q in made["quorum"]) or "nobody needs to"
-    whisper(f"{made['id']}: a {made['statement_class']} statement; asked {asked}.")
+    asked = " and ".join(f"{q['needed']} of {q['group']}" for q in made["quorum"])
+    said = f"asked {asked}" if asked else "nobody has to be asked"
+    whisper(f"{made['id']}: a {made['statement_class']} statement; {said}.")
     if wait:
         _show(_wait(api, made["id"]))
     else:
@@ -84,14 +83,10 @@ def _show(it: Any) -> None:
         state = f" (SQLSTATE {it['sqlstate']})" if it["sqlstate"] else ""
         raise Trouble(f"{it['error']}{state}", it["hint"], Exit.REFUSED)
     if it["columns"]:
-        table = Table(box=None)
-        for name in it["columns"]:
-            table.add_column(printable(name), overflow="fold")
-        for row in it["rows"]:
-            table.add_row(*("∅" if value is None else printable(value) for value in row))
-        Console().print(table)
+        rows = (["∅" if value is None else value for value in row] for row in it["rows"])
+        say_table(it["columns"], rows)
         cut = f", {len(it['rows'])} of them here" if it["total"] > len(it["rows"]) else ""
-        whisper(f"{it['total']} rows{cut} in {it['seconds']} s")
+        whisper(f"{counted(it['total'], 'row')}{cut} in {it['seconds']} s")
     else:
         say_plain(f"{it['tag']} in {it['seconds']} s")
 

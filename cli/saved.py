@@ -4,6 +4,7 @@ system's keyring instead, where there is one.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import stat
@@ -26,11 +27,18 @@ class Login:
 
 
 def home() -> Path:
-    """Where it is kept: PORTCULLIS_HOME, ACCESS_HOME, or `portcullis` in the XDG configuration directory."""
-    for name in ("PORTCULLIS_HOME", "ACCESS_HOME"):
-        if place := os.environ.get(name):
-            return Path(place)
+    """Where it is kept: PORTCULLIS_HOME, or `portcullis` in the XDG configuration directory."""
+    if place := os.environ.get("PORTCULLIS_HOME"):
+        return Path(place)
     return Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config") / "portcullis"
+
+
+def environment() -> dict[str, str]:
+    """What a program that runs `access` by itself, where this environment is not, has to set for it."""
+    kept = {"PORTCULLIS_HOME": str(home().absolute())} if "PORTCULLIS_HOME" in os.environ else {}
+    if broker := os.environ.get("PORTCULLIS_BROKER"):
+        kept["PORTCULLIS_BROKER"] = broker
+    return kept
 
 
 def write(login: Login) -> Path:
@@ -76,6 +84,12 @@ def read() -> Login:
         return Login(**found)
     except (FileNotFoundError, ValueError, TypeError):
         raise missing from None
+    except OSError as error:
+        raise Trouble(
+            f"Your login cannot be read ({place}: {error.strerror}).",
+            "Make it yours, or set PORTCULLIS_HOME to a folder of your own and log in there: access login",
+            Exit.NOT_LOGGED_IN,
+        ) from None
 
 
 def forget() -> None:
@@ -99,13 +113,33 @@ def broker_address(given: str = "") -> str:
         return DEFAULT_BROKER
 
 
-def write_file(name: str, content: str) -> Path:
-    """Put a file into `home`, whole or not at all, readable by its owner only."""
+def prepare() -> None:
+    """Make `home` where it is missing. Raises Trouble where nothing can be kept in it."""
     directory = home()
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-    draft, place = directory / f".{name}.{os.getpid()}", directory / name
-    handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as file:
-        file.write(content)
-    draft.replace(place)
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unkept(error) from None
+    if not os.access(directory, os.W_OK):
+        raise _unkept(PermissionError(errno.EACCES, os.strerror(errno.EACCES)))
+
+
+def write_file(name: str, content: str) -> Path:
+    """Put a file into `home`, whole or not at all, readable by its owner only. Raises Trouble."""
+    prepare()
+    draft, place = home() / f".{name}.{os.getpid()}", home() / name
+    try:
+        handle = os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(handle, "w") as file:
+            file.write(content)
+        draft.replace(place)
+    except OSError as error:
+        raise _unkept(error) from None
     return place
+
+
+def _unkept(error: OSError) -> Trouble:
+    return Trouble(
+        f"Nothing can be kept in {home()}: {error.strerror}.",
+        "Set PORTCULLIS_HOME to a folder that you may write to.",
+    )

@@ -2,19 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
 
 from rich.console import Console
 from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+_WIDE = 10_000
+"""Columns of a table that nobody looks at in a terminal: no value is broken."""
 
 _out = Console(highlight=False, soft_wrap=True)
 _err = Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def say(*lines: str) -> None:
-    """To standard output; rich markup is read."""
+    """To standard output; rich markup is read, so what comes from elsewhere goes through `safe` or `bold`."""
     for line in lines:
         _out.print(line)
+
+
+def safe(text: str) -> str:
+    """Text from elsewhere within markup: printable, and never markup itself."""
+    return escape(printable(text))
+
+
+def bold(text: str) -> str:
+    return f"[bold]{safe(text)}[/bold]"
 
 
 def say_plain(text: str) -> None:
@@ -30,7 +45,7 @@ def say_list(head: str, items: Sequence[str], otherwise: str) -> None:
 
 def warn(why: str, way_out: str = "") -> None:
     """To standard error."""
-    _err.print(f"[red]{escape(printable(why))}[/red]")
+    _err.print(f"[red]{safe(why)}[/red]")
     if way_out:
         _err.print(printable(way_out), markup=False)
 
@@ -40,9 +55,33 @@ def whisper(text: str) -> None:
     _err.print(printable(text), markup=False)
 
 
+def say_table(titles: Sequence[str], rows: Iterable[Sequence[object]], *, whole: int = 0) -> None:
+    """A table to standard output: as wide as the terminal, and in a pipe or a file as wide as it needs. The
+    first `whole` columns are never broken, to be pasted. Values are shown as they are, not read as markup.
+    """
+    table = Table(box=None)
+    for number, title in enumerate(titles):
+        table.add_column(Text(printable(title)), no_wrap=number < whole, overflow="fold")
+    for row in rows:
+        table.add_row(*(Text(printable(str(value))) for value in row))
+    width = None if _out.is_terminal else _WIDE
+    Console(highlight=False, width=width).print(table)
+
+
 def on_terminal() -> bool:
     """Whether somebody is there to answer."""
     return _out.is_terminal and _err.is_terminal
+
+
+def counted(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
+
+
+def instant(text: str | None) -> str:
+    """An instant of the API's for people, as the broker's own lines have it; nothing for none."""
+    if not text:
+        return ""
+    return datetime.fromisoformat(text).astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def printable(text: str) -> str:

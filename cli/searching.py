@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from cli.client import Api
-from cli.say import say_plain, warn
+from cli.say import counted, say_plain, warn
 from cli.trouble import Exit, Trouble
 from workflows.spans import read_span
 
@@ -100,7 +100,7 @@ def say_hit(hit: dict[str, Any]) -> None:
     for index, value in enumerate(it["parameters"], 1):
         say_plain(f"    ${index} = {'NULL' if value is None else value}")
     said = it["tag"] if it["outcome"] == "ok" else f"{it['outcome'].upper()} {it['sqlstate']} {it['message']}"
-    say_plain(f"    → {said.strip()} · {it['rows']} rows · {it['took'] * 1000:.1f} ms")
+    say_plain(f"    → {said.strip()} · {counted(it['rows'], 'row')} · {it['took'] * 1000:.1f} ms")
 
 
 def _instant(text: str, option: str) -> str:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from cli.client import Api
-from cli.say import printable, say_plain
+from cli.say import counted, instant, say_plain, say_table
 from cli.trouble import Trouble
 from cli.watching import watch
 
@@ -32,24 +30,14 @@ def list_(
     if not found:
         say_plain("No sessions.")
         return
-    table = Table(box=None)
-    table.add_column("session", no_wrap=True, overflow="fold")  # whole, to be pasted behind `replay`
-    for title in ("who", "resource", "role", "opened", "ended", "statements", "refused"):
-        table.add_column(title)
-    for it in found:
-        ended = f"{it['closed_at']} ({it['close_reason']})" if it["closed_at"] else "open"
-        row = (
-            it["id"],
-            it["principal"],
-            it["resource"],
-            it["role"],
-            it["opened_at"],
-            ended,
-            it["statements"],
-            it["refused"],
-        )
-        table.add_row(*(printable(str(value)) for value in row))
-    Console().print(table)
+    titles = ("session", "who", "resource", "role", "opened", "ended", "statements", "refused")
+    say_table(titles, map(_row, found), whole=1)  # a session's name whole, to be pasted behind `replay`
+
+
+def _row(it: dict[str, Any]) -> tuple[object, ...]:
+    ended = f"{instant(it['closed_at'])} ({it['close_reason']})" if it["closed_at"] else "open"
+    what = (it["id"], it["principal"], it["resource"], it["role"], instant(it["opened_at"]), ended)
+    return (*what, it["statements"], it["refused"])
 
 
 app.command()(watch)
@@ -84,9 +72,8 @@ def cast(
     """What a terminal showed, as an asciicast: access sessions cast S-… > it.cast; asciinema play it.cast"""
     found = Api.mine().get(f"/api/v1/sessions/{session}/recording")["casts"]
     if len(found) < terminal:
-        raise Trouble(
-            f"{session} has {len(found)} terminals.", f"Its statements: access sessions replay {session}"
-        )
+        shown = f"{session} showed {counted(len(found), 'terminal') if found else 'no terminal'}."
+        raise Trouble(shown, f"Its statements: access sessions replay {session}")
     say_plain(found[terminal - 1].rstrip("\n"))
 
 

@@ -19,6 +19,7 @@ class ServeSettings(Settings):
     gate_host: str = "127.0.0.1"
     """Where the gate listens."""
     gate_port: int = Field(default=6543, ge=0, le=65535)
+    """The gate's port for PostgreSQL; 0 takes a free one."""
     gate_ssh_port: int | None = Field(default=None, ge=0, le=65535)
     """Where the gate listens for SSH, such as 2222. Nothing: it does not."""
     gate_http_port: int | None = Field(default=None, ge=0, le=65535)
@@ -33,8 +34,9 @@ class ServeSettings(Settings):
     gate_certificate: Path | None = None
     """PEM chain of the gate. Empty, with `gate_key` and `gate_ca`: a CA of its own in the data directory."""
     gate_key: Path | None = None
+    """The key of that chain, PEM."""
     gate_ca: Path | None = None
-    """PEM of the CA that clients verify the gate by."""
+    """PEM of the CA that clients verify the gate by. A broker without a gate of its own needs this alone."""
     gate_login: Literal["scram", "password"] = "scram"
     """How people prove their token at the gate: by SCRAM, which never sends it, or as a password inside TLS,
     for clients that know no SCRAM-SHA-256 (PostgreSQL 9.6 and older)."""
@@ -44,8 +46,10 @@ class ServeSettings(Settings):
     gate_ssh_key: Path | None = None
     """The gate's SSH host key. Empty, with the next two: an authority of its own in the data directory."""
     gate_ssh_certificate: Path | None = None
+    """The host certificate for that key."""
     gate_ssh_ca: Path | None = None
-    """Public key of the authority that clients verify the gate's SSH host key by."""
+    """Public key of the authority that clients verify the gate's SSH host key by. A broker without a gate of
+    its own needs this alone."""
     broker_url: str = ""
     """Where a gate that is served alone (`--only proxy`) finds its broker: https, or loopback."""
     recordings_dir: Path | None = None

@@ -18,7 +18,7 @@ import typer
 
 from cli import saved
 from cli.client import Api
-from cli.entering import Resource, RoleOption
+from cli.entering import Resource, RoleOption, held
 from cli.say import say_plain, whisper
 from cli.trouble import Trouble
 
@@ -115,7 +115,12 @@ def enter(api: Api, resource: str, role: str = "", source: str = "") -> Entry:
     key = _key()
     public = key.with_suffix(".pub").read_text()
     body = {"resource": resource, "role": role, "public_key": public, "source": source}
-    made = api.post("/api/v1/ssh/certificates", body)
+    try:
+        made = api.post("/api/v1/ssh/certificates", body)
+    except Trouble as trouble:
+        if trouble.code == "no-grant":
+            held(api, resource, role, "ssh", kind="ssh")  # says the same in this command's words
+        raise
     gate = made["gate"]
     certificate = saved.write_file(
         f"ssh_{made['resource']}+{made['role']}-cert.pub", made["certificate"] + "\n"
@@ -135,7 +140,9 @@ def enter(api: Api, resource: str, role: str = "", source: str = "") -> Entry:
 
 def _block(entry: Entry) -> str:
     """`Match … exec` fetches a fresh certificate whenever ssh is about to connect."""
-    access = shlex.join([shutil.which(sys.argv[0]) or sys.argv[0], "ssh-certificate", "--quiet"])
+    kept = [f"{name}={value}" for name, value in saved.environment().items()]
+    program = shutil.which(sys.argv[0]) or sys.argv[0]
+    access = shlex.join([*(["env", *kept] if kept else []), program, "ssh-certificate", "--quiet"])
     lines = [f"Host {entry.resource}", *(f"    {name} {value}" for name, value in entry.options())]
     fetch = f"{access} {entry.resource} --role {entry.role}".replace('"', '\\"')
     lines += [f'Match originalhost {entry.resource} exec "{fetch}"', "    IdentitiesOnly yes", ""]

@@ -9,7 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from cli.client import Api
-from cli.say import on_terminal, say_plain, warn
+from cli.entering import kind_of, way_in
+from cli.say import instant, on_terminal, say_plain, warn
 from cli.trouble import Exit, Trouble
 from workflows.words import quote
 
@@ -94,11 +95,12 @@ def _mended(api: Api, answer: Any) -> Any:
 
 
 def _wait(api: Api, key: str) -> None:
+    kind = kind_of(api, api.get(f"/api/v1/requests/{key}")["resource"])
     while True:
         story = api.get(f"/api/v1/requests/{key}")
         grant = story["grant"]
         if grant and grant["state"] == "active":
-            say_plain(f"Open until {grant['expiry']}. Enter: access psql {story['resource']}")
+            say_plain(f"Open until {instant(grant['expiry'])}. Enter: {way_in(kind, story['resource'])}")
             return
         if (grant and grant["state"] == "ended") or story["state"] in {"denied", "cancelled", "lapsed"}:
             why = (grant and (grant["end_note"] or grant["end_reason"])) or story["close_reason"]

@@ -23,7 +23,7 @@ from proxy.files import write_whole
 
 _CA_DAYS = 3650
 _LEAF_DAYS = 397
-_RENEW_DAYS = 30
+_RENEW_DAYS = _LEAF_DAYS // 2
 
 
 @dataclass(frozen=True, slots=True)

@@ -254,22 +254,30 @@ def _cancel(words: Sequence[Word], _: Context) -> Command | Mistake:
 def _why(words: Sequence[Word], _: Context) -> Command | Mistake:
     found = _story_id(words[0]) if words else None
     if found is None:
-        return Mistake("Why what? Say why R-…; status lists your ids.", Status().line())
+        return _no_id(words, "Why what? Say why R-…; status lists your ids.")
     return Why(found) if len(words) == 1 else Mistake("why takes one id.", Why(found).line())
 
 
 def _approve(words: Sequence[Word], _: Context) -> Command | Mistake:
     found = _matter_id(words[0]) if words else None
     if found is None:
-        return Mistake("Approve what? Say approve R-…; status lists what waits for you.", Status().line())
+        return _no_id(words, "Approve what? Say approve R-…; status lists what waits for you.")
     return Approve(found, _reason(words[1:]))
 
 
 def _deny(words: Sequence[Word], _: Context) -> Command | Mistake:
     found = _matter_id(words[0]) if words else None
     if found is None:
-        return Mistake("Deny what? Say deny R-… because …; status lists what waits.", Status().line())
+        return _no_id(words, "Deny what? Say deny R-… because …; status lists what waits.")
     return Deny(found, _reason(words[1:]))
+
+
+def _no_id(words: Sequence[Word], asked: str) -> Mistake:
+    """That an id is missing, or that what stands in its place is none."""
+    said = (
+        f"“{words[0].text[:80]}” is no id; ids are like R-7K3F9Q, and status lists them." if words else asked
+    )
+    return Mistake(said, Status().line())
 
 
 def _story_id(word: Word) -> str | None:

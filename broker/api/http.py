@@ -8,7 +8,6 @@ from pydantic import BaseModel, Field
 
 from broker.api.auth import P, Person
 from broker.api.problems import documented, refused
-from broker.policy_file.http_schema import is_label
 from workflows.model import Refusal
 
 router = APIRouter(tags=["http"])
@@ -33,8 +32,7 @@ async def http_gate(person: Person, parts: P, resource: str = "") -> HttpGateOut
     address = ""
     found = parts.service.policy.find(resource) if resource else None
     if found is not None and found.name in {it.name for it in parts.service.requestable(person.id)}:
-        label = next((name for name in (found.name, *found.aliases) if is_label(name)), "")
-        address = parts.gate.http_address(label) if label else ""
+        address = parts.gate.address_of(found)
     return HttpGateOut(
         port=parts.gate.http_port, domain=parts.gate.http_domain, ca=parts.gate.ca, address=address
     )

@@ -13,6 +13,7 @@ from broker.identity.logins import Logins
 from broker.identity.tokens import Tokens
 from broker.identity.web import WebSessions
 from broker.identity.workloads import Workloads
+from broker.policy_file.http_schema import is_label
 from broker.recordings import Recordings
 from broker.runs import Runs
 from broker.service import Service
@@ -29,7 +30,7 @@ from workflows.gate import (
     ReviewTicket,
     RunPass,
 )
-from workflows.model import Refusal
+from workflows.model import Refusal, Resource
 
 
 class GateDoor(Protocol):
@@ -70,6 +71,13 @@ class GateAddress:
         """Where a browser reaches the service of this name."""
         port = "" if self.http_port == 443 else f":{self.http_port}"
         return f"https://{label}.{self.http_domain}{port}"
+
+    def address_of(self, resource: Resource) -> str:
+        """The same of a resource. Empty where the gate does not listen for HTTP, and where none of the
+        resource's names can stand before a domain.
+        """
+        label = next((name for name in (resource.name, *resource.aliases) if is_label(name)), "")
+        return self.http_address(label) if label and self.http_port else ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 
 from broker.api.auth import P, Person
 from broker.api.models import In
+from broker.api.parts import Parts
 from broker.api.problems import documented, refused
 from broker.ssh_entries import SshEntries
 from workflows.model import Refusal
@@ -55,7 +56,7 @@ def _entries(parts: P) -> SshEntries:
     return parts.ssh
 
 
-def _gate(parts: P) -> SshGateOut:
+def ssh_address(parts: Parts) -> SshGateOut:
     return SshGateOut(host=parts.gate.host, port=parts.gate.ssh_port, known_hosts=parts.gate.known_hosts)
 
 
@@ -63,7 +64,7 @@ def _gate(parts: P) -> SshGateOut:
 async def ssh_gate(_person: Person, parts: P) -> SshGateOut:
     """Where the gate listens for SSH, and how it proves itself."""
     _entries(parts)
-    return _gate(parts)
+    return ssh_address(parts)
 
 
 @router.get("/authority")
@@ -86,5 +87,5 @@ async def ssh_certificate(said: CertificateIn, person: Person, parts: P) -> Cert
         resource=made.resource,
         role=made.role,
         expires_at=made.expires_at,
-        gate=_gate(parts),
+        gate=ssh_address(parts),
     )

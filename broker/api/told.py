@@ -62,7 +62,8 @@ def standing(story: Story, now: datetime) -> str:
         return _grant_standing(story, now)
     if it.state is RequestState.PENDING:
         who = " and ".join(f"{q.needed} of {q.group}" for q in it.quorum)
-        return f"waits for {who}, lapses at {clock(it.lapses_at)}"
+        yes = " and ".join(approval.approver for approval in it.approvals if approval.yes)
+        return f"waits for {who}{f' ({yes} said yes)' if yes else ''}, lapses at {clock(it.lapses_at)}"
     by = f" by {it.closed_by}" if it.closed_by else ""
     why = f" ({it.close_reason})" if it.close_reason else ""
     return f"{it.state.value}{by}{why}"

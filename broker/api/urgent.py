@@ -24,6 +24,7 @@ from broker.api.models import (
 )
 from broker.api.problems import documented, refused
 from broker.api.requests import Key, told
+from broker.api.ssh import SshGateOut, ssh_address
 from broker.identity import offline_codes
 from broker.identity.tokens import TokenKind
 from workflows.access import Wish
@@ -73,6 +74,9 @@ class TakenOut(BaseModel):
     story: StoryOut
     entry: EntryTokenOut
     gate: GateOut
+    kind: str = Field("", description="What kind of resource it is.")
+    ssh: SshGateOut | None = Field(None, description="Where the gate listens for SSH, for a host.")
+    address: str = Field("", description="Where it is reached, for an HTTP service or a cluster.")
 
 
 class ReviewIn(In):
@@ -162,10 +166,15 @@ async def break_glass_offline(said: CodeIn, parts: P, once: Once = None) -> Take
         await parts.service.break_glass_with_code(said.code, said.wish, said.incident, via="api", dedupe=once)
     )
     entry = await parts.tokens.issue(TokenKind.ENTRY, story.requester, via="api", label="offline code")
+    opened = parts.service.policy.find(story.resource)
+    kind = opened.kind if opened else ""
     return TakenOut(
         story=story,
         entry=EntryTokenOut(token=entry.token, user=story.requester, expires_at=entry.expires_at),
         gate=GateOut(**asdict(parts.gate)),
+        kind=kind,
+        ssh=ssh_address(parts) if kind == "ssh" else None,
+        address=parts.gate.address_of(opened) if opened and kind in {"http", "kubernetes"} else "",
     )
 
 

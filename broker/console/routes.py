@@ -18,7 +18,6 @@ from broker.console.pages import render, script, stylesheet
 from broker.identity.device_codes import tidy_code
 from broker.identity.tokens import TokenKind, device_of
 from broker.identity.web import WebSession, own_page
-from broker.policy_file.http_schema import is_label
 from workflows.model import Principal, Story
 
 router = APIRouter(include_in_schema=False)
@@ -206,10 +205,7 @@ def _entering(parts: Parts, story: Story) -> dict[str, object]:
 def _address(parts: Parts, story: Story) -> str:
     """Where a browser reaches it, if it is an HTTP service."""
     found = parts.service.policy.find(story.request.resource)
-    if found is None or found.kind != "http" or not parts.gate.http_port:
-        return ""
-    label = next((name for name in (found.name, *found.aliases) if is_label(name)), "")
-    return parts.gate.http_address(label) if label else ""
+    return parts.gate.address_of(found) if found is not None and found.kind == "http" else ""
 
 
 def _psql_line(parts: Parts, story: Story, person: Principal, token: str) -> str:

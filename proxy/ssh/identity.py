@@ -27,7 +27,7 @@ from cryptography.hazmat.primitives.serialization import (
 from proxy.files import write_whole
 
 _DAYS = 397
-_RENEW_DAYS = 30
+_RENEW_DAYS = _DAYS // 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +42,7 @@ class HostIdentity:
 def self_made(directory: Path, names: Sequence[str], now: dt.datetime) -> HostIdentity:
     """The gate's host key with a certificate for `names`, made where missing.
 
-    The certificate is made anew when a name is missing from it or when less than 30 days are left; keys stay.
+    The certificate is made anew when a name is missing or less than half of its time is left; keys stay.
     Raises OSError when the directory cannot be written, ValueError for a file that is no Ed25519 key.
     """
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)

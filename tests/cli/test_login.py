@@ -41,7 +41,7 @@ def test_the_listener_is_on_this_machine_only() -> None:
 
 
 def test_a_kept_login_is_private_and_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ACCESS_HOME", str(tmp_path / "new"))
+    monkeypatch.setenv("PORTCULLIS_HOME", str(tmp_path / "new"))
     kept = saved.Login("http://127.0.0.1:1", "ada", "pcl_secret")
     place = saved.write(kept)
     assert stat.S_IMODE(place.stat().st_mode) == 0o600
@@ -55,8 +55,7 @@ def test_a_kept_login_is_private_and_whole(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_place_follows_the_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("PORTCULLIS_HOME", "ACCESS_HOME"):
-        monkeypatch.delenv(name, raising=False)
+    monkeypatch.delenv("PORTCULLIS_HOME", raising=False)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     assert saved.home() == tmp_path / "portcullis"
     monkeypatch.setenv("PORTCULLIS_HOME", str(tmp_path / "mine"))
@@ -142,3 +141,15 @@ def test_it_can_be_switched_off(ring: InMemory, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setenv("PORTCULLIS_KEYRING", "off")
     assert "pcl_secret" in saved.write(KEPT).read_text()
     assert ring.kept == {}
+
+
+def test_a_home_that_cannot_be_written_is_told_before_anybody_logs_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("PORTCULLIS_HOME", str(tmp_path / "file" / "home"))
+    with pytest.raises(Trouble, match="Nothing can be kept") as raised:
+        saved.prepare()
+    assert "PORTCULLIS_HOME" in raised.value.way_out
+    with pytest.raises(Trouble, match="cannot be read"):
+        saved.read()
