@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Annotated
 
 import typer
@@ -35,5 +36,11 @@ def end(
         count = Api.mine().post("/api/v1/devices/end-all", {"principal": of} if of else {})["count"]
         say_plain(f"{count} logins ended.")
         return
+    if not re.fullmatch("[0-9a-f]{16}", device):
+        raise Trouble(
+            f"“{device[:40]}” is no device; they are like 0123456789abcdef.",
+            "See them: access devices list",
+            Exit.NOT_UNDERSTOOD,
+        )
     Api.mine().post(f"/api/v1/devices/{device}/end")
     say_plain("Ended.")
