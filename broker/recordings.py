@@ -36,7 +36,9 @@ class RecordedStatement:
 
 @dataclass(frozen=True, slots=True)
 class RecordedScreen:
-    """What one channel of a session on a host showed or did at `at` seconds, as the gate wrote it."""
+    """What one channel of a session on a host showed or did at `at` seconds, as the gate wrote it. The event
+    f is something done with a file.
+    """
 
     channel: int
     at: float

@@ -12,7 +12,7 @@ from typing import Any
 from broker.recordings import Found, RecordedScreen, RecordedStatement, RecordingView, Sought
 from proxy import recording, recording_search
 from proxy.http.har import har
-from proxy.recording import Recording, Screen, Statement, Tampered
+from proxy.recording import FileOperation, Recording, Screen, Statement, Tampered
 from proxy.recording_tail import Tail
 from proxy.shipping import SHIPPED
 from proxy.ssh.cast import casts
@@ -123,7 +123,7 @@ class Follower:
 
     def step(self) -> list[RecordedStatement | RecordedScreen]:
         with _told(self._session):
-            return [_shown(it) if isinstance(it, Screen) else told(it) for it in self._tail.step()]
+            return [told(it) if isinstance(it, Statement) else _shown(it) for it in self._tail.step()]
 
     def close(self) -> None:
         self._tail.close()
@@ -142,7 +142,9 @@ def _told(session: str) -> Iterator[None]:
         ) from None
 
 
-def _shown(it: Screen) -> RecordedScreen:
+def _shown(it: Screen | FileOperation) -> RecordedScreen:
+    if isinstance(it, FileOperation):
+        return RecordedScreen(it.channel, it.at, "f", recording.file_line(it))
     return RecordedScreen(it.channel, it.at, it.event, it.text)
 
 

@@ -75,5 +75,7 @@ def _show(it: dict[str, Any]) -> None:
     """What a channel shows: its text alone, with begin and exit told apart."""
     if it["event"] in ("o", "e"):
         typer.echo(printable(_CONTROL.sub("", it["text"])), nl=False)
+    elif it["event"] == "f":
+        typer.echo(printable(it["text"]))
     elif it["event"] in ("begin", "x"):
         whisper(f"— {it['session_id']}, channel {it['channel']}: {it['text']}")

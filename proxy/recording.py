@@ -322,12 +322,17 @@ def _render_statement(it: Statement) -> Iterator[str]:
 
 
 def _render_file(it: FileOperation) -> Iterator[str]:
+    yield f"{_clock(it.at)}  {file_line(it)}"
+
+
+def file_line(it: FileOperation) -> str:
+    """What was done with a file, in one line for people."""
     to = f" → {it.to}" if it.to else ""
     sealed = (
         f" · {it.size} bytes · sha256 {it.sha256}" if it.sha256 else f" · {it.size} bytes" if it.size else ""
     )
     said = "" if it.outcome == "ok" else f" · {it.outcome.upper()} {it.message}".rstrip()
-    yield f"{_clock(it.at)}  {it.operation} {_printable(it.path + to)}{sealed}{_printable(said)}"
+    return f"{it.operation} {_printable(it.path + to)}{sealed}{_printable(said)}"
 
 
 def _rows(count: int) -> str:

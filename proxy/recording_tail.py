@@ -6,14 +6,14 @@ import os
 from pathlib import Path
 from typing import BinaryIO
 
-from proxy.recording import Chain, Footer, Screen, Statement, Tampered
+from proxy.recording import Chain, FileOperation, Footer, Screen, Statement, Tampered
 
 _BLOCK = 256 * 1024
 _FOOTER = b'{"kind":"footer"'
 
 
 class Tail:
-    """The statements and screens of a recording from its beginning, or from what is written next.
+    """The statements, screens and files of a recording from its beginning, or from what is written next.
 
     Everything is verified against the chain before it is given out. It holds one block and one group of
     lines at most, however long the recording is and however slowly it is read. `ended` is its last entry,
@@ -27,7 +27,7 @@ class Tail:
         self.ended: Footer | None = None
         self.behind = True
 
-    def step(self) -> list[Statement | Screen]:
+    def step(self) -> list[Statement | Screen | FileOperation]:
         """What a block of the file tells; `behind` is whether there may be more already.
 
         Raises Tampered where the recording is not as the gate wrote it, and OSError.
@@ -38,10 +38,10 @@ class Tail:
         skipped = at < self._skip  # what was there before the following began is verified and not told
         data = self._file.read(min(_BLOCK, self._skip - at) if skipped else _BLOCK)
         self.behind = skipped or len(data) == _BLOCK
-        said: list[Statement | Screen] = []
+        said: list[Statement | Screen | FileOperation] = []
         for group in self._chain.feed(data):
             entries = list(group.entries()) if not skipped or _FOOTER in group.lines else []
-            said += [entry for entry in entries if isinstance(entry, Statement | Screen)]
+            said += [entry for entry in entries if isinstance(entry, Statement | Screen | FileOperation)]
             if entries and isinstance(entries[-1], Footer):
                 self.ended = entries[-1]
         return [] if skipped else said

@@ -34,6 +34,10 @@ class Written:
             made.append(msgspec.structs.replace(one, n=self.count))
         self._write(made)
 
+    def put(self, *entries: Entry) -> None:
+        """Whatever else happens in a session."""
+        self._write(entries)
+
     def close(self, reason: str = "client", refused: int = 0, rows: int = 0) -> None:
         self._write([Footer(float(self.count + 1), reason, "", self.count, refused, rows)])
 

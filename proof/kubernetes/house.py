@@ -9,7 +9,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -83,9 +83,30 @@ def _start(programs: Programs, folder: Path, started: list[subprocess.Popen[byte
         return subprocess.run(command, input=stdin, check=True, capture_output=True, text=True).stdout
 
     kubectl("apply", "-f", "-", stdin=base)
+    kubectl("wait", "--for=condition=Established", "crd/orders.shop.example", "--timeout=60s")
+    kubectl("wait", "--for=condition=Available", "apiservice/v1.shown.example", "--timeout=60s")
+    _order(kubectl)
     _status(kubectl, kubelet)
     token = kubectl("create", "token", "gate", "-n", "portcullis", "--duration=24h").strip()
     return Cluster(address, identity.ca, token)
+
+
+def _order(kubectl: Callable[..., str]) -> None:
+    """An object of the CRD, which the server takes a moment after it has said so."""
+    order = {
+        "apiVersion": "shop.example/v1",
+        "kind": "Order",
+        "metadata": {"name": "first", "namespace": "shop"},
+    }
+    told = json.dumps({**order, "spec": {"count": 1}})
+    for _ in range(20):
+        try:
+            kubectl("apply", "--validate=false", "-f", "-", stdin=told)
+        except subprocess.CalledProcessError:
+            time.sleep(0.5)
+        else:
+            return
+    raise TimeoutError("the API server does not serve the CRD; its log is in the folder")
 
 
 def _status(kubectl: object, kubelet: int) -> None:

@@ -29,6 +29,8 @@ _BEARER_PROTOCOL = "base64url.bearer.authorization.k8s.io."
 _BODY_LIMIT = 3 << 20
 """Bytes; what the API server itself takes at most (its limit for etcd is half of that)."""
 _OLD_CLIENT = "The gate reads v4.channel.k8s.io and v5.channel.k8s.io, over WebSocket or SPDY/3.1."
+_MASKED = "the data of Secrets is masked for this role"
+_IN_CLEAR = "Ask for a role that has Secrets in clear."
 _WEBSOCKET, _SPDY = b"websocket", b"spdy/3.1"
 _OFFERS = {_WEBSOCKET: b"sec-websocket-protocol", _SPDY: b"x-stream-protocol-version"}
 """Where each way of carrying streams says which protocols it offers, and which one was taken."""
@@ -97,7 +99,7 @@ class Cluster(Kind):
         try:
             self._check_secrets(request, read)
         except secrets.Unmaskable as error:
-            return Refuse("secrets", f"{error} (the data of Secrets is masked for this role)")
+            return Refuse("secrets", f"{error} ({_MASKED})", _IN_CLEAR)
         if isinstance(judgement, Allow) and self._terms.hold_all is not None and not api.discovery:
             judgement = Hold((self._terms.hold_all,))
         if isinstance(judgement, Hold):

@@ -36,6 +36,7 @@ _SHORT = 4
 """Characters below which a value is not looked for in labels: it would be found everywhere."""
 _COPYING = ("copy", "move", "test")
 _FILLED = "kubernetes.io/service-account-token"
+_OF_HELM = b"helm.sh/release"
 _READ_HERE = re.compile(r"(application/([\w.-]+\+)?(json|yaml))?", re.I)
 Mark = Callable[[Any], str]
 
@@ -73,6 +74,8 @@ def check_written(body: bytes, content_type: str) -> None:
     """Whether what is written to a Secret tells or keeps nothing that is masked. Raises Unmaskable."""
     if MASK.encode() in body or MASK_BASE64.encode() in body:
         raise Unmaskable("this would store the mask in place of the data: send only what is to change")
+    if _OF_HELM in body:
+        raise Unmaskable("helm keeps a release in a Secret, and could not read its own again")
     kind = content_type.partition(";")[0].strip().lower()
     if _READ_HERE.fullmatch(kind) is None:
         raise Unmaskable("a Secret is written as JSON or YAML here")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from proxy.recording import Tampered
+from proxy.recording import FileOperation, Statement, Tampered, file_line
 from proxy.recording_tail import Tail
 from tests.recordings_kit import Written, recorded
 
@@ -20,9 +20,9 @@ def open_(directory: Path, *statements: str) -> Written:
 
 def all_of(tail: Tail) -> list[str]:
     """Everything that is there by now."""
-    said = [it.text for it in tail.step()]
+    said = [it.text for it in tail.step() if isinstance(it, Statement)]
     while tail.behind:
-        said += [it.text for it in tail.step()]
+        said += [it.text for it in tail.step() if isinstance(it, Statement)]
     return said
 
 
@@ -37,6 +37,17 @@ def test_from_now_on_nothing_is_told_of_what_was_before(tmp_path: Path) -> None:
     assert all_of(tail) == ["select newer"]
     assert tail.ended
     assert tail.ended.reason == "cut"
+    tail.close()
+
+
+def test_what_is_done_with_files_is_told_as_it_is_done(tmp_path: Path) -> None:
+    written = open_(tmp_path)
+    tail = Tail(written.path, from_start=True)
+    assert tail.step() == []
+    put = FileOperation(1, 0.5, "write", "/srv/it.txt", "ok", size=12, sha256="ab")
+    written.put(put)
+    assert tail.step() == [put]
+    assert file_line(put) == "write /srv/it.txt · 12 bytes · sha256 ab"
     tail.close()
 
 

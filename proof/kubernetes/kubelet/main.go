@@ -1,5 +1,6 @@
 // A kubelet's streaming side alone, with the kubelet's own library: what an API server needs to serve exec, attach,
-// port-forward and logs of pods. Commands run here; a pod's port is the same port of this machine.
+// port-forward and logs of pods. Commands run here; a pod's port is the same port of this machine. Beside it an
+// aggregated API, shown.example/v1, with one kind of thing.
 package main
 
 import (
@@ -124,5 +125,15 @@ func main() {
 			time.Sleep(100 * time.Millisecond)
 		}
 	})
+	answer := func(path, body string) {
+		http.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set("Content-Type", "application/json")
+			io.WriteString(w, body)
+		})
+	}
+	answer("/apis/shown.example/v1", `{"kind":"APIResourceList","apiVersion":"v1","groupVersion":"shown.example/v1",
+"resources":[{"name":"things","singularName":"thing","namespaced":true,"kind":"Thing","verbs":["get","list","delete"]}]}`)
+	answer("/apis/shown.example/v1/namespaces/shop/things", `{"kind":"ThingList","apiVersion":"shown.example/v1",
+"metadata":{},"items":[{"kind":"Thing","apiVersion":"shown.example/v1","metadata":{"name":"one","namespace":"shop"}}]}`)
 	fmt.Println(http.ListenAndServeTLS("127.0.0.1:"+os.Args[1], os.Args[2], os.Args[3], nil))
 }

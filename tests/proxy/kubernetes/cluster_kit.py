@@ -35,6 +35,7 @@ _HOP = {
     "date",
     "audit-id",
 }
+_ATTACHED = ["sh", "-c", "echo attached; while read -r line; do echo $line | tr a-z A-Z; done"]
 _ASKED = ("impersonate-user", "impersonate-group", "accept", "content-type")
 
 
@@ -145,10 +146,11 @@ class Replay:
         return response
 
     async def stream(self, request: web.Request) -> web.StreamResponse:
-        """An exec."""
+        """An exec, or an attach to something that says in capitals what it hears."""
+        command = _ATTACHED if request.path.endswith("/attach") else request.query.getall("command")
         socket = web.WebSocketResponse(protocols=streams.PROTOCOLS, compress=False)
         await socket.prepare(request)
-        await _run(socket, request.query.getall("command"), tty=request.query.get("tty") == "true")
+        await _run(socket, command, tty=request.query.get("tty") == "true")
         return socket
 
 
