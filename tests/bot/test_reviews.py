@@ -28,15 +28,20 @@ async def held(world: Any, *, needed: int = 1) -> tuple[Reviews, str]:
     await world.grace.clicks(card, "approve")
     await world.grace.sees_change(card, "opening the gate")
     await world.gate_holds()
-    story = await world.story()
+    return await hold_statement(world, (await world.story()).request.id, (Quorum("dba", needed),))
+
+
+async def hold_statement(world: Any, request: str, quorum: tuple[Quorum, ...]) -> tuple[Reviews, str]:
+    """Whoever holds the grant of this request has a session open, in which a DELETE is held."""
+    story = await world.service.story(request)
     now = world.clock.now()
     record = SessionRecord(
         id="S-1",
-        request_id=story.request.id,
+        request_id=request,
         grant_id=story.grant.id,
         principal="ada",
         resource="prod-db",
-        role="readwrite",
+        role=story.grant.role,
         gate="g1",
         protocol="postgres",
         client="c",
@@ -48,7 +53,7 @@ async def held(world: Any, *, needed: int = 1) -> tuple[Reviews, str]:
     reviews = Reviews(world.service)
     statement = Statement(TEXT, DIGEST, StatementClass.DESTRUCTIVE, ("public.orders",), True, 3, True)
     ticket = await reviews.ask(
-        "g1", HeldStatement("S-1", statement, "deletes-are-held", (Quorum("dba", needed),), 900.0, "alone")
+        "g1", HeldStatement("S-1", statement, "deletes-are-held", quorum, 900.0, "alone")
     )
     assert isinstance(ticket, ReviewTicket)
     return reviews, ticket.review

@@ -1,5 +1,6 @@
 """Two replicas on one PostgreSQL and one Redis: everybody presses everything, deliveries come doubled, Slack
-goes away, replicas are killed. At rest one grant a request, a fair quorum, true cards, all in the trail.
+goes away, replicas are killed. At rest one grant a request, a fair quorum, true cards, all in the trail; and
+what was held ran once at most.
 """
 
 from __future__ import annotations
@@ -18,8 +19,10 @@ from sqlalchemy import select, update
 
 from bot.app import Bot, create_bot
 from bot.cards import approver_card, ending_card, requester_card
-from bot.faces import faces_of
-from bot.sandbox import Message, NotPossible
+from bot.faces import faces_of, faces_of_review
+from bot.review_cards import review_card
+from bot.sandbox import Message, NotPossible, View
+from bot.sandbox.values import elements, options_of
 from bot.shown import Card
 from bot.slack import Pace
 from broker.bus import OUTBOX
@@ -29,20 +32,25 @@ from broker.codec import fold
 from broker.oncall.roster import Roster
 from broker.outbox import Outbox, Work
 from broker.service import Service
+from broker.store import sessions
 from broker.store.engine import Store
 from broker.store.tables import outbox
 from broker.trail import verify_store
+from tests.bot.test_reviews import DIGEST, hold_statement
 from tests.bot.world import World, make_world, sample_config, serving, settings_for, urgent_config
 from workflows.access import Wish
-from workflows.model import GrantState, Quorum, RequestState, Story
+from workflows.gate import Closing, RunPass
+from workflows.model import GrantState, Quorum, RequestState, ReviewState, StatementReview, Story
 from workflows.quorum import missing
 
-ACTIONS = {
-    "approve": 10, "less": 2, "claim": 3, "nudge": 2, "extend_short": 4, "extend_long": 2, "ask": 2,
-    "extension_approve": 5, "extension_deny": 1, "release": 0.3, "kill": 0.3, "revoke": 0.3, "deny": 0.4,
-    "cancel": 0.3, "review": 1, "emergency": 0.5, "answer": 1,
-}  # fmt: skip
-"""How often each is pressed; what ends a story is rare, so that there is something to end."""
+ENDING = ("release", "kill", "revoke", "deny", "cancel", "emergency", "extension_deny", "review_deny")
+"""What ends a story, or leads to its end: pressed seldom, so that there is something to end."""
+BUTTONS = (
+    "approve", "less", "ask", "claim", "nudge", "answer", "extend_short", "extend_long", "extension_approve",
+    "review", "review_approve", "review_budget", *ENDING,
+)  # fmt: skip
+APPROVERS = ("grace", "linus", "olive")
+GLASS = Wish("prod-db", reason="the checkout is down")
 PUBLIC = "https://portcullis.example.com"
 
 
@@ -125,40 +133,81 @@ class Storm:
         self.world, self.stack, self.database, self.redis = world, stack, database, redis
         self.chance = random.Random(seed)
         self.replicas: list[Replica] = []
+        self.blind = self.chance.sample(BUTTONS, len(BUTTONS))
+        self.ran = Counter[str]()
+        """How often the gate was let run each held statement."""
 
     async def start_one(self) -> None:
         made = replica(self.world, self.database, self.redis)
         self.replicas.append(await self.stack.enter_async_context(made))
 
     async def presses(self, people: Sequence[str], steps: int) -> None:
-        """Some of the people press random buttons, as good or as stale as they are, at either replica."""
-        for _ in range(steps):
-            self.world.sandbox.request_url = self.chance.choice(self.replicas).url
-            who = self.world.sandbox.as_user(self.chance.choice(people))
-            cards = [m for m in who.everything() if m.metadata and not m.thread_ts]
-            if cards:
-                await self._press(who, self.chance.choice(cards))
-            await asyncio.sleep(0)
+        """Some of the people press buttons at either replica: mostly such as are meant for them, with what
+        these carry; some that are not there, or are stale.
+        """
+        for step in range(steps):
+            name = self.chance.choice(people)
+            who = self._at_either(name)
+            cards = [m for m in who.everything() if m.metadata and "request" in m.metadata["event_payload"]]
+            own = [m for m in cards if name in APPROVERS or m.channel.startswith("D")]
+            there = [(card, b) for card in own for _, b in elements(card.blocks) if self._is_pressed(b)]
+            if step % 4 == 0 and self.blind and cards:
+                await self._press_blindly(who, self.chance.choice(cards))
+            elif there:
+                card, pressed = self.chance.choice(there)
+                await self._press(who, card, pressed["action_id"], pressed["value"])
+            await asyncio.sleep(0.02)
 
-    async def _press(self, who: Any, card: Message) -> None:
-        request, version = (
-            card.metadata["event_payload"]["request"],
-            card.metadata["event_payload"]["version"],
-        )
-        (action,) = self.chance.choices(list(ACTIONS), list(ACTIONS.values()))
-        value = f"{request}:{self.chance.randint(1, version)}"
-        value += ":900" if action.startswith("extend_") else ""
+    async def presses_the_rest(self) -> None:
+        """So that every button was pressed by somebody, whatever they saw."""
+        while self.blind:
+            who = self._at_either(self.chance.choice(("ada", *APPROVERS)))
+            cards = [m for m in who.everything() if m.metadata and "request" in m.metadata["event_payload"]]
+            await self._press_blindly(who, self.chance.choice(cards))
+
+    def _at_either(self, name: str) -> Any:
+        self.world.sandbox.request_url = self.chance.choice(self.replicas).url
+        return self.world.sandbox.as_user(name)
+
+    async def _press_blindly(self, who: Any, card: Message) -> None:
+        await self._press(who, card, self.blind.pop(), self._guess(card))
+
+    def _is_pressed(self, element: Any) -> bool:
+        if element["type"] != "button" or "value" not in element or element["action_id"] == "mended":
+            return False
+        return element["action_id"] not in ENDING or self.chance.random() < 0.15
+
+    def _guess(self, card: Message) -> str:
+        """A version of the card's story that is as good as any, or that was."""
+        about = card.metadata["event_payload"]
+        return f"{about['request']}:{self.chance.randint(1, max(1, about['version'] % 50))}"
+
+    async def _press(self, who: Any, card: Message, action: str, value: str) -> None:
+        if action.startswith("extend_") and value.count(":") == 1:
+            value += ":900"
         if self.chance.random() < 0.2:
             self.world.sandbox.faults.duplicate("block_actions", copies=2)
         try:
             await who.clicks(card, action, force=True, value=value)
             await asyncio.sleep(0.01)
             if who.modal is not None and "submit" in who.modal.payload:
-                await who.submits({"reason": "INC-7 because of a dice"}, force=True)
+                await who.submits(self._filled(who.modal), force=True)
         except (NotPossible, KeyError):
             pass
         while who.modal is not None:
             await who.closes(everything=True)
+
+    def _filled(self, modal: View) -> dict[str, Any]:
+        """Something for every field of a form."""
+        values: dict[str, Any] = {}
+        for _, field in elements(modal.payload["blocks"]):
+            if offered := options_of(field):
+                values[field["action_id"]] = self.chance.choice(offered)["value"]
+            elif field["type"] == "plain_text_input":
+                values[field["action_id"]] = "INC-7 because of a dice"
+            elif field["type"] == "number_input":
+                values[field["action_id"]] = "5"
+        return values
 
     async def disturbs(self, steps: int) -> None:
         faults = self.world.sandbox.faults
@@ -183,12 +232,14 @@ class Storm:
                 case _:
                     await self._time_passes()
             await self._gate_holds()
+            await self._gate_runs()
             await asyncio.sleep(0.05)
 
     async def _time_passes(self) -> None:
         """Never under a claim that is held: the living prolong their claims, which a leap would defeat."""
         await self.world.until(self._nothing_held, 20)
-        await self.world.passes(minutes=self.chance.choice((1, 6, 20, 40)))
+        await self.world.passes(minutes=self.chance.choice((1, 3, 6, 20)))
+        await self.held.close_over()
 
     async def _nothing_held(self) -> bool:
         return not any(one.box.held or one.box.claiming for one in self.replicas)
@@ -199,12 +250,39 @@ class Storm:
                 await self.world.login_ready(story)
                 await self.world.service.confirm_hold(story.grant.id, "gate-1")
 
+    async def _gate_runs(self) -> None:
+        """The gate asks for the pass of every held statement, twice at once, as after a lost answer."""
+        for review in await self.reviews():
+            asked = [self.held.take_run("g1", review.id, "S-1", DIGEST) for _ in range(2)]
+            passes = await asyncio.gather(*asked)
+            self.ran[review.id] += sum(isinstance(one, RunPass) for one in passes)
+
+    async def reviews(self) -> list[StatementReview]:
+        found = await self.held.find(self.review)
+        assert found is not None
+        return [found]
+
+    async def holds(self) -> None:
+        """Ada's first request is granted, she is in, and what she sends is held."""
+        asked = [story for story in await self.world.stories("ada") if story.request.emergency is None]
+        first = asked[0].request.id
+        for approver in ("grace", "olive"):
+            await self.world.service.approve(first, approver, via="cli")
+        await self._gate_holds()
+        self.held, self.review = await hold_statement(self.world, first, (Quorum("dba"), Quorum("security")))
+
+    async def sitting_ends(self) -> None:
+        """Until then it is counted again and again what is done in it."""
+        async with self.world.store.write() as tx:
+            closing = Closing("S-1", "client", "", 1, "x", statements=1, rows=3, refused=0)
+            await sessions.close(tx, closing, self.world.clock.now())
+
     async def stories(self) -> list[Story]:
         return [*await self.world.stories("ada"), *await self.world.stories("mallory")]
 
     async def at_rest(self) -> None:
         """Until the courier has nothing left to do but to look at emergencies again."""
-        to_show = outbox.c.kind.in_(["card", "notify"]) & outbox.c.done_at.is_(None)
+        to_show = outbox.c.kind.in_(["card", "notify", "review"]) & outbox.c.done_at.is_(None)
         open_ = select(outbox.c.available_at).where(to_show)
 
         async def idle() -> bool:
@@ -240,6 +318,15 @@ class Storm:
             assert kinds["request.approved"] + kinds["glass.broken"] == (story.grant is not None)
             assert fold([(entry.kind, entry.body) for entry in mine]) == story, "the trail tells the story"
             await self._is_shown(story)
+        for review in await self.reviews():
+            yes = [approval.approver for approval in review.approvals if approval.yes]
+            assert len(yes) == len(set(yes))
+            assert "ada" not in yes
+            if review.state in (ReviewState.APPROVED, ReviewState.RUNNING):
+                assert missing(review, everyone) == ()
+            assert self.ran[review.id] <= 1, "what is approved runs once"
+            await self._is_shown_as(review)
+        assert self.blind == []
         assert (await verify_store(self.world.store, {})).good
 
     async def _is_shown(self, story: Story) -> None:
@@ -257,6 +344,15 @@ class Storm:
             wanted = self._card(story, faces, kind)
             assert shown.metadata["event_payload"]["version"] == story.version, kind
             assert without_ids(shown.blocks) == without_ids(wanted.blocks), kind
+
+    async def _is_shown_as(self, review: StatementReview) -> None:
+        faces = await faces_of_review(self.world.service, review, PUBLIC)
+        standing = self._messages_of(review.id)
+        assert sorted(name for name, _ in standing) == ["card:0", "card:1"]
+        for name, shown in standing:
+            wanted = review_card(review, faces, review.quorum[int(name[-1])].group, name)
+            assert shown.metadata["event_payload"]["version"] == review.version
+            assert without_ids(shown.blocks) == without_ids(wanted.blocks), name
 
     def _messages_of(self, request_id: str) -> list[tuple[str, Message]]:
         found = []
@@ -305,16 +401,21 @@ async def test_whatever_two_replicas_go_through_all_is_true_at_rest(
         await storm.start_one()
         for who in ("ada", "ada", "mallory"):
             await world.service.submit(who, Wish("prod-db", reason="INC-142"), via="cli")
+        if seed % 2:
+            await world.service.break_glass("ada", GLASS, "INC-142", via="cli")
+        await storm.holds()
         await storm.at_rest()
         await asyncio.gather(
-            storm.presses(("ada", "grace"), 25),
-            storm.presses(("linus", "mallory"), 25),
-            storm.presses(("olive",), 20),
+            storm.presses(("ada", "grace"), 30),
+            storm.presses(("linus", "mallory"), 30),
+            storm.presses(("olive", "ada"), 30),
             storm.disturbs(14),
         )
+        await storm.presses_the_rest()
         world.sandbox.faults.clear()
         await world.sandbox.settled()
         await storm._gate_holds()
+        await storm.sitting_ends()
         await storm.at_rest()
         await storm.replicas[0].bot.courier.sweep()
         await storm.at_rest()
