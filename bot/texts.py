@@ -108,8 +108,10 @@ def state_of(story: Story) -> str:
 
 def line_of(story: Story, who: str = "") -> str:
     request = story.request
-    drill = "🧪 drill · " if request.emergency and request.emergency.drill else ""
-    name = f"{who}: {drill}" if who else drill
+    kind = ""
+    if request.emergency is not None:
+        kind = "🧪 drill · " if request.emergency.drill else "🚨 emergency · "
+    name = f"{who}: {kind}" if who else kind
     return f"{name}{code(request.resource)} as {code(request.role)} — {state_of(story)} · {request.id}"
 
 

@@ -202,9 +202,10 @@ async def others(album: Album, folder: Path) -> None:
 
 
 async def urgent(album: Album, folder: Path) -> None:
-    config = urgent_config(extra=(Quorum("security"),))
+    config = urgent_config(extra=(Quorum("security"),), emergency={"tells": ("manager",)})
     async with make_world(folder, config=config, rate_limits=False) as world:
         await album.shows(world)
+        world.relates("ada", manager="mallory")
         await world.ada.commands("/access drill prod-db")
         card = await world.grace.sees("DRILL", channel="#dba")
         await world.gate_holds()
@@ -224,6 +225,8 @@ async def urgent(album: Album, folder: Path) -> None:
         await world.grace.sees_change(card, "🟢")
         await world.session("S-AAAAAAAA")
         await album.card("34-emergency", "grace", card)
+        told = await world.mallory.sees("Emergency INC-142", channel="@portcullis")
+        await album.card("34-emergency-manager", "mallory", told)
         await world.session("S-AAAAAAAA", statements=3, rows=7, refused=0)
         await world.passes(minutes=31)
         await world.grace.sees_change(card, "time was up")
@@ -234,6 +237,10 @@ async def urgent(album: Album, folder: Path) -> None:
         )
         await world.grace.sees_change(card, "justified")
         await album.card("37-emergency-reviewed", "grace", card)
+        world.clock.advance(days=40 - world.clock.now().day)
+        await digest.post(world.service, world.bot.courier._places)
+        report = await world.olive.sees("The month in emergencies", channel="#security")
+        await album.card("38-month", "olive", report)
 
 
 async def statements(album: Album, folder: Path) -> None:

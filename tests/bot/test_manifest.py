@@ -166,3 +166,20 @@ def test_every_action_and_view_that_is_shown_is_handled_and_every_handler_is_sho
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.name)
 def test_no_source_of_the_bot_imports_the_sandbox(path: Path) -> None:
     assert "bot.sandbox" not in path.read_text()
+
+
+def test_it_can_be_used_by_socket_mode_by_leaving_its_addresses_out_as_the_how_to_says() -> None:
+    text = (ROOT / "app-manifest.yaml").read_text()
+    lines = [line for line in text.splitlines() if "//portcullis.example.com" not in line]
+    assert len(text.splitlines()) - len(lines) == 4, "docs/how-to/connect-slack.md counts them"
+    socket = yaml.safe_load(
+        "\n".join(lines).replace("socket_mode_enabled: false", "socket_mode_enabled: true")
+    )
+    jsonschema.validate(socket, SCHEMA)
+    assert socket["settings"]["socket_mode_enabled"] is True
+    assert set(socket["settings"]["event_subscriptions"]["bot_events"]) == set(wiring.EVENTS)
+
+
+def test_no_domain_is_unfurled_since_nothing_answers_for_links() -> None:
+    assert "unfurl_domains" not in MANIFEST["features"]
+    assert not {"link_shared", "links:read"} & {*wiring.EVENTS, *MANIFEST["oauth_config"]["scopes"]["bot"]}
