@@ -217,7 +217,7 @@ async def test_of_a_release_that_is_there_a_masked_role_sees_and_changes_nothing
     grant = it.kube.authority.cluster_grant()
     for words in (("list",), ("get", "values", "there"), ("upgrade", "there", chart), ("uninstall", "there")):
         done = await run(it.kube, helm(), *words)
-        print(words, done)
+        assert "so that helm cannot read its releases" in done.err, (words, done)
         assert done.code != 0 or (words == ("list",) and "there" not in done.out), (words, done)
         assert "a-secret-value" not in done.out + done.err
     it.kube.authority.end(grant)

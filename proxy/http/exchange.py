@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from proxy.http.client_end import ClientEnd
     from proxy.http.session import HttpSession
 
+_WITH_BODY = frozenset({"POST", "PUT", "PATCH"})
 _SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
 _LOST = Said(502, "target-lost", "The service broke off.", "Try again; if it lasts, tell the gate's keepers.")
 
@@ -218,6 +219,10 @@ class Exchange:
             headers.append((b"transfer-encoding", b"chunked"))
         elif head.length is not None:
             headers.append((b"content-length", b"%d" % head.length))
+        if head.method not in _WITH_BODY and (head.chunked or head.length):
+            # A service that looks for no body there would take it for the next request, unjudged.
+            headers.append((b"connection", b"close"))
+            target.last = True
         target.begin(self, codec.request(head.method, head.target, headers))
         if request.body:
             target.channel.write(request.body)

@@ -29,7 +29,7 @@ class Unreachable(Exception):
 
 class TargetEnd:
     """The target's side. `used` tells that it has served an exchange before, `full` that it does not take
-    what is sent to it.
+    what is sent to it, `last` that it serves no exchange after this one.
     """
 
     def __init__(self, session: HttpSession) -> None:
@@ -40,6 +40,7 @@ class TargetEnd:
         self.used = False
         self.lost = False
         self.full = False
+        self.last = False
         self._head: ResponseHead | None = None
         self._reader: Reader | None = None
         self._buffer = b""
@@ -152,7 +153,7 @@ class TargetEnd:
         """The answer is whole."""
         head, reader = self._head, self._reader
         assert head is not None
-        again = head.keep_alive and not rest and not isinstance(reader, UntilClose)
+        again = head.keep_alive and not self.last and not rest and not isinstance(reader, UntilClose)
         self._head = self._reader = None
         self.exchange = None
         self.used = True

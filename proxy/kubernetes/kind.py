@@ -125,8 +125,8 @@ class Cluster(Kind):
         return read
 
     def _makes_login(self, request: Request, api: ApiRequest) -> Judgement:
-        """A Secret that the cluster fills with a service account's token is a credential of one's own."""
-        if not secrets.fills_token(request.body or b""):
+        """A Secret that is a token for the cluster, or is filled with one, is a credential of one's own."""
+        if not secrets.makes_token(request.body or b""):
             return Allow()
         token = replace(api, verb="create", resource="serviceaccounts", subresource="token", name="")
         return judge(token, self._cluster, self._terms.guardrails, self._where)
@@ -181,6 +181,10 @@ class Cluster(Kind):
         if read.held:
             said = f'299 portcullis "held by the rule {read.held}, approved"'
             head.headers.append((b"warning", said.encode("ascii", "replace")))
+        if read.masked and "owner=helm" in read.api.parameter("labelSelector"):
+            head.headers.append(
+                (b"warning", b'299 portcullis "%b, so that helm cannot read its releases"' % _MASKED.encode())
+            )
         if not read.masked or head.length == 0:
             return None
         if not head.has_body(request.method):

@@ -35,7 +35,8 @@ _KEPT = ("apiVersion", "kind", "metadata", "type", "immutable")
 _SHORT = 4
 """Characters below which a value is not looked for in labels: it would be found everywhere."""
 _COPYING = ("copy", "move", "test")
-_FILLED = "kubernetes.io/service-account-token"
+_TOKENS = ("kubernetes.io/service-account-token", "bootstrap.kubernetes.io/token")
+"""Types of Secrets that are credentials for the cluster itself."""
 _OF_HELM = b"helm.sh/release"
 _READ_HERE = re.compile(r"(application/([\w.-]+\+)?(json|yaml))?", re.I)
 Mark = Callable[[Any], str]
@@ -102,12 +103,12 @@ def check_changed(body: bytes, api: ApiRequest) -> None:
         raise Unmaskable("a Secret whose data is masked cannot be made immutable")
 
 
-def fills_token(body: bytes) -> bool:
-    """Whether it may be for a Secret that the cluster fills with a token of a service account."""
-    if _FILLED.encode() in body:
+def makes_token(body: bytes) -> bool:
+    """Whether it may be for a Secret that is a credential for the cluster."""
+    if any(it.encode() in body for it in _TOKENS):
         return True
     try:
-        return any(it == _FILLED for it in _parts(_written(body)))
+        return any(it in _TOKENS for it in _parts(_written(body)))
     except Unmaskable:
         return b"\\u" in body.lower()
 

@@ -163,6 +163,20 @@ async def test_a_change_of_protocol_has_no_body_that_nobody_would_hear(
     assert house.service.requests == []
 
 
+@pytest.mark.parametrize("method", ["GET", "DELETE", "OPTIONS", "PROPFIND"])
+async def test_no_request_hides_in_a_body_that_a_service_does_not_expect(behind: Behind, method: str) -> None:
+    said = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nhi"
+    house, target = await behind(said, close=False)
+    inside = b"DELETE /all HTTP/1.1\r\nHost: x\r\n\r\n"
+    got = await house.raw(
+        request(f"{method} /x HTTP/1.1", f"Content-Length: {len(inside)}", body=inside)
+        + request("GET /after HTTP/1.1")
+    )
+    assert got.startswith(b"HTTP/1.1 200"), got
+    assert b"connection: close\r\n" in target.got[0], "the service would read on"
+    assert not any(b"/after" in one for one in target.got), "the connection was used again"
+
+
 async def test_what_is_sent_behind_a_held_request_waits_for_it(open_http: Open, service: Any) -> None:
     from workflows.model import Quorum
 

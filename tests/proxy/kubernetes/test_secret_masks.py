@@ -289,18 +289,19 @@ def test_a_secret_is_written_in_a_form_that_is_read(kind: str) -> None:
         b'{"type":"kubernetes.io/service-account-token"}',
         b'{"type":"kubernetes.io/service\\u002daccount-token"}',
         b"type: kubernetes.io/service-account-token",
+        b'{"type":"bootstrap.kubernetes.io\\/token","stringData":{"token-id":"abcdef"}}',
         b'[{"op":"replace","path":"/type","value":"kubernetes.io/service-account-token"}]',
         b"k8s\0\x1a\x23kubernetes.io/service-account-token",
         b"k8s\0 \\u006b",
     ],
 )
-def test_a_secret_that_the_cluster_fills_with_a_token_is_found(body: bytes) -> None:
-    assert secrets.fills_token(body)
+def test_a_secret_that_is_or_becomes_a_token_for_the_cluster_is_found(body: bytes) -> None:
+    assert secrets.makes_token(body)
 
 
 def test_another_secret_is_none() -> None:
-    assert not secrets.fills_token(b'{"type":"Opaque","data":{"a":"eA=="}}')
-    assert not secrets.fills_token(b"type: Opaque")
+    assert not secrets.makes_token(b'{"type":"Opaque","data":{"a":"eA=="}}')
+    assert not secrets.makes_token(b"type: Opaque")
 
 
 def test_who_owns_a_field_is_told_of_no_masked_secret() -> None:
