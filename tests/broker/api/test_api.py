@@ -398,6 +398,23 @@ async def test_that_a_recording_was_read_is_in_the_trail(
     assert ("recording.read", "grace", "S-1") in {(e.kind, e.actor, e.subject) for e in trail}
 
 
+async def test_an_archive_of_http_requests_is_for_whom_the_recording_is_for_and_noted(
+    call: Any, a_session: SessionRecord, shelf: Any, service: Service
+) -> None:
+    asked = Statement(0, 0.5, "GET /d/1?x=2", "ok", 0.001, "200 OK", what="http", channel=1)
+    written = recorded(shelf.directory, "S-1", ["select 1", asked], started=a_session.opened_at)
+    answer = await (await call("grace")).get("/api/v1/sessions/S-1/har")
+    assert answer.status_code == 200, answer.text
+    (entry,) = answer.json()["log"]["entries"]
+    assert entry["request"]["url"].endswith("/d/1?x=2")
+    assert (await (await call("bob")).get("/api/v1/sessions/S-1/har")).status_code == 404
+    trail = await service.trail("sam")
+    assert isinstance(trail, list)
+    assert ("recording.read", "grace", "S-1") in {(e.kind, e.actor, e.subject) for e in trail}
+    written.path.write_bytes(written.path.read_bytes().replace(b"/d/1", b"/d/2"))
+    assert (await (await call("ada")).get("/api/v1/sessions/S-1/har")).status_code == 409
+
+
 async def test_a_recording_that_was_changed_is_not_shown(
     call: Any, a_session: SessionRecord, shelf: Any
 ) -> None:

@@ -13,6 +13,8 @@ import pytest
 
 from proxy.sessions import OpenSession
 from tests.proxy.http.conftest import HttpHouse, request
+from workflows.http import RequestMatch
+from workflows.model import Action, Guardrail, Quorum, ReviewState
 
 
 async def _first(house: HttpHouse) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -97,6 +99,22 @@ async def test_a_grant_that_runs_out_cuts_by_the_gates_own_clock(open_http, serv
     began = time.monotonic()
     await _until_closed(reader)
     assert time.monotonic() - began < 2
+
+
+async def test_what_was_held_when_the_grant_runs_out_is_refused_and_never_sent(open_http, service) -> None:
+    house = await open_http()
+    match = RequestMatch(methods=frozenset({"DELETE"}))
+    ask = Guardrail("ask", Action.HOLD, quorum=(Quorum("dba"),), request=match)
+    house.authority.service_grant(service.upstream(), seconds=1.0, guardrails=(ask,))
+    began = time.monotonic()
+    waiting = asyncio.create_task(house.raw(request("DELETE /all HTTP/1.1"), wait=10))
+    asked = await house.authority.reviews.asked()
+    got = await waiting
+    assert time.monotonic() - began < 2
+    assert got.startswith(b"HTTP/1.1 403"), got
+    assert b"access-ended" in got
+    await house.authority.reviews.state(asked.id, ReviewState.WITHDRAWN)
+    assert service.requests == []
 
 
 async def test_a_session_that_is_not_used_ends_by_itself_and_the_token_opens_another(

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gzip
 import json
 from collections.abc import Awaitable, Callable
@@ -241,6 +242,15 @@ async def test_what_cannot_be_read_shows_nothing(behind: Behind, said: bytes) ->
     got = await house.raw(request())
     assert b"secret" not in got
     assert gzip.compress(USERS)[10:20] not in got
+
+
+async def test_a_masked_stream_of_events_comes_event_by_event(open_http, service) -> None:
+    house = await open_http()
+    house.authority.service_grant(service.upstream(), masks=(FieldMask("$.email"),), detect=("email",))
+    async with house.client() as client, client.get(house.address("/events")) as got:
+        assert await asyncio.wait_for(got.content.readuntil(b"\n\n"), 5) == b"data: ***\n\n"
+        service.go.set()
+        assert await asyncio.wait_for(got.content.read(), 5) == b"data: ***\n\n"
 
 
 async def test_types_that_the_policy_names_pass(behind: Behind) -> None:
