@@ -7,6 +7,7 @@ to a folder the pictures are kept there.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import re
 import ssl
@@ -31,6 +32,8 @@ from cli.dev_idp import start_dev_idp
 from cli.embedded_postgres import free_port
 from cli.house import House
 from cli.settings import ServeSettings
+from proxy.http.har import har
+from proxy.recording import read
 from workflows.model import Principal
 
 pytestmark = pytest.mark.timeout(180)
@@ -269,6 +272,21 @@ async def test_from_the_page_that_asks_to_the_cut(office: Office, pictures: Path
         await asyncio.sleep(0.02)
     await page.goto(f"{office.address}/")
     await expect(page.get_by_text("You hold no grant for grafana")).to_be_visible()
+    await _opens_as_an_archive(office, page, "/d/cpu?from=now-1h")
+
+
+async def _opens_as_an_archive(office: Office, page: Page, place: str) -> None:
+    """What was recorded shows in a browser that has nothing but the archive of it."""
+    recordings = [read(path) for path in (office.folder / "data" / "recordings").rglob("S*.jsonl")]
+    recorded = next(it for it in recordings if any(place in one.text for one in it.statements))
+    archive = office.folder / "it.har"
+    archive.write_text(json.dumps(har(recorded)))
+    assert page.context.browser is not None
+    context = await page.context.browser.new_context()
+    await context.route_from_har(archive, not_found="abort")
+    again = await context.new_page()
+    await again.goto(f"{office.address}{place}")
+    await expect(again.get_by_role("heading")).to_have_text("Hello ada")
 
 
 async def test_a_stolen_or_prepared_address_opens_nothing(office: Office) -> None:

@@ -146,3 +146,19 @@ def test_a_server_opens_no_stream_and_types_nothing() -> None:
     ear.from_client(Client().all())
     with pytest.raises(Blocked):
         ear.from_target(said("stdin", "x"))
+
+
+@given(st.lists(st.binary(max_size=60), max_size=6), st.booleans(), st.booleans())
+def test_whatever_bytes_come_they_pass_as_they_are_or_end_it(
+    pieces: list[bytes], opened: bool, from_client: bool
+) -> None:
+    ear, _ = listening()
+    if opened:
+        ear.from_client(Client().all())
+    try:
+        for piece in pieces:
+            assert (ear.from_client(piece) if from_client else ear.from_target(piece)) == piece
+    except Blocked:
+        pass
+    ear.farewell("over")
+    ear.over()
