@@ -16,6 +16,7 @@ import struct
 import sys
 from contextlib import suppress
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import uvloop
@@ -27,6 +28,8 @@ from proxy.gate import Gate, GateSettings
 from proxy.remote import RemoteAuthority
 
 _CANCEL = struct.Struct("!I")
+_NUMBER = struct.Struct("!Q")
+_MOST = 1 << 64
 
 
 def main() -> None:
@@ -86,8 +89,11 @@ async def _end() -> None:
 
 
 class Hub:
-    """Hands cancel requests to the other workers, of which one may have given out the key. What gets lost is
-    a cancel not done, which PostgreSQL promises no more than we do.
+    """Hands cancel requests to the other workers, of which one may have given out the key, and waits for what
+    they say: a cancel that is still on its way could hit what the client sends next. What gets lost is a
+    cancel not done, which PostgreSQL promises no more than we do.
+
+    A datagram is a request, a number of the sender's own with the key behind it, or the number alone: done.
     """
 
     def __init__(self, directory: Path, worker: int) -> None:
@@ -97,22 +103,56 @@ class Hub:
         self._socket.setblocking(False)
         self._mine.unlink(missing_ok=True)
         self._socket.bind(str(self._mine))
+        self._numbers = count()
+        self._asked: dict[int, tuple[set[str], asyncio.Event]] = {}
 
-    def send(self, pid: int, secret: bytes) -> None:
+    async def send(self, pid: int, secret: bytes) -> None:
+        """Ask all others, and wait until each has passed it on or has no such key."""
+        number, others, done = next(self._numbers) % _MOST, set[str](), asyncio.Event()
         for other in self._directory.glob("cancel-*.sock"):
             if other != self._mine:
                 with suppress(OSError):
-                    self._socket.sendto(_CANCEL.pack(pid) + secret, str(other))
+                    self._socket.sendto(_NUMBER.pack(number) + _CANCEL.pack(pid) + secret, str(other))
+                    others.add(str(other))
+        self._asked[number] = (others, done)
+        try:
+            if others:
+                await done.wait()
+        finally:
+            del self._asked[number]
 
     def listen(self, gate: Gate) -> None:
         asyncio.get_running_loop().add_reader(self._socket.fileno(), self._take, gate)
 
     def _take(self, gate: Gate) -> None:
         with suppress(OSError):
-            while datagram := self._socket.recv(512):
-                if len(datagram) > _CANCEL.size:
-                    (pid,) = _CANCEL.unpack_from(datagram)
-                    gate.cancel(pid, datagram[_CANCEL.size :])
+            while True:
+                datagram, sender = self._socket.recvfrom(512)
+                if len(datagram) < _NUMBER.size:
+                    continue
+                (number,) = _NUMBER.unpack_from(datagram)
+                if len(datagram) == _NUMBER.size:
+                    self._heard(number, sender)
+                elif len(datagram) > _NUMBER.size + _CANCEL.size:
+                    (pid,) = _CANCEL.unpack_from(datagram, _NUMBER.size)
+                    passing = gate.cancel(pid, datagram[_NUMBER.size + _CANCEL.size :])
+                    self._answer(datagram[: _NUMBER.size], sender, passing)
+
+    def _answer(self, number: bytes, sender: str, passing: asyncio.Task[None] | None) -> None:
+        def answer(_: object = None) -> None:
+            with suppress(OSError):
+                self._socket.sendto(number, sender)
+
+        if passing is None:
+            answer()
+        else:
+            passing.add_done_callback(answer)
+
+    def _heard(self, number: int, sender: str) -> None:
+        others, done = self._asked.get(number, (set[str](), None))
+        others.discard(sender)
+        if done is not None and not others:
+            done.set()
 
     def close(self) -> None:
         with suppress(OSError):

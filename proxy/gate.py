@@ -41,7 +41,7 @@ class Door(Protocol):
 
     def connection(self) -> asyncio.BaseProtocol: ...
 
-    def cancel(self, pid: int, secret: bytes) -> bool: ...
+    def cancel(self, pid: int, secret: bytes) -> asyncio.Task[None] | None: ...
 
 
 DOORS: dict[str, Callable[[Gate], Door]] = {}
@@ -55,7 +55,8 @@ class GateSettings:
     `end_point` (tls.end_point of the certificate in `tls`) a SCRAM login can be bound to this gate. With
     `certificates` clients are asked for one of the broker's, too, as soon as the broker has told its CA.
     `worker` (0 to 127) tells the worker processes behind one port apart; a cancel request that arrives at
-    another worker than its session's is given to `cancel_elsewhere(pid, secret)`, which asks all others.
+    another worker than its session's is given to `cancel_elsewhere(pid, secret)`, which asks all others
+    and waits until it is passed on.
     `ssh` is where it listens for SSH, if it does; `http` for HTTP.
     """
 
@@ -70,7 +71,7 @@ class GateSettings:
     protocol: str = "postgres"
     reuse_port: bool = False
     worker: int = 0
-    cancel_elsewhere: Callable[[int, bytes], None] | None = None
+    cancel_elsewhere: Callable[[int, bytes], Awaitable[None]] | None = None
     renew_every: float = 2.0
     answer_timeout: float = 5.0
     hold_notice_every: float = 60.0
@@ -209,9 +210,9 @@ class Gate:
         if not task.cancelled() and (error := task.exception()) is not None:
             self.log.error("a task failed", error=type(error).__name__, exc_info=error)
 
-    def cancel(self, pid: int, secret: bytes) -> None:
-        """A cancel request that reached another worker."""
-        self._door.cancel(pid, secret)
+    def cancel(self, pid: int, secret: bytes) -> asyncio.Task[None] | None:
+        """A cancel request that reached another worker. Returns the passing on, where there is any."""
+        return self._door.cancel(pid, secret)
 
     def metrics(self) -> Metrics:
         total = replace(self._totals, open=len(self.registry))

@@ -7,6 +7,7 @@ import hmac
 import secrets
 import ssl
 import struct
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from proxy.authority import Admission, Knock
@@ -144,14 +145,15 @@ class PostgresDoor:
             if (passing := session.cancel()) is not None:
                 await asyncio.wait({passing}, timeout=_CANCEL_TIMEOUT)
         elif self._gate.settings.cancel_elsewhere is not None:
-            self._gate.settings.cancel_elsewhere(request.pid, request.secret)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(_CANCEL_TIMEOUT):
+                    await self._gate.settings.cancel_elsewhere(request.pid, request.secret)
 
-    def cancel(self, pid: int, secret: bytes) -> bool:
-        """Cancel what runs in the session with this key; False where this worker gave out no such key."""
+    def cancel(self, pid: int, secret: bytes) -> asyncio.Task[None] | None:
+        """Cancel what runs in the session with this key, if this worker gave it out. Returns the passing on,
+        where there is any."""
         session = self._session_of(pid, secret)
-        if session is not None:
-            session.cancel()
-        return session is not None
+        return None if session is None else session.cancel()
 
     def _session_of(self, pid: int, secret: bytes) -> Session | None:
         for given, session in self._keys.get(pid, ()):

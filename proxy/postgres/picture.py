@@ -57,6 +57,10 @@ _QUERIES = (
     catalog_queries.CASTS,
     catalog_queries.ROW_FUNCTIONS,
     catalog_queries.TRIGGERS,
+    catalog_queries.CASCADES,
+    catalog_queries.TIES,
+    catalog_queries.INDEXES,
+    catalog_queries.PARTITION_KEYS,
 )
 # Names and operators resolve in pg_catalog only, whatever the session has set; the settings end with the
 # transaction, or with the savepoint inside the client's own transaction.
@@ -127,7 +131,7 @@ def read_stamp(results: list[Rows]) -> str:
 def read_picture(results: list[Rows]) -> Picture:
     """The picture from the results of `full_query`. Raises ValueError when rows are not as asked for."""
     stamp, relations, columns, inheritance, generated, reads, texts, functions, operators, *more = results
-    own, keys, casts, of_rows, triggers = more
+    own, keys, casts, of_rows, triggers, cascades, ties, indexes, partition_keys = more
     catalog = Catalog.build(
         relations=[(_int(a), _text(b), _text(c), _text(d)) for a, b, c, d in relations],
         columns=[(_int(a), _int(b), _text(c), _int(d), _text(e), _text(f)) for a, b, c, d, e, f in columns],
@@ -141,7 +145,13 @@ def read_picture(results: list[Rows]) -> Picture:
         foreign_keys=[(_int(a), _int(b), _int(c), _int(d)) for a, b, c, d in keys],
         casts=[(_text(a), _text(b), None if c is None else _text(c), _int(d)) for a, b, c, d in casts],
         row_functions=[(_text(a), _text(b), None if c is None else _text(c)) for a, b, c in of_rows],
-        triggers=[(_int(a), _text(b)) for a, b in triggers],
+        triggers=[
+            (_int(a), _text(b), _int(c), _text(d), _text(e), _text(f)) for a, b, c, d, e, f in triggers
+        ],
+        cascades=[(_int(a), _int(b), _int(c)) for a, b, c in cascades],
+        ties=[(_int(a), _int(b), _int(c), _text(d)) for a, b, c, d in ties],
+        indexes=[(_int(a), _text(b), _text(c), _int(d), _text(e) == "t") for a, b, c, d, e in indexes],
+        partition_keys=[(_int(a), _int(b)) for a, b in partition_keys],
     )
     return Picture(read_stamp([stamp]), catalog)
 
@@ -179,11 +189,8 @@ class Pictures:
         cache = self._caches.get(key)
         if cache is None:
             masks = resolve(picture.catalog, terms.masks, terms.trusted_functions)
-            if masks.triggers and self._warn is not None:
-                self._warn(
-                    "triggers or rules on masked tables may carry their values where no mask is",
-                    triggers=masks.triggers,
-                )
+            if masks.doubts and self._warn is not None:
+                self._warn("values of masked columns may be told beside the statements", how=masks.doubts)
             cache = self._caches[key] = VerdictCache(masks, settings)
             if len(self._caches) > 64:
                 self._caches.popitem(last=False)

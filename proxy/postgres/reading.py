@@ -196,6 +196,16 @@ class Reading:
         if len(verdict.statements) == 1:
             self._names.parsed(name.decode("utf-8", "replace"), verdict.statements[0])
 
+    def bound(self, portal: bytes, verdict: Verdict | None, stamp: str) -> None:
+        """A Bind named a portal: SQL's FETCH finds it, too, in place of a cursor of that name. `stamp` is the
+        catalog's when the verdict was found.
+        """
+        name = portal.decode("utf-8", "replace")
+        if verdict is not None and stamp == self.stamp and len(verdict.statements) == 1:
+            self._names.bound(name, verdict.statements[0])
+        else:
+            self._names.known.pop(("cursor", name), None)
+
     def closed(self, name: bytes) -> None:
         self._meanings.pop(name, None)
         self._names.known.pop(("prepared", name.decode("utf-8", "replace")), None)

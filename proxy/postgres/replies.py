@@ -109,6 +109,7 @@ class Replies:
         elif turn.ahead:
             portal = pipeline.portals[turn.portal] = turn.bind()
             portal.prepared = prepared
+            self._bound(turn.portal, prepared)
             portal.described = self._reading is not None
 
     def _parse_complete(self, chunk: bytes, at: int, end: int) -> bytes | None:
@@ -124,7 +125,13 @@ class Replies:
         step = self._take(BindStep)
         step.prepared = self._pipeline.statements.get(step.statement)
         self._pipeline.portals[step.portal] = step
+        self._bound(step.portal, step.prepared)
         return None
+
+    def _bound(self, portal: bytes, prepared: ParseStep | None) -> None:
+        if portal and self._reading is not None:
+            verdict, stamp = (prepared.verdict, prepared.stamp) if prepared is not None else (None, "")
+            self._reading.bound(portal, verdict, stamp)
 
     def _close_complete(self, chunk: bytes, at: int, end: int) -> bytes | None:
         step = self._take(CloseStep)

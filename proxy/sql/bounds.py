@@ -15,8 +15,17 @@ from dataclasses import dataclass, field
 
 from proxy.sql.free import looks_out
 from proxy.sql.functions import FROM_ARGUMENTS, ONE_ROW
-from proxy.sql.tree import Message, inner, kind, named, strings, walk
-from proxy.sql.values import constant, covers_all, holds_nothing, is_written, shows_all, starts_at_nothing
+from proxy.sql.tree import Message, inner, kind, named, strings, walk, words
+from proxy.sql.values import (
+    between_shows_all,
+    constant,
+    covers_all,
+    holds_nothing,
+    is_written,
+    shows_all,
+    starts_at_nothing,
+    truths,
+)
 
 MOST_ROWS = 10_000
 """A LIMIT up to this counts as a bound."""
@@ -83,7 +92,7 @@ class Bounds:
         if not query.from_clause:
             return _written_down(query) and not any(named(m) == "ColumnRef" for m in walk(query))
         reaches_out = level.unknown_columns(query) or _mentions(query, set(outer) - set(level.names))
-        return not reaches_out and all(level.tied(name) for name in level.names)
+        return not (reaches_out or _multiplies(query)) and all(level.tied(name) for name in level.names)
 
     def known(self, ref: Message) -> frozenset[str] | None:
         """The columns of a table; None where they are not known, as those of a WITH query."""
@@ -93,8 +102,6 @@ class Bounds:
         limit = query.limit_count
         if query.limit_option == _WITH_TIES:
             return False
-        if kind(limit) == "param_ref":
-            return True
         if kind(limit) != "a_const" or limit.a_const.WhichOneof("val") != "ival":
             return False
         self.consulted = True
@@ -121,6 +128,8 @@ class _Level:
         self._links: dict[str, set[str]] = {CONST: set()}
         # Sources that give as many rows as they like: a comparison with them says nothing.
         self._loose: set[str] = set()
+        # Columns of which an OR leaves nothing out.
+        self._free: frozenset[str] = frozenset()
 
     # ---- sources
 
@@ -210,7 +219,8 @@ class _Level:
         elif what == "a_expr":
             self._comparison(where.a_expr)
         elif what == "null_test" and where.null_test.nulltesttype == _IS_NULL:
-            self._compare(where.null_test.arg, None)
+            if kind(where.null_test.arg) == "column_ref":  # a field of a document may be missing in all
+                self._compare(where.null_test.arg, None)
         elif what == "boolean_test" and where.boolean_test.booltesttype in _IS_TRUE_OR_FALSE:
             self._compare(where.boolean_test.arg, None)
         elif what == "sub_link":
@@ -227,11 +237,13 @@ class _Level:
         elif expression.boolop == _NOT:
             if kind(expression.args[0]) == "column_ref":
                 self.condition(expression.args[0])
-        elif not self._opposed(expression):
+        else:
             # An OR ties what each of its branches ties.
             branches = []
+            opposed = self._free | self._opposed(expression)
             for argument in expression.args:
                 branch = _Level(self.bounds)
+                branch._free = opposed
                 branch.names, branch._columns = list(self.names), dict(self._columns)
                 branch._links = {name: set(others) for name, others in self._links.items()}
                 branch.condition(argument)
@@ -239,20 +251,30 @@ class _Level:
             for name in set.intersection(*branches):
                 self.link(name, CONST)
 
-    def _opposed(self, either: Message) -> bool:
-        """`x < 5 OR x >= 5`, `x OR NOT x`: together the branches leave nothing out."""
-        seen: dict[tuple[str, ...], set[str]] = {}
+    def _opposed(self, either: Message) -> frozenset[str]:
+        """The columns of `x < 5 OR x >= 5`, `x OR NOT x`, of which they leave nothing out together."""
+        seen: dict[str, set[str]] = {}
         for message in walk(either):
             if named(message) == "A_Expr" and (sides := _SIDES.get(strings(message.name)[-1])):
                 for node, side in zip((message.lexpr, message.rexpr), sides, strict=True):
                     for ref in _columns(node):
-                        seen.setdefault(strings(ref.fields)[-1:], set()).add(side)
+                        seen.setdefault("".join(strings(ref.fields)[-1:]), set()).add(side)
+            elif named(message) == "A_Expr" and strings(message.name)[-1] == "=":
+                for node, other in ((message.lexpr, message.rexpr), (message.rexpr, message.lexpr)):
+                    if kind(node) != "column_ref" or (found := truths(other)) is None:
+                        continue
+                    self.bounds.consulted = True
+                    name = "".join(strings(node.column_ref.fields)[-1:])
+                    seen.setdefault(name, set()).update("is" if truth else "not" for truth in found)
             elif named(message) in ("BoolExpr", "BooleanTest", "NullTest"):
                 bare = message.args if named(message) == "BoolExpr" else [message.arg]
                 for node in bare:
                     if kind(node) == "column_ref":
-                        seen.setdefault(strings(node.column_ref.fields)[-1:], set()).add(_how(message))
-        return any({"upper", "lower"} <= sides or {"is", "not"} <= sides for sides in seen.values())
+                        name = "".join(strings(node.column_ref.fields)[-1:])
+                        seen.setdefault(name, set()).add(_how(message))
+        return frozenset(
+            name for name, how in seen.items() if {"upper", "lower"} <= how or {"is", "not"} <= how
+        )
 
     def _comparison(self, expression: Message) -> None:
         operator = strings(expression.name)[-1]
@@ -260,7 +282,11 @@ class _Level:
             return
         if expression.kind == _OP_ALL and operator != "=":
             return
+        if expression.kind == _OP_ANY and operator in _SIDES:
+            return
         left, right = expression.lexpr, expression.rexpr
+        if not self._dated(expression, operator):
+            return
         if operator in _SIDES or expression.kind in _PATTERNS or operator in ("~", "~*", "~~", "~~*"):
             self.bounds.consulted = True
             if _open(left) or _open(right):
@@ -268,13 +294,41 @@ class _Level:
             if starts_at_nothing(operator, right) or starts_at_nothing(_TURNED.get(operator, ""), left):
                 return
             # A range up to what a query or another table says may be as wide as can be.
-            if shows_all(right) or not (is_written(left) or is_written(right)):
+            if shows_all(operator, right) or not (is_written(left) or is_written(right)):
                 return
-        if covers_all(right) or operator in _CONTAINS:
+            if expression.kind in _BETWEEN and between_shows_all(right):
+                return
+        if operator in _CONTAINS:
             self.bounds.consulted = True
-            if operator not in _CONTAINS or holds_nothing(right) or not _pinned(left):
+            if holds_nothing(operator, right) or not _pinned(left):
+                return
+        elif kind(right) in ("list", "a_array_expr") or expression.kind in (_OP_ANY, _OP_ALL):
+            if any(named(m) == "A_Const" and m.WhichOneof("val") == "sval" for m in walk(right)):
+                self.bounds.consulted = True
+            if covers_all(left, right):
                 return
         self._compare(left, right)
+
+    def _dated(self, expression: Message, operator: str) -> bool:
+        """Whether a part of a date, if one is compared, says which rows are meant: a year does, and a month
+        that is equal to one; every date has an hour below 24.
+        """
+        for side, other in (
+            (expression.lexpr, expression.rexpr),
+            (expression.rexpr, expression.lexpr),
+        ):
+            part = _part_of_date(side)
+            if part is None:
+                continue
+            self.bounds.consulted = True
+            if part not in _YEARS and (operator != "=" or expression.kind != _OP or part not in _DAYS):
+                return False
+            if part in ("year", "isoyear") and operator != "=":
+                edges = list(other.list.items) if kind(other) == "list" else [other]
+                years = [int(value) for edge in edges if (value := constant(edge) or "").isdigit()]
+                if len(years) != len(edges) or not any(1970 < year < 2900 for year in years):
+                    return False
+        return True
 
     def _compare(self, left: Message, right: Message | None) -> None:
         """Tie the sides of a comparison; right None stands for a constant."""
@@ -290,7 +344,7 @@ class _Level:
 
     def _owners(self, node: Message) -> set[str] | None:
         """The sources of an expression whose value pins a column down; None for any other."""
-        refs = _pinned(node)
+        refs = [ref for ref in _pinned(node) if "".join(strings(ref.fields)[-1:]) not in self._free]
         if any(named(m) == "FuncCall" for m in walk(node)):
             self.bounds.consulted = True  # which part of a date decides
         if not refs:
@@ -316,7 +370,7 @@ class _Level:
             if owners and self.bounds.narrow(query, self.names):
                 for owner in owners:
                     self.link(owner, CONST)
-        elif how == _EXISTS and named(query) == "SelectStmt" and query.from_clause:
+        elif how == _EXISTS and named(query) == "SelectStmt" and query.from_clause and not _collapses(query):
             self._exists(query)
 
     def _exists(self, query: Message) -> None:
@@ -345,7 +399,8 @@ _IS_TRUE_OR_FALSE = (1, 3)
 _TRUE = (1, 4)  # IS TRUE, IS NOT FALSE
 _EXISTS, _ANY = 1, 3
 _WITH_TIES = 3  # as many rows as are equal to the last
-_OP_ALL = 3
+_OP, _OP_ANY, _OP_ALL = 1, 2, 3
+_BETWEEN = (11, 13)  # BETWEEN, BETWEEN SYMMETRIC
 _NEVER = (4, 6, 12, 14)  # IS DISTINCT FROM, NULLIF, NOT BETWEEN, NOT BETWEEN SYMMETRIC
 _PATTERNS = (8, 9, 10, 11, 13)  # LIKE, ILIKE, SIMILAR TO, BETWEEN, BETWEEN SYMMETRIC
 _SIDES = {
@@ -366,6 +421,25 @@ _PINNING = frozenset(
 )
 # Parts of a date that are alike for all of them.
 _AGES = frozenset({"century", "millennium", "decade", "era"})
+# Parts that say which rows are meant in a range, and those that do where they are equal to one constant.
+_YEARS = frozenset({"year", "isoyear", "epoch", "julian"})
+_DAYS = frozenset({"month", "week", "day", "doy", "dow", "isodow", "quarter"})
+# Types that keep a value as it is.
+_KEEPING = words(
+    """
+    text varchar citext name int2 int4 int8 numeric float4 float8 oid uuid date timestamp timestamptz json
+    jsonb tid inet
+    """
+)
+_FIELDS = frozenset({"->", "->>", "#>>", "#>"})
+# Functions in a SELECT list that give back one value for a row, or for many.
+_SINGLE = ONE_ROW | words(
+    """
+    lower upper btrim ltrim rtrim concat left right substr substring length replace split_part date_trunc
+    date date_part extract coalesce timezone now to_char row_number rank dense_rank array_agg string_agg
+    first_value last_value lag lead abs round
+    """
+)
 
 
 def _pinned(node: Message) -> list[Message]:
@@ -376,7 +450,9 @@ def _pinned(node: Message) -> list[Message]:
         parts = strings(node.column_ref.fields)
         return [node.column_ref] if parts and parts[-1] not in _ALIKE else []
     if what == "type_cast":
-        return _pinned(node.type_cast.arg)
+        to = node.type_cast.type_name
+        keeps = strings(to.names)[-1:] and strings(to.names)[-1] in _KEEPING
+        return _pinned(node.type_cast.arg) if keeps and not (to.typmods or to.array_bounds) else []
     if what == "row_expr":
         return [ref for argument in node.row_expr.args for ref in _pinned(argument)[:1]]
     if what in ("func_call", "coalesce_expr"):
@@ -385,11 +461,41 @@ def _pinned(node: Message) -> list[Message]:
         refs = [a for a in call.args if _columns(a)]
         if any(constant(argument) in _AGES for argument in call.args):
             return []
+        if name == "coalesce" and any(_is_field(argument) for argument in call.args):
+            return []  # a field of a document may be missing in all of them
         return _pinned(refs[0]) if name in _PINNING and len(refs) == 1 else []
-    if what == "a_expr" and strings(node.a_expr.name)[-1] in ("+", "-", "->", "->>", "#>>", "#>"):
+    if what == "a_expr" and strings(node.a_expr.name)[-1] in ("+", "-", *_FIELDS):
         sides = [side for side in (node.a_expr.lexpr, node.a_expr.rexpr) if kind(side) and _columns(side)]
         return _pinned(sides[0]) if len(sides) == 1 else []
     return []
+
+
+def _is_field(node: Message) -> bool:
+    return any(named(m) == "A_Expr" and strings(m.name)[-1] in _FIELDS for m in walk(node))
+
+
+def _part_of_date(node: Message) -> str | None:
+    """Which part `extract` or `date_part` takes of a date; None for anything else."""
+    for message in walk(node):
+        if named(message) == "FuncCall" and strings(message.funcname)[-1] in ("extract", "date_part"):
+            return (constant(message.args[0]) or "").lower() if message.args else ""
+    return None
+
+
+def _collapses(query: Message) -> bool:
+    """Whether there may be one row where nothing was found: `SELECT count(*)`, GROUP BY ()."""
+    if query.group_clause or kind(query.having_clause):
+        return True
+    return any(named(m) == "FuncCall" for target in query.target_list for m in walk(target))
+
+
+def _multiplies(query: Message) -> bool:
+    """Whether one row of its tables may become many: a function in the SELECT list may give back a set."""
+    return any(
+        named(m) == "FuncCall" and strings(m.funcname)[-1] not in _SINGLE
+        for target in query.target_list
+        for m in walk(target)
+    )
 
 
 def _open(node: Message) -> bool:

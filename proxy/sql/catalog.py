@@ -53,6 +53,20 @@ class Relation:
 
 
 @dataclass(frozen=True, slots=True)
+class Trigger:
+    """A trigger or a rule of people's own making on a relation. `events` are the changes that fire it
+    (4 INSERT, 8 DELETE, 16 UPDATE, 32 TRUNCATE); `function` is (schema, name), empty for a rule;
+    `text` its source.
+    """
+
+    relation: int
+    name: str
+    events: int
+    function: tuple[str, ...]
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class Catalog:
     """One picture. `version` changes whenever anything in it does; verdicts are kept under it."""
 
@@ -81,8 +95,18 @@ class Catalog:
     """The oids of those that are not trusted."""
     row_functions: frozenset[str] = frozenset()
     """Functions, not trusted ones, that may stand as a column of a row: `t.f`."""
-    triggers: frozenset[tuple[int, str]] = frozenset()
-    """A relation and the name of a trigger or rule on it."""
+    triggers: frozenset[Trigger] = frozenset()
+    cascades: frozenset[tuple[int, int, int]] = frozenset()
+    """A relation, one that its foreign key refers to, and which changes of that one reach it."""
+    ties: frozenset[tuple[int, int, int, str]] = frozenset()
+    """A relation, what ties columns of it, a column, and how; see catalog_queries.TIES."""
+    indexes: Mapping[str, frozenset[tuple[str, int]]] = field(default_factory=dict)
+    """The name of an index: the schemas it stands in, each with its table."""
+    index_columns: Mapping[int, frozenset[tuple[str, int]]] = field(default_factory=dict)
+    """A table: the columns of its indexes."""
+    keys: frozenset[tuple[int, int]] = frozenset()
+    """The columns of primary keys."""
+    partition_keys: frozenset[tuple[int, int]] = frozenset()
 
     @classmethod
     def build(
@@ -100,7 +124,11 @@ class Catalog:
         foreign_keys: Iterable[tuple[int, int, int, int]] = (),
         casts: Iterable[tuple[str, str, str | None, int]] = (),
         row_functions: Iterable[tuple[str, str, str | None]] = (),
-        triggers: Iterable[tuple[int, str]] = (),
+        triggers: Iterable[tuple[int, str, int, str, str, str]] = (),
+        cascades: Iterable[tuple[int, int, int]] = (),
+        ties: Iterable[tuple[int, int, int, str]] = (),
+        indexes: Iterable[tuple[int, str, str, int, bool]] = (),
+        partition_keys: Iterable[tuple[int, int]] = (),
     ) -> Catalog:
         """Assemble the rows of the queries of the same names in catalog_queries.py."""
         of_relation: dict[int, list[Column]] = {}
@@ -138,10 +166,25 @@ class Catalog:
         keys, trusted_casts = frozenset(foreign_keys), _trust(row[:3] for row in listed)
         oids = frozenset(oid for _, name, _, oid in listed if not trusted_casts[name])
         of_rows = frozenset(name for name, trusted in _trust(row_functions).items() if not trusted)
-        on = frozenset(triggers)
-        version = _digest((*parts, sorted(keys), trusted_casts, sorted(oids), sorted(of_rows), sorted(on)))
+        on = frozenset(Trigger(a, b, c, (d, e) if e else (), f) for a, b, c, d, e, f in triggers)
+        rest = (frozenset(cascades), frozenset(ties))
+        by_index: dict[str, set[tuple[str, int]]] = {}
+        listed_indexes = sorted(set(indexes))
+        of_table: dict[int, set[tuple[str, int]]] = {}
+        for table, schema, index, number, _ in listed_indexes:
+            by_index.setdefault(index, set()).add((schema, table))
+            of_table.setdefault(table, set()).add((index, number))
+        primary = frozenset((table, number) for table, _, _, number, is_key in listed_indexes if is_key)
+        by_name_of = {name: frozenset(found) for name, found in by_index.items()}
+        by_table = {table: frozenset(found) for table, found in of_table.items()}
+        by_partition = frozenset(partition_keys)
+        more = (sorted(keys), trusted_casts, sorted(oids), sorted(of_rows), sorted(map(repr, on)))
+        version = _digest((*parts, *more, *map(sorted, rest), listed_indexes, sorted(by_partition)))
         edges = (_frozen(below), _frozen(children), _frozen(above))
-        return cls(version, *parts, *edges, frozenset(own), keys, trusted_casts, oids, of_rows, on)
+        return cls(
+            version, *parts, *edges, frozenset(own), keys, trusted_casts, oids, of_rows, on,
+            *rest, by_name_of, by_table, primary, by_partition,
+        )  # fmt: skip
 
     def find(self, schema: str, name: str) -> tuple[Relation, ...]:
         """Every relation the name may stand for; with a schema at most one."""

@@ -142,13 +142,68 @@ LEFT JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
 WHERE n.nspname NOT IN ('pg_catalog', 'information_schema') AND p.pronargs - p.pronargdefaults <= 1
 """
 
-# relation oid, name of a trigger or a rule of people's own making: it may carry the relation's values away
+# relation oid, name of a trigger or a rule of people's own making, the changes that fire it (of pg_trigger.h:
+# 4 INSERT, 8 DELETE, 16 UPDATE, 32 TRUNCATE), its function's schema, name and text: it may carry the
+# relation's values away
 TRIGGERS = """
-SELECT t.tgrelid, t.tgname FROM pg_catalog.pg_trigger t WHERE NOT t.tgisinternal
+SELECT t.tgrelid, t.tgname, t.tgtype::int & 60, n.nspname, p.proname, p.prosrc
+FROM pg_catalog.pg_trigger t
+JOIN pg_catalog.pg_proc p ON p.oid = t.tgfoid
+JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
+WHERE NOT t.tgisinternal
 UNION ALL
-SELECT r.ev_class, r.rulename FROM pg_catalog.pg_rewrite r
+SELECT r.ev_class, r.rulename, CASE r.ev_type WHEN '2' THEN 16 WHEN '3' THEN 4 ELSE 8 END, '', '', ''
+FROM pg_catalog.pg_rewrite r
 JOIN pg_catalog.pg_class c ON c.oid = r.ev_class JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE r.rulename <> '_RETURN' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+"""
+
+# child oid, parent oid of a foreign key, and the changes of the parent that reach the child (8 DELETE, 16
+# UPDATE)
+CASCADES = """
+SELECT DISTINCT conrelid, confrelid,
+    CASE WHEN confdeltype IN ('c', 'n', 'd') THEN 8 ELSE 0 END
+    + CASE WHEN confupdtype IN ('c', 'n', 'd') THEN 16 ELSE 0 END
+FROM pg_catalog.pg_constraint
+WHERE contype = 'f' AND (confdeltype IN ('c', 'n', 'd') OR confupdtype IN ('c', 'n', 'd'))
+"""
+
+# relation oid, oid of what ties its columns together, attnum, how: c a check or a computation that may fail,
+# x an exclusion by another operator than =, e by that one
+TIES = """
+SELECT c.conrelid, c.oid, k.attnum, 'c' AS how
+FROM pg_catalog.pg_constraint c, LATERAL pg_catalog.unnest(c.conkey) AS k (attnum)
+WHERE c.contype = 'c' AND c.conrelid <> 0
+UNION ALL
+SELECT c.conrelid, c.oid, k.attnum, CASE WHEN o.oprname = '=' THEN 'e' ELSE 'x' END
+FROM pg_catalog.pg_constraint c,
+    LATERAL ROWS FROM (pg_catalog.unnest(c.conkey), pg_catalog.unnest(c.conexclop)) AS k (attnum, operator)
+LEFT JOIN pg_catalog.pg_operator o ON o.oid = k.operator
+WHERE c.contype = 'x'
+UNION ALL
+SELECT i.indrelid, i.indexrelid, d.refobjsubid, 'c'
+FROM pg_catalog.pg_index i
+JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+    AND d.objid = i.indexrelid AND d.refclassid = 'pg_catalog.pg_class'::pg_catalog.regclass
+    AND d.refobjid = i.indrelid
+WHERE d.refobjsubid > 0 AND (i.indexprs IS NOT NULL OR i.indpred IS NOT NULL)
+"""
+
+# table oid, its index's schema and name, attnum of a column of it, whether it is the primary key
+INDEXES = """
+SELECT i.indrelid, n.nspname, c.relname, k.attnum, i.indisprimary
+FROM pg_catalog.pg_index i
+JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace AND n.nspname NOT IN ('pg_catalog', 'pg_toast'),
+    LATERAL pg_catalog.unnest(i.indkey::pg_catalog.int2[]) AS k (attnum)
+"""
+
+# relation oid, attnum of a column that decides in which partition a row is (0 for an expression)
+PARTITION_KEYS = """
+SELECT p.partrelid, k.attnum
+FROM pg_catalog.pg_partitioned_table p,
+    LATERAL pg_catalog.unnest(p.partattrs::pg_catalog.int2[]) AS k (attnum)
+WHERE p.partstrat <> 'h'
 """
 
 # names of PostgreSQL's own functions and operators: a name that is neither here nor above is newer than this

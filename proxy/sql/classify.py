@@ -87,9 +87,13 @@ _BY_KIND = {
 
 # SET of these changes who the session is or what its statements mean.
 _ADMIN_SETTINGS = frozenset({"role", "session_authorization", "session_replication_role", "row_security"})
-# What a superuser may set to hide what it does, to load code, or to get at what is protected.
+# What may be set to hide what is done, to load code, or to get at what is protected: a superuser's settings,
+# and those of extensions that watch or run code. Any other setting with a dot is an application's own.
 _SUPERUSERS = re.compile(
-    r"log_|allow_system_table_mods|ignore_|zero_damaged|\w*preload_libraries|dynamic_library"
+    r"log_|allow_|ignore_|zero_damaged|\w*preload_libraries|dynamic_library|lo_compat|track_|jit_provider"
+    r"|session_pre|debug_|trace_|fsync|full_page|wal_|archive_|password_|createrole_|backtrace_|exit_on"
+    r"|(pgaudit|pg_stat_\w+|auto_explain|sepgsql|anon|supautils|pg_hint_plan|credcheck|set_user|pgsodium|vault|cron"
+    r"|pl(perl|perlu|python3?u?|tcl|tclu|v8|r|java|rust)|postgres_fdw|file_fdw)\."
 )
 _SETTLES = (pg_query_pb2.TRANS_STMT_COMMIT_PREPARED, pg_query_pb2.TRANS_STMT_ROLLBACK_PREPARED)
 

@@ -29,7 +29,9 @@ def scrub(fields: Mapping[str, str]) -> dict[str, str]:
     if fields.get("R") in _RAISED:  # a trigger's own words, in any field it likes
         return {**{k: v for k, v in fields.items() if k in "SVC"}, "M": _MESSAGE, "H": _HINT}
     kept = {letter: text for letter, text in fields.items() if letter in _KEPT}
-    if state[:2] in _NAMING_CLASSES:
+    # From inside a function: the text that it put together and ran may hold a value.
+    inside = state[:2] == "42" and ("W" in fields or "q" in fields)
+    if state[:2] in _NAMING_CLASSES and not inside:
         kept.update({k: v for k, v in fields.items() if k in "MH"})
         return kept
     constraint, table = fields.get("n"), fields.get("t")

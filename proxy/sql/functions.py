@@ -25,7 +25,9 @@ DENIED_NAMES = words(
 )
 _DENIED_PATTERN = re.compile(
     r"pg_read_|pg_ls_|pg_logical_|pg_walinspect|pg_get_wal|lo_|dblink|pg_file_|binary_upgrade_|pg_replication_origin"
-    r"|pg_event_trigger|fmgr_|pg_stat_get_backend"
+    r"|pg_event_trigger|fmgr_|pg_stat_get_backend|pg_get_backend_memory"
+    # PostGIS, where it reads a table or its statistics by their names.
+    r"|_?postgis_(stats|selectivity|join_selectivity|index_extent)|(st_)?(estimated|find)_?extent"
 )
 
 # Relations of pg_catalog that hold values of other tables' columns.
@@ -47,6 +49,9 @@ SYSTEM_MASKS = (
     ("information_schema", "user_mapping_options", "option_value"),
     ("information_schema", "_pg_foreign_servers", "srvoptions"),
     ("information_schema", "foreign_server_options", "option_value"),
+    ("pg_catalog", "pg_stat_wal_receiver", "conninfo"),
+    ("pg_catalog", "pg_hba_file_rules", "options"),
+    ("pg_catalog", "pg_file_settings", "setting"),
     ("pg_catalog", "pg_stat_activity", "query"),
     ("public", "pg_stat_statements", "query"),
 )
@@ -104,7 +109,8 @@ DESTRUCTIVE_PATTERN = re.compile(
     r"|query_to_xml|cursor_to_xml|table_to_xml|schema_to_xml|database_to_xml|xpath_table|crosstab|connectby"
     r"|binary_upgrade_|pg_surgery|heap_force_"
     # PostGIS, where it changes tables by their names.
-    r"|(add|drop|update)geometry|populate_geometry|postgis_extensions_upgrade|(un)?lockrow"
+    r"|(add|drop|update)geometry|populate_geometry|postgis_extensions_upgrade|(un)?lockrow|(en|dis)ablelongtrans"
+    r"|addauth|checkauth"
 )
 # Functions that run a text as SQL here or elsewhere.
 RUNS_TEXT = re.compile(
@@ -112,7 +118,7 @@ RUNS_TEXT = re.compile(
 )
 # Functions that act on the server or on other sessions.
 ADMIN_PATTERN = re.compile(
-    r"pg_terminate_backend|pg_cancel_backend|pg_reload_conf|pg_rotate_logfile|pg_promote|pg_switch_wal"
+    r"pg_terminate_backend|pg_cancel_backend|pg_sync_replication|pg_reload_conf|pg_rotate_logfile|pg_promote|pg_switch_wal"
     r"|pg_create_restore_point|pg_(backup_)?(start|stop)(_backup)?$|pg_wal_replay|pg_stat_reset|pg_drop_replication"
     r"|pg_create_(logical|physical)|pg_copy_(logical|physical)|pg_replication|pg_logical_|pg_export_snapshot"
     r"|pg_nextoid|pg_stop_making|pg_hba_file|pg_ident_file|pg_show_all_file|pg_stat_file|pg_log_|pg_stat_\w*reset|pg_import_system|pg_(restore|clear)_(relation|attribute)_stats"

@@ -283,7 +283,7 @@ def _known_columns(masks: MaskSet, ref: Message) -> frozenset[str] | None:
 
 def _statement(parsed: Parsed, found: Surface, masks: MaskSet, settings: Settings) -> StatementVerdict:
     verdict = _named(parsed, found, masks, settings)
-    check_settings(parsed, found)
+    check_settings(parsed, found, masks.catalog)
     check_lasting(parsed)
     sent = sends_rows(parsed)
     if sent and has_title(parsed.tree):

@@ -4,7 +4,8 @@ Every statement of the text is judged by itself: the first guardrail that fits i
 answer counts for the text. In doubt a guardrail that refuses or holds fits, and one that allows does not:
 
 - A strict one with `tables` fits when any of them is mentioned, or reached through a view, a parent or a
-  child, or when the statement may touch what it does not name (DO, an unlisted function). An allowing one
+  child or a foreign key, or when the statement may touch what it does not name (DO, an unlisted function,
+  GRANT ON ALL TABLES). An allowing one
   fits only when every table mentioned is among them and nothing else can be touched.
 - A strict one with `classes` fits when any part of the statement is of such a class; an allowing one when
   the worst part is.
@@ -209,8 +210,9 @@ def _table_fits(rail: Guardrail, statement: StatementVerdict, strict: bool) -> b
     if not rail.tables:
         return True
     if strict:
-        return statement.traits.opaque or any(_any(rail.tables, table) for table in statement.reach.reached)
-    tables = statement.reach.tables
+        hidden = statement.traits.opaque or statement.reach.wide
+        return hidden or any(_any(rail.tables, table) for table in statement.reach.reached)
+    tables = statement.reach.tables | statement.reach.along
     return bool(tables) and not statement.traits.opaque and all(_any(rail.tables, table) for table in tables)
 
 
@@ -220,7 +222,8 @@ def _column_fits(rail: Guardrail, statement: StatementVerdict, strict: bool) -> 
         return True
     if not strict:
         return False
-    return statement.traits.opaque or any(mentions(pattern, statement.reach) for pattern in rail.columns)
+    hidden = statement.traits.opaque or statement.reach.wide
+    return hidden or any(mentions(pattern, statement.reach) for pattern in rail.columns)
 
 
 def mentions(pattern: str, reach: Reach) -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import pg_query
 
-from proxy.sql import functions, libpg
+from proxy.sql import functions, libpg, writes
 from proxy.sql.catalog import SYSTEM_SCHEMAS, Catalog, Relation
 from proxy.sql.lineage import Lineage
 from proxy.sql.parse import parse
@@ -29,8 +29,8 @@ class MaskSet:
     and the views over them.
     `computed` are those of them, in views, that hold something computed.
     `missing` are the tables that masks name and the catalog does not have: the guard then refuses everything,
-    because the table may have been renamed. `active` says whether the session has masks at all. `triggers`
-    are those, and rules, on tables with masked columns: what they do with the values is not followed.
+    because the table may have been renamed. `active` says whether the session has masks at all. `doubts` are
+    triggers, rules, indexes and partitions that may tell about masked values beside what statements ask for.
     """
 
     catalog: Catalog
@@ -39,7 +39,7 @@ class MaskSet:
     relations: frozenset[int]
     missing: tuple[str, ...] = ()
     active: bool = True
-    triggers: tuple[str, ...] = ()
+    doubts: tuple[str, ...] = ()
 
 
 def resolve(
@@ -69,10 +69,25 @@ def resolve(
     _hide_opaque_views(catalog, columns, computed, trusted_functions)
     _spread(catalog, columns, computed)
     relations = _readers(catalog, {oid for oid, _ in columns})
-    tables = {oid for oid, _ in columns}
-    masked = [(catalog.relations[oid], name) for oid, name in catalog.triggers if oid in tables]
-    triggers = tuple(sorted(f"{name} on {relation.full_name}" for relation, name in masked))
-    return MaskSet(catalog, columns, frozenset(computed), relations, tuple(missing), triggers=triggers)
+    doubts = tuple(sorted(_doubts(catalog, columns, trusted_functions)))
+    return MaskSet(catalog, columns, frozenset(computed), relations, tuple(missing), doubts=doubts)
+
+
+def _doubts(catalog: Catalog, columns: Container[Origin], trusted: frozenset[str]) -> Iterable[str]:
+    """What may tell about masked values by itself, for whoever writes the policy."""
+    for trigger in catalog.triggers:
+        relation = catalog.relations.get(trigger.relation)
+        masked = relation is not None and any((relation.oid, c.number) in columns for c in relation.columns)
+        if relation is not None and masked and writes.may_carry(trigger, trusted):
+            yield f"{trigger.name} on {relation.full_name} may carry them where no mask is"
+    for oid, number in catalog.partition_keys:
+        if (oid, number) in columns and oid in catalog.relations:
+            yield f"{catalog.relations[oid].full_name} is partitioned by one: its rows come in that order"
+    for name, tables in catalog.indexes.items():
+        for _, oid in tables:
+            numbers = [number for index, number in catalog.index_columns.get(oid, ()) if index == name]
+            if len(numbers) > 1 and any((oid, number) in columns for number in numbers):
+                yield f"rows found by the index {name} come in the order of one"
 
 
 def _readers(catalog: Catalog, relations: set[int]) -> frozenset[int]:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import reduce
+from operator import or_
 
 from pg_query import pg_query_pb2
 
 from proxy.sql.catalog import Catalog, Relation
 from proxy.sql.parse import Parsed
 from proxy.sql.surface import Surface
-from proxy.sql.tree import Message, kind, strings
+from proxy.sql.tree import Message, kind, strings, words
 
 ObjectType: Message = pg_query_pb2.ObjectType
 _QUERIES = frozenset(
@@ -28,6 +30,9 @@ class Reach:
     """`tables` as mentioned and `reached` with what is behind them, as `schema.table`; `family` is
     `reached` without what is under views.
 
+    `along` are tables that foreign keys take along (ON DELETE CASCADE, TRUNCATE ... CASCADE), and `wide` says
+    that the statement may change tables without naming them (GRANT ... ON ALL TABLES, ALTER TYPE).
+
     `names` are the column names that stand anywhere in the statement, with EVERY where a whole row does;
     `through` are the columns (`schema.table.column`) that its views read.
     """
@@ -37,6 +42,8 @@ class Reach:
     family: frozenset[str] = frozenset()
     names: frozenset[str] = frozenset()
     through: frozenset[str] = frozenset()
+    along: frozenset[str] = frozenset()
+    wide: bool = False
 
 
 def reach(parsed: Parsed, found: Surface, catalog: Catalog, kinds: Iterable[str]) -> Reach:
@@ -44,13 +51,15 @@ def reach(parsed: Parsed, found: Surface, catalog: Catalog, kinds: Iterable[str]
     mentioned: dict[int, Relation] = {}
     unknown: set[str] = set()
     for schema, name, is_with_query in _named_tables(parsed, found):
-        relations = catalog.find(schema, name)
+        relations = catalog.find(schema, name) or _of_index(catalog, schema, name)
         mentioned.update((relation.oid, relation) for relation in relations)
         if not relations and not is_with_query:
             unknown.add(f"{schema}.{name}" if schema else name)
-    below = _closure(catalog.below, mentioned)
+    below = closure(catalog.below, mentioned)
     family = _family(catalog, mentioned)
-    reached = _closure(catalog.above, below) | family
+    reached = closure(catalog.above, below) | family
+    kinds = tuple(kinds)
+    along = _along(parsed, catalog, reached, kinds) - reached
     tables = unknown | {relation.full_name for relation in mentioned.values()}
 
     def full_names(oids: Iterable[int]) -> frozenset[str]:
@@ -58,19 +67,55 @@ def reach(parsed: Parsed, found: Surface, catalog: Catalog, kinds: Iterable[str]
 
     return Reach(
         frozenset(tables),
-        full_names(reached) | unknown,
+        full_names(reached | along) | unknown,
         full_names(family) | unknown,
         _names(found, kinds),
         frozenset(_through(catalog, below)),
+        full_names(along),
+        not tables and parsed.kind in _WIDE,
     )
+
+
+_WIDE = words(
+    """
+    grant_stmt alter_table_move_all_stmt reindex_stmt vacuum_stmt cluster_stmt rename_stmt alter_owner_stmt
+    alter_object_schema_stmt alter_type_stmt alter_domain_stmt alter_enum_stmt alter_collation_stmt
+    create_publication_stmt alter_publication_stmt create_event_trig_stmt alter_event_trig_stmt
+    """
+)
+
+
+def _of_index(catalog: Catalog, schema: str, name: str) -> tuple[Relation, ...]:
+    """The table of an index of that name."""
+    tables = {oid for its, oid in catalog.indexes.get(name, ()) if not schema or its == schema}
+    return tuple(catalog.relations[oid] for oid in sorted(tables) if oid in catalog.relations)
+
+
+def _along(parsed: Parsed, catalog: Catalog, start: set[int], kinds: Iterable[str]) -> set[int]:
+    if parsed.kind == "truncate_stmt" and parsed.tree.behavior == pg_query_pb2.DROP_CASCADE:
+        edges = [(child, parent) for child, _, parent, _ in catalog.foreign_keys]
+    else:
+        events = reduce(or_, (_EVENTS.get(name, 0) for name in kinds), 0)
+        edges = [(child, parent) for child, parent, by in catalog.cascades if by & events]
+    children: dict[int, frozenset[int]] = {}
+    for child, parent in edges:
+        children[parent] = children.get(parent, frozenset()) | {child}
+    found = {child for parent in start for child in children.get(parent, ())}
+    while (more := closure(catalog.above, closure(catalog.children, closure(children, found)))) != found:
+        found = more
+    return found
+
+
+_EVENTS = {"delete": 8, "update": 16, "merge": 8 | 16, "insert": 16}
 
 
 def _family(catalog: Catalog, start: Iterable[int]) -> set[int]:
     """Those relations with their parents and children, but not what is under views."""
-    return _closure(catalog.above, _closure(catalog.children, start))
+    return closure(catalog.above, closure(catalog.children, start))
 
 
-def _closure(edges: Mapping[int, frozenset[int]], start: Iterable[int]) -> set[int]:
+def closure(edges: Mapping[int, frozenset[int]], start: Iterable[int]) -> set[int]:
+    """What can be come to from `start`, itself included."""
     seen = set(start)
     left = list(seen)
     while left:
@@ -120,7 +165,7 @@ def _types(text: str) -> frozenset[int]:
     return frozenset(ObjectType.Value(f"OBJECT_{name}") for name in text.split())
 
 
-_TABLES = _types("TABLE VIEW MATVIEW FOREIGN_TABLE SEQUENCE")
+_TABLES = _types("TABLE VIEW MATVIEW FOREIGN_TABLE SEQUENCE INDEX")
 _OF_A_TABLE = _types("TRIGGER RULE POLICY COLUMN TABCONSTRAINT")
 
 

@@ -6,17 +6,21 @@ CALL, CREATE FUNCTION, triggers, rules, policies, foreign tables, publications, 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 
 from pg_query import pg_query_pb2
 
 from proxy.sql import functions
+from proxy.sql.catalog import Catalog
 from proxy.sql.lineage import Lineage, unknown_relation
 from proxy.sql.masked import MaskSet
 from proxy.sql.parse import Parsed
+from proxy.sql.reach import closure
 from proxy.sql.scope import CLEAR, Columns, Refused
 from proxy.sql.surface import Surface
 from proxy.sql.tree import Message, inner, kind, named, strings, walk, words
+from proxy.sql.writes import check_writes
 
 QUERIES = frozenset({"select_stmt", "insert_stmt", "update_stmt", "delete_stmt", "merge_stmt"})
 
@@ -64,6 +68,9 @@ _ONLY = {
 
 _TEXT_SETTINGS = {name: _ONLY[name] for name in ("client_encoding", "standard_conforming_strings")}
 _PREPARE_TRANSACTION = pg_query_pb2.TRANS_STMT_PREPARE
+_CASCADE = pg_query_pb2.DROP_CASCADE
+_INDEX, _SCHEMA = pg_query_pb2.OBJECT_INDEX, pg_query_pb2.OBJECT_SCHEMA
+_TABLES = frozenset({pg_query_pb2.OBJECT_TABLE, pg_query_pb2.OBJECT_FOREIGN_TABLE})
 _CHANGES = frozenset({"UpdateStmt", "InsertStmt", "DeleteStmt", "MergeStmt"})
 
 
@@ -74,6 +81,12 @@ def check_rules(parsed: Parsed, found: Surface, masks: MaskSet, trusted: frozens
     touched = _touched(found, masks, must_exist=parsed.kind in QUERIES or parsed.kind in _WRAPPERS)
     if parsed.kind == "variable_set_stmt":
         _check_setting(parsed.tree.name, [_constant(a) for a in parsed.tree.args])
+    if parsed.kind == "drop_stmt":
+        _check_drop(parsed.tree, masks)
+    if parsed.kind in _APART:
+        _check_keys(parsed, masks)
+    check_writes(found.nodes, masks, trusted)
+    _check_partitions(parsed, found, masks)
     if parsed.kind == "copy_stmt" and (parsed.tree.is_program or parsed.tree.filename):
         raise Refused("COPY to or from the server's files and programs is closed", "Use COPY ... TO STDOUT.")
     return touched or parsed.kind in ("execute_stmt", "fetch_stmt")
@@ -120,7 +133,7 @@ def _check_kind(parsed: Parsed) -> None:
 _EXPLAINED = frozenset({"execute_stmt", "create_table_as_stmt", "declare_cursor_stmt"})
 
 
-def check_settings(parsed: Parsed, found: Surface) -> None:
+def check_settings(parsed: Parsed, found: Surface, catalog: Catalog) -> None:
     """How its text is read may change in no guarded session: messages may be on their way already, read by
     the old settings. Raises Refused."""
     changed: list[tuple[str | None, list[str | None]]] = []
@@ -132,7 +145,7 @@ def check_settings(parsed: Parsed, found: Surface) -> None:
             if values[1:2] != [_PG_DUMP]:
                 changed.append((values[0] if values else None, values[1:2]))
     for name, message in found.nodes:
-        if name in _CHANGES and message.relation.relname == "pg_settings":
+        if name in _CHANGES and _is_of_settings(message.relation, catalog):
             changed.append((None, []))
     for setting, given in changed:
         if setting is None:
@@ -141,6 +154,14 @@ def check_settings(parsed: Parsed, found: Surface) -> None:
         for value in given if wanted is not None else ():
             if value is None or value.lower() not in (wanted or ()):
                 raise Refused(f'"{setting}" may be set to {" or ".join(sorted(wanted or ()))} only')
+
+
+def _is_of_settings(ref: Message, catalog: Catalog) -> bool:
+    """Whether it is pg_settings, or a view over it."""
+    below = closure(catalog.below, [relation.oid for relation in catalog.find(ref.schemaname, ref.relname)])
+    return ref.relname == "pg_settings" or any(
+        catalog.relations[oid].name == "pg_settings" for oid in below if oid in catalog.relations
+    )
 
 
 def check_lasting(parsed: Parsed) -> None:
@@ -232,7 +253,12 @@ def _check_setting(name: str, values: list[str | None]) -> None:
         why = ": it decides how rows are sorted" if name.startswith("enable_") or "cost" in name else ""
         raise Refused(f'the setting "{name}" is closed in a session with masked columns{why}')
     if name == "search_path" and _names_system_schema(values):
-        raise Refused("search_path may not name pg_catalog or pg_temp: names would mean something else")
+        raise Refused(
+            "search_path may not name pg_catalog, pg_temp or information_schema: names would mean something"
+            " else"
+        )
+    if name == "work_mem" and any(_kilobytes(value) < _WORK_MEM for value in values):
+        raise Refused("work_mem may not be set below 4MB here: rows would be sorted by masked values")
     for value in values:
         if name in _ONLY and (value is None or value.lower() not in _ONLY[name]):
             raise Refused(f'"{name}" may be set to {" or ".join(sorted(_ONLY[name]))} only')
@@ -242,7 +268,20 @@ def _names_system_schema(path: list[str | None]) -> bool:
     whole = ",".join(value or "" for value in path)
     parts = [part.strip().strip('"').lower() for part in whole.split(",")]
     # pg_catalog at the head is where it stands anyway.
+    if "information_schema" in parts:
+        return True
     return any(part.startswith("pg_") for part in parts[1:]) or parts[0].startswith(("pg_temp", "pg_toast"))
+
+
+_WORK_MEM = 4096
+_MEMORY = {"": 1.0, "b": 1 / 1024, "kb": 1.0, "mb": 1024.0, "gb": 1024.0**2, "tb": 1024.0**3}
+
+
+def _kilobytes(value: str | None) -> float:
+    """A setting of memory in kB, its own unit where it names none; -1 where it cannot be read."""
+    found = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", value or "")
+    unit = _MEMORY.get(found[2].lower()) if found else None
+    return float(found[1]) * unit if found and unit is not None else -1
 
 
 def outputs_of(parsed: Parsed, found: Surface, lineage: Lineage, masks: MaskSet) -> Columns:
@@ -255,6 +294,8 @@ def outputs_of(parsed: Parsed, found: Surface, lineage: Lineage, masks: MaskSet)
         if name == "create_table_as_stmt":
             lineage.store(lineage.query(inside.tree, None))
             return ()
+        if name == "explain_stmt" and any(o.def_elem.defname == "serialize" for o in parsed.tree.options):
+            raise Refused("EXPLAIN with SERIALIZE tells how long masked values are", "Leave SERIALIZE out.")
         lineage.cut_off = name == "declare_cursor_stmt"
         lineage.expressions.measured = lineage.expressions.measured or _runs(parsed)
         columns = outputs_of(inside, found, lineage, masks)
@@ -266,7 +307,7 @@ def outputs_of(parsed: Parsed, found: Surface, lineage: Lineage, masks: MaskSet)
     if name == "cluster_stmt":
         raise Refused("CLUSTER on a table with masked columns may put its rows in the order of their values")
     if name == "index_stmt":
-        _index(parsed.tree)
+        _index(parsed.tree, masks)
     return None
 
 
@@ -283,9 +324,84 @@ def _relations_changed(parsed: Parsed, masks: MaskSet) -> Iterable[Message]:
             yield from masks.catalog.find(message.schemaname, message.relname)
 
 
-def _index(statement: Message) -> None:
+def _index(statement: Message, masks: MaskSet) -> None:
     if kind(statement.where_clause) or any(kind(p.index_elem.expr) for p in statement.index_params):
         raise Refused("an index on an expression over a masked column can tell about it by failing")
+    names = [p.index_elem.name for p in (*statement.index_params, *statement.index_including_params)]
+    if len(names) > 1 and _masked_among(statement.relation, names, masks):
+        raise Refused(
+            "rows that are found by an index with a masked column in it come in the order of its values"
+        )
+
+
+def _masked_among(ref: Message, names: Iterable[str], masks: MaskSet) -> bool:
+    wanted = set(names)
+    return any(
+        column.name in wanted and (relation.oid, column.number) in masks.columns
+        for relation in masks.catalog.find(ref.schemaname, ref.relname)
+        for column in relation.columns
+    )
+
+
+def _check_keys(parsed: Parsed, masks: MaskSet) -> None:
+    """A foreign key to a masked column makes its own column count as masked: values that were made up could
+    be joined with the real ones.
+    """
+    for message in walk(parsed.tree):
+        if named(message) != "Constraint" or not message.HasField("pktable"):
+            continue
+        names = strings(message.pk_attrs)
+        relations = masks.catalog.find(message.pktable.schemaname, message.pktable.relname)
+        primary = any(
+            (r.oid, n) in masks.columns for r in relations for o, n in masks.catalog.keys if o == r.oid
+        )
+        if _masked_among(message.pktable, names, masks) or (not names and primary):
+            raise Refused("a foreign key may not refer to a masked column in this session")
+
+
+def _check_partitions(parsed: Parsed, found: Surface, masks: MaskSet) -> None:
+    """Where a masked column decides in which partition a row is, the partition tells about it."""
+    catalog = masks.catalog
+    parents = {
+        oid
+        for oid, number in catalog.partition_keys
+        if (oid, number) in masks.columns or (number == 0 and oid in masks.relations)
+    }
+    if not parents:
+        return
+    partitions = closure(catalog.children, parents) - parents
+    named_ones = [r for ref in found.tables for r in catalog.find(ref.schemaname, ref.relname)]
+    if any(relation.oid in partitions for relation in named_ones):
+        raise Refused("a partition by a masked column tells its value", "Name the partitioned table.")
+    places = any(
+        name == "ColumnRef" and strings(message.fields)[-1:] == ("tableoid",) for name, message in found.nodes
+    )
+    reached = closure(catalog.below, {relation.oid for relation in named_ones})
+    if reached & parents and (places or _runs(parsed)):
+        raise Refused(
+            "the table is partitioned by a masked column: in which partition a row is tells its value"
+        )
+
+
+def _check_drop(statement: Message, masks: MaskSet) -> None:
+    """With CASCADE foreign keys go, and with them the masks of columns that only repeat a masked one."""
+    if statement.behavior != _CASCADE:
+        return
+    if statement.remove_type == _INDEX:
+        raise Refused(
+            "DROP INDEX with CASCADE may take foreign keys away that masks follow", "Leave CASCADE out."
+        )
+    tables = {oid for oid, _ in masks.columns}
+    for node in statement.objects:
+        parts = (node.string.sval,) if kind(node) == "string" else strings(node.list.items)
+        for relation in (masks.catalog.relations[oid] for oid in tables if oid in masks.catalog.relations):
+            in_schema = statement.remove_type == _SCHEMA and relation.schema == parts[-1]
+            is_it = statement.remove_type in _TABLES and relation.name == parts[-1] and relation.kind in "rpf"
+            if in_schema or is_it:
+                raise Refused(
+                    f"DROP with CASCADE of {relation.full_name} may take foreign keys away that masks follow",
+                    "Leave CASCADE out.",
+                )
 
 
 _BY_ITS_TEXTS = functions.GROWING | {"set_config"}

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from pg_query import pg_query_pb2
 
+from proxy.sql.names import output_name
 from proxy.sql.tree import Message, named, strings, walk
 
 OPERATOR_FIELD = {"A_Expr": "name", "SortBy": "use_op", "SubLink": "oper_name"}
@@ -23,6 +24,7 @@ class Surface:
 
     PostgreSQL also calls a function that is written like a column, `(x).f` or `t.f`: `calls` and `nodes` hold
     such a one as a FuncCall where `may_call` says so of the name, and whether it stands as a table's column.
+    Where `t` is a function in FROM its row may be a plain value, `FROM lower('x') AS t`, as `(x)` may.
     """
 
     tables: tuple[Message, ...]
@@ -61,14 +63,34 @@ def surface(tree: Message, may_call: Callable[[str, bool], bool] = lambda _name,
 def _called(
     nodes: Iterable[tuple[str, Message]], may_call: Callable[[str, bool], bool]
 ) -> Iterable[tuple[str, Message]]:
+    results = _results(nodes)
     for name, message in nodes:
         steps: tuple[str, ...] = ()
+        of_row = False
         if name == "A_Indirection":
             steps = strings(message.indirection)
         elif name == "ColumnRef":
-            steps = strings(message.fields)[1:][-1:]
+            parts = strings(message.fields)
+            steps = parts[1:][-1:]
+            columns = results.get(parts[-2]) if steps else None
+            of_row = columns is None or parts[-1] in columns
         for step in steps:
-            if may_call(step, name == "ColumnRef"):
+            if may_call(step, of_row):
                 written = pg_query_pb2.String(sval=step)
                 node = pg_query_pb2.Node(string=written)
                 yield "FuncCall", pg_query_pb2.FuncCall(funcname=[node])
+
+
+def _results(nodes: Iterable[tuple[str, Message]]) -> dict[str, frozenset[str]]:
+    """The names of functions in FROM, each with the columns that the statement itself gives them."""
+    found: dict[str, frozenset[str]] = {}
+    for name, message in nodes:
+        if name != "RangeFunction" or not message.functions:
+            continue
+        alias = message.alias.aliasname or output_name(message.functions[0].list.items[0])
+        columns = {
+            *strings(message.alias.colnames),
+            *(node.column_def.colname for node in message.coldeflist),
+        }
+        found[alias] = found.get(alias, frozenset(columns)) & columns
+    return found

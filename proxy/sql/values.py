@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+
+from proxy.sql.patterns import like_shows_all, regex_shows_all, similar_shows_all
 from proxy.sql.tree import Message, kind, named, strings, walk, words
 
-_HUGE = 2_147_483_647
-_EVERYTHING = frozenset("%_")
-_ANY_REGEX = frozenset("^$.*+?()|{}[]0123456789,\\wWdDsS")
+_HUGE = 2_000_000_000
+_BLOCKS = 1_000_000
+"""Pages of a table: a ctid beyond is one that no row has."""
+_OLD, _FAR = 1970, 2900
+_DAYS = 15_000
+"""A distance in time that reaches beyond what rows have."""
 
 
 def constant(node: Message) -> str | None:
@@ -58,45 +65,105 @@ def is_written(node: Message) -> bool:
 
 def starts_at_nothing(operator: str, node: Message) -> bool:
     """Whether `column OPERATOR constant` holds for nearly every value: above zero, below the greatest."""
-    value = constant(node)
-    if value is None or operator not in ("<", "<=", ">", ">="):
+    if operator not in ("<", "<=", ">", ">="):
         return False
     upper = operator.startswith("<")
-    if value.strip() in ("", "infinity", "-infinity") or value.startswith("(0,"):  # (0,0) is the first ctid
+    value = constant(node)
+    if value is None:
+        return is_written(node) and _reaches_far(node, upper)
+    if value.strip() in ("", "infinity", "-infinity"):
         return True
+    if (page := re.match(r"\((\d+),", value)) is not None:  # a ctid
+        return int(page[1]) >= _BLOCKS if upper else int(page[1]) == 0
     try:
         number = float(value)
     except ValueError:
-        return _distant(value, upper)
+        return _distant(value.strip().lower(), upper)
     return number >= _HUGE if upper else number <= 1
 
 
 def _distant(value: str, upper: bool) -> bool:
-    """A date beyond what rows have, or a text after nearly all texts."""
-    year = value.strip()[:4]
-    if year.isdigit():
-        return int(year) >= 2900 if upper else int(year) <= 1970
-    return upper and value[:1] >= "y"
+    """A date beyond what rows have, or a text before or after nearly all texts."""
+    if value.endswith("bc") or value in ("epoch", "tomorrow"):
+        return upper is (value == "tomorrow")
+    if (year := value[:4]).isdigit():
+        return int(year) >= _FAR if upper else int(year) <= _OLD
+    return value[:1] >= "y" if upper else value[:1] < "b"
 
 
-def shows_all(node: Message) -> bool:
-    """Whether a pattern matches every text, or the two ends of a BETWEEN are both open."""
-    if kind(node) == "list":
-        ends = list(node.list.items)
-        return (
-            len(ends) == 2
-            and starts_at_nothing(">", ends[0])
-            and (starts_at_nothing("<", ends[1]) or _many(ends[1]))
-        )
+_UNITS = {
+    "year": 365,
+    "decade": 3650,
+    "centur": 36_500,
+    "millenni": 365_000,
+    "month": 30,
+    "week": 7,
+    "day": 1,
+}
+
+
+def _reaches_far(node: Message, upper: bool) -> bool:
+    """Whether a time that is computed lies beyond what rows have: `now() - interval '500 years'`,
+    `to_timestamp(0)`, `make_date(1, 1, 1)`."""
+    if kind(node) == "func_call" and (arguments := node.func_call.args):
+        name = strings(node.func_call.funcname)[-1]
+        first = constant(arguments[0]) or ""
+        if name == "to_timestamp" and first.isdigit():
+            return not upper and int(first) < 86_400 * 365
+        if name.startswith(("make_", "to_")) and re.match(r"\d+", first):
+            year = int(re.findall(r"\d+", first)[0])
+            return year >= _FAR if upper else year <= _OLD
+    days = 1.0
+    for message in walk(node):
+        if named(message) == "A_Const":
+            days *= _days(message)
+    return days > _DAYS
+
+
+def _days(const: Message) -> float:
+    """How many days a constant stands for, or multiplies."""
+    if const.WhichOneof("val") == "ival":
+        return float(max(1, abs(const.ival.ival)))
+    text = const.sval.sval.lower()
+    found = re.findall(r"(\d+)\s*(" + "|".join(_UNITS) + ")", text)
+    return max(1.0, sum(float(count) * _UNITS[unit] for count, unit in found))
+
+
+def between_shows_all(node: Message) -> bool:
+    """Whether the two ends of a BETWEEN, in either order, are both open."""
+    ends = list(node.list.items) if kind(node) == "list" else []
+    return len(ends) == 2 and (_open_between(*ends) or _open_between(*reversed(ends)))
+
+
+def _open_between(low: Message, high: Message) -> bool:
+    return starts_at_nothing(">", low) and (starts_at_nothing("<", high) or _many(high))
+
+
+_PATTERNS: dict[str, Callable[[str], bool]] = {
+    "~~": like_shows_all,
+    "~~*": like_shows_all,
+    "~": regex_shows_all,
+    "~*": lambda pattern: regex_shows_all(pattern, folded=True),
+}
+
+
+def shows_all(operator: str, node: Message) -> bool:
+    """Whether a pattern matches every text, or any of a list of patterns does."""
     if kind(node) == "func_call" and len(node.func_call.args):  # SIMILAR TO, LIKE ... ESCAPE
-        return shows_all(node.func_call.args[0])
+        inside = constant(node.func_call.args[0])
+        similar = strings(node.func_call.funcname)[-1] == "similar_to_escape"
+        return inside is None or (similar_shows_all if similar else like_shows_all)(inside)
     value = constant(node)
-    if value is None or kind(node) not in ("a_const", "type_cast"):
+    if value is None or operator not in _PATTERNS:
         return False
-    letters = set(value)
-    return ("%" in letters and letters <= _EVERYTHING) or (
-        letters <= _ANY_REGEX and not value.strip("^$").isdigit()
-    )
+    return any(map(_PATTERNS[operator], [value, *(_elements(value) or ())]))
+
+
+def _elements(value: str) -> list[str] | None:
+    """The elements of an array written as text, `{a,b}`; None for any other text."""
+    if not (value.startswith("{") and value.endswith("}")):
+        return None
+    return [part.strip().strip('"') for part in value[1:-1].split(",")]
 
 
 def _many(node: Message) -> bool:
@@ -104,14 +171,53 @@ def _many(node: Message) -> bool:
     return value.lstrip("-").isdigit() and int(value) >= 1_000_000
 
 
-def holds_nothing(node: Message) -> bool:
-    """An empty document, list or prefix: everything contains it."""
-    return (constant(node) or "").strip() in ("", "{}", "[]", "null")
+_NO_ENDS = re.compile(r"[{(\[]+(-?infinity)?,(infinity)?[)\]}]+")
+_SEARCHED = re.compile(r"[\w\s&|:*'()-]*\w[\w\s&|:*'()-]*")
 
 
-def covers_all(node: Message) -> bool:
-    """`IN (true, false)`: all there is."""
-    if kind(node) != "list":
+def holds_nothing(operator: str, node: Message) -> bool:
+    """An empty document, list or prefix, which everything contains, a range without ends, or a search for
+    what is not there.
+    """
+    value = "".join((constant(node) or "").split())
+    if operator == "@@" and not _SEARCHED.fullmatch(value):
+        return True
+    return value in ("", "{}", "[]", "null") or _NO_ENDS.fullmatch(value) is not None
+
+
+_TRUTHS = {
+    **dict.fromkeys(words("true tru tr t yes ye y on 1"), True),
+    **dict.fromkeys(words("false fals fal fa f no n off of 0"), False),
+}
+
+
+def truths(node: Message) -> frozenset[bool] | None:
+    """The truth values that a constant, a list or an array of them stands for; None for anything else."""
+    what = kind(node)
+    if what in ("list", "a_array_expr"):
+        parts = [truths(item) for item in (node.list.items if what == "list" else node.a_array_expr.elements)]
+        return None if None in parts else frozenset().union(*(part for part in parts if part is not None))
+    if what == "type_cast":
+        return truths(node.type_cast.arg)
+    if what != "a_const" or node.a_const.WhichOneof("val") not in ("sval", "boolval", None):
+        return None
+    value = (constant(node) or "").strip().lower()
+    if node.a_const.isnull:
+        return frozenset()
+    texts = _elements(value) or [value]
+    found = [_TRUTHS.get(text) for text in texts]
+    return None if None in found else frozenset(truth for truth in found if truth is not None)
+
+
+_BOTH = frozenset({True, False})
+
+
+def covers_all(left: Message, right: Message) -> bool:
+    """`active IN (true, false)`: all there is, in each column that is compared."""
+    if kind(left) != "row_expr":
+        return truths(right) == _BOTH
+    rows = [item.row_expr.args for item in right.list.items] if kind(right) == "list" else []
+    if not rows or any(len(row) != len(left.row_expr.args) for row in rows):
         return False
-    found = {constant(item) for item in node.list.items}
-    return {"true", "false"} <= found
+    columns = [i for i, part in enumerate(left.row_expr.args) if constant(part) is None]
+    return all(frozenset().union(*(truths(row[i]) or {None} for row in rows)) == _BOTH for i in columns)

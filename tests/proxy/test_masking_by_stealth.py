@@ -101,6 +101,9 @@ async def test_what_a_trigger_publishes_of_a_masked_row_reaches_no_listener(mask
     wire = await RawClient.enter(masked)
     wire.send(codec.query(b"listen changes") + codec.query(b"update users set age = age where id = 49"))
     said = [*await heard(wire), *await heard(wire)]
+    assert any(b"trigger publish on public.users" in body for kind, body in said if kind == b"E")
+    masked.server.ask("update users set age = age where id = 49")
+    said.append(await wire.receive())
     masked.server.ask("update users set age = age where id = 50")
     said.append(await wire.receive())
     wire.send(codec.query(b"notify changes"))
@@ -127,13 +130,13 @@ async def test_the_planners_preferences_are_closed_and_others_are_not(masked: Ho
                 await db.execute(text)  # type: ignore[arg-type]
 
 
-async def test_the_gate_says_once_that_triggers_on_masked_tables_are_not_followed(masked: House) -> None:
+async def test_the_gate_says_once_what_may_tell_masked_values_beside_statements(masked: House) -> None:
     with capture_logs() as said:
         for _ in range(2):
             async with await masked.connect():
                 pass
-    found = [it["triggers"] for it in said if "where no mask is" in it["event"]]
-    assert found == [("publish on public.users",)]
+    found = [it["how"] for it in said if "beside the statements" in it["event"]]
+    assert found == [("publish on public.users may carry them where no mask is",)]
 
 
 async def test_a_pipeline_that_never_rests_is_read_by_the_new_catalog_in_the_end(masked: House) -> None:
@@ -153,4 +156,45 @@ async def test_a_pipeline_that_never_rests_is_read_by_the_new_catalog_in_the_end
     said = [await wire.receive() for _ in range(4)]
     assert [kind for kind, _ in said] == [b"1", b"2", b"D", b"C"]
     assert said[2][1].endswith(b"***")
+    wire.close()
+
+
+@pytest.mark.parametrize("first", ["declare c cursor for select name from users where id < 3", "select 1"])
+async def test_fetch_from_a_portal_shows_no_value_whatever_cursor_had_its_name(
+    masked: House, first: str
+) -> None:
+    wire = await RawClient.enter(masked)
+    for text in ("begin", first, "commit", "begin"):
+        wire.send(codec.query(text.encode()))
+        await heard(wire)
+    wire.send(
+        codec.parse(b"", b"select upper(email) from users where id < 3")
+        + codec.bind(codec.Bind(b"c", b"", (), (), ()))
+        + codec.parse(b"", b"fetch all from c")
+        + codec.bind(codec.Bind(b"", b"", (), (), ()))
+        + codec.message(b"E", b"\0\0\0\0\0")
+        + codec.message(b"S")
+    )
+    said = await heard(wire)
+    assert [body[6:] for kind, body in said if kind == b"D"] == [b"***"] * 2
+    assert not any(SECRET in body.lower() for _, body in said)
+    wire.send(codec.query(b"rollback"))
+    await heard(wire)
+    wire.close()
+
+
+async def test_fetch_from_a_portal_of_clear_columns_shows_them(masked: House) -> None:
+    wire = await RawClient.enter(masked)
+    wire.send(codec.query(b"begin"))
+    await heard(wire)
+    wire.send(
+        codec.parse(b"", b"select id + 0 from users where id = 3")
+        + codec.bind(codec.Bind(b"c", b"", (), (), ()))
+        + codec.message(b"H")
+    )
+    assert [(await wire.receive())[0] for _ in range(2)] == [b"1", b"2"]
+    wire.send(codec.message(b"S"))
+    await heard(wire)
+    wire.send(codec.query(b"fetch c"))
+    assert [body[-1:] for kind, body in await heard(wire) if kind == b"D"] == [b"3"]
     wire.close()

@@ -19,7 +19,7 @@ from proxy.sql.rows import rewrite_data_rows
 from tests.proxy.sql.live import MASKS, load_catalog
 
 KEY = b"a key of the resource"
-_SALARIES = ("73194628", "91827364")
+_SALARIES = ("73194628", "91827364", "81726354", "62738495")
 _SECRETS = (
     "zqxjkvwp",
     "bhunyjmk",
@@ -33,6 +33,7 @@ _SECRETS = (
     "qazwsxedc",
     "vfrtgbnhy",
     "mkoijnbhu",
+    "gtrplkmwn",
 )
 
 

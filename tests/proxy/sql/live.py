@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import psycopg
+from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
 from proxy.sql import catalog_queries
 from proxy.sql.catalog import Catalog
@@ -22,6 +23,10 @@ MASKS = (
     Mask("public.users", "ssn", "hash"),
     Mask("public.users", "profile", "full"),
     Mask("public.events", "payload", "full"),
+    Mask("public.patients", "illness", "full"),
+    Mask("public.patients", "dose", "full"),
+    Mask("public.stays", "during", "full"),
+    Mask("public.wages", "amount", "full"),
 )
 
 
@@ -40,9 +45,17 @@ def binaries() -> Path:
 
 
 def reset(conninfo: str) -> None:
-    """Put the sample data back as it was."""
-    with psycopg.connect(conninfo, autocommit=True) as connection:
-        connection.execute(SAMPLE.read_bytes())
+    """Put the sample data back as it was: by its text the first time, then as a copy of what that made."""
+    name = str(conninfo_to_dict(conninfo)["dbname"])
+    with psycopg.connect(make_conninfo(conninfo, dbname="postgres"), autocommit=True) as admin:
+        made = admin.execute("SELECT FROM pg_database WHERE datname = %s", [f"{name}_made"]).fetchone()
+        if made is None:
+            with psycopg.connect(conninfo, autocommit=True) as connection:
+                connection.execute(SAMPLE.read_bytes())
+            admin.execute(f"CREATE DATABASE {name}_made TEMPLATE {name}")
+        else:
+            admin.execute(f"DROP DATABASE IF EXISTS {name} WITH (FORCE)")
+            admin.execute(f"CREATE DATABASE {name} TEMPLATE {name}_made")
 
 
 def load_catalog(connection: psycopg.Connection[Any]) -> Catalog:
@@ -66,7 +79,11 @@ def load_catalog(connection: psycopg.Connection[Any]) -> Catalog:
                 catalog_queries.CASTS,
                 catalog_queries.ROW_FUNCTIONS,
                 catalog_queries.TRIGGERS,
+                catalog_queries.CASCADES,
+                catalog_queries.TIES,
+                catalog_queries.INDEXES,
+                catalog_queries.PARTITION_KEYS,
             )
         ]
-    *rows, own, keys, casts, of_rows, triggers = rows
-    return Catalog.build(*rows, path, [name for (name,) in own], keys, casts, of_rows, triggers)
+    rows, (own, *more) = rows[:8], rows[8:]
+    return Catalog.build(*rows, path, [name for (name,) in own], *more)

@@ -75,4 +75,32 @@ CREATE VIEW audit.figures AS
 CREATE VIEW audit.figures_again AS SELECT lower(bounds) AS b FROM audit.figures;
 CREATE TABLE mailings (id int PRIMARY KEY, email_to text REFERENCES users (email) ON UPDATE CASCADE);
 INSERT INTO mailings VALUES (1, 'zqxjkvwp@marker.test');
+CREATE EXTENSION IF NOT EXISTS btree_gist SCHEMA public;
+CREATE TABLE wards (id int PRIMARY KEY);
+INSERT INTO wards VALUES (1), (2);
+CREATE TABLE patients (
+    id int PRIMARY KEY, ward int NOT NULL DEFAULT 1 REFERENCES wards ON UPDATE CASCADE ON DELETE CASCADE,
+    illness text, dose int, most int DEFAULT 99999999, CONSTRAINT enough CHECK (dose <= most)
+);
+INSERT INTO patients VALUES (1, 1, 'gtrplkmwn', 81726354);
+CREATE VIEW sick AS SELECT id, ward, most FROM patients;
+CREATE TABLE trail (was jsonb);
+CREATE FUNCTION keep() RETURNS trigger LANGUAGE plpgsql AS
+    $$ BEGIN INSERT INTO public.trail VALUES (to_jsonb(old)); RETURN coalesce(new, old); END $$;
+CREATE TRIGGER keep BEFORE UPDATE OR DELETE ON patients FOR EACH ROW EXECUTE FUNCTION keep();
+CREATE TABLE stays (id int PRIMARY KEY, bed int DEFAULT 1, during daterange, EXCLUDE USING gist (bed WITH =, during WITH &&));
+INSERT INTO stays VALUES (1, 1, '[2026-01-10,2026-01-20)');
+CREATE TABLE wages (id int, name text, amount int) PARTITION BY RANGE (amount);
+CREATE TABLE wages_low PARTITION OF wages FOR VALUES FROM (0) TO (50000000);
+CREATE TABLE wages_high PARTITION OF wages FOR VALUES FROM (50000000) TO (99999999);
+INSERT INTO wages VALUES (1, 'Ada', 62738495), (2, 'Grace', 1);
+CREATE UNIQUE INDEX users_ssn ON users (ssn);
+CREATE TABLE keepers (id int PRIMARY KEY, name text);
+CREATE TABLE cards (
+    id int PRIMARY KEY, ssn text REFERENCES users (ssn), note text, keeper int REFERENCES keepers ON DELETE CASCADE
+);
+CREATE UNIQUE INDEX cards_key ON cards (ssn);
+INSERT INTO cards SELECT id, ssn FROM users;
+CREATE TABLE prints (id int PRIMARY KEY, ssn text REFERENCES cards (ssn));
+INSERT INTO prints SELECT id, ssn FROM cards;
 ANALYZE;

@@ -221,3 +221,43 @@ def test_a_bound_that_depends_on_a_constant_is_kept_for_that_text_only(unmasked:
     assert cache.read(narrow % 5).statement_class is W
     assert cache.read(narrow % 50_000).statement_class is D
     assert len({id(cache.read(b"DELETE FROM stock WHERE id = %d" % n)) for n in range(5)}) == 1
+
+
+ON_CARDS = {"tables": frozenset({"public.cards"})}
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DELETE FROM keepers WHERE id = 1", "TRUNCATE keepers CASCADE", "DROP INDEX cards_key",
+        "ALTER INDEX cards_key RENAME TO x", "REINDEX INDEX public.cards_key", "TRUNCATE users CASCADE",
+        "GRANT SELECT ON ALL TABLES IN SCHEMA public TO PUBLIC", "ALTER DOMAIN loud_number DROP NOT NULL",
+        "ALTER SCHEMA public RENAME TO x", "CREATE PUBLICATION p FOR ALL TABLES", "VACUUM FULL",
+        "MERGE INTO keepers k USING (VALUES (1)) v(id) ON k.id = v.id WHEN MATCHED THEN DELETE",
+        "WITH d AS (DELETE FROM keepers WHERE id = 1 RETURNING 1) SELECT * FROM d",
+    ],
+)  # fmt: skip
+def test_a_guardrail_on_a_table_meets_what_reaches_it_by_keys_indexes_or_all_at_once(
+    unmasked: MaskSet, text: str
+) -> None:
+    assert isinstance(said(unmasked, text, rail(REFUSE, **ON_CARDS)), Refuse)
+    assert isinstance(said(unmasked, text, rail(REFUSE, D, W, A, **ON_CARDS)), Refuse)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "DELETE FROM orders WHERE id = 1", "TRUNCATE notes", "TRUNCATE notes CASCADE", "DROP INDEX users_ssn",
+        "UPDATE keepers SET name = 'x' WHERE id = 1", "SELECT * FROM keepers",
+        "GRANT SELECT ON orders TO PUBLIC",
+        "CREATE TYPE mood AS ENUM ('a')",
+    ],
+)  # fmt: skip
+def test_a_guardrail_on_a_table_leaves_alone_what_does_not_reach_it(unmasked: MaskSet, text: str) -> None:
+    assert said(unmasked, text, rail(REFUSE, **ON_CARDS)) == Allow()
+
+
+def test_a_leave_for_a_table_is_none_for_those_that_its_keys_take_along(unmasked: MaskSet) -> None:
+    rails = (rail(ALLOW, tables=frozenset({"public.keepers"})), rail(REFUSE, name="none-else"))
+    assert said(unmasked, "SELECT * FROM keepers", *rails) == Allow()
+    assert isinstance(said(unmasked, "DELETE FROM keepers WHERE id = 1", *rails), Refuse)

@@ -258,3 +258,14 @@ def test_a_syntax_error_is_told_as_it_is() -> None:
         "P": "8",
     }
     assert scrub(fields) == fields
+
+
+def test_a_syntax_error_inside_a_function_may_quote_a_value_that_it_put_together() -> None:
+    fields = {
+        "S": "ERROR",
+        "C": "42601",
+        "M": 'syntax error at or near "ada@x"',
+        "W": "PL/pgSQL function keep() line 1 at EXECUTE",
+        "q": "INSERT INTO trail VALUES (ada@x)",
+    }
+    assert "ada@x" not in str(scrub(fields))
