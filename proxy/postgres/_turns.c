@@ -120,8 +120,10 @@ static PyObject *read_batch(PyObject *module, PyObject *bytes)
         if (text_size < 0 || types_size < 2)
             return none();
     }
-    if (!message(&chunk, 'B', &bind) || !message(&chunk, 'D', &describe) || !message(&chunk, 'E', &execute) ||
-        !message(&chunk, 'S', &sync) || !at_end(&chunk) || sync.body.size != 0)
+    if (!message(&chunk, 'B', &bind))
+        return none();
+    int described = message(&chunk, 'D', &describe);
+    if (!message(&chunk, 'E', &execute) || !message(&chunk, 'S', &sync) || !at_end(&chunk) || sync.body.size != 0)
         return none();
     const unsigned char *portal = bind.body.data;
     Py_ssize_t portal_size = string(&bind.body);
@@ -129,13 +131,13 @@ static PyObject *read_batch(PyObject *module, PyObject *bytes)
     Py_ssize_t statement_size = portal_size < 0 ? -1 : string(&bind.body);
     if (statement_size < 0 || portal_size > MOST_NAME || statement_size > MOST_NAME || (text && statement_size))
         return none();
-    if (describe.body.size == 0 || describe.body.data[describe.body.at++] != 'P' ||
-        !same_name(&describe.body, portal, portal_size) || !at_end(&describe.body))
+    if (described && (describe.body.size == 0 || describe.body.data[describe.body.at++] != 'P' ||
+                      !same_name(&describe.body, portal, portal_size) || !at_end(&describe.body)))
         return none();
     if (!same_name(&execute.body, portal, portal_size) || execute.body.size - execute.body.at != LONG)
         return none();
-    return Py_BuildValue("y#y#y#y#y#", portal, portal_size, statement, statement_size, portal, bind.body.size,
-                         text, text_size, types, types_size);
+    return Py_BuildValue("y#y#y#y#y#O", portal, portal_size, statement, statement_size, portal, bind.body.size,
+                         text, text_size, types, types_size, described ? Py_True : Py_False);
 }
 
 /* The rows that a command's tag counts; -1 where the number is too long to be one. */

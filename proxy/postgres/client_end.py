@@ -118,6 +118,9 @@ class ClientEnd:
         if turn is None:
             return False
         pipeline.turn = turn
+        if not turn.described:  # its columns have to be known, as in _execute
+            at = len(chunk) - len(turn.portal) - _EXECUTE_AND_SYNC
+            chunk = chunk[:at] + codec.describe_portal(turn.portal) + chunk[at:]
         self._write(chunk)
         return True
 
@@ -135,7 +138,9 @@ class ClientEnd:
         if batch is None or not session.looked(now):
             return None
         turn = Turn(b"", PASS, now, session.origin)
-        turn.portal, turn.statement, turn.bound, text, types = batch
+        turn.portal, turn.statement, turn.bound, text, types, turn.described = batch
+        if session.reading is None and not turn.described:
+            return None
         turn.ahead = b"2"
         if text is not None and types is not None:
             verdict = session.plain_verdict(text, now)
@@ -367,6 +372,8 @@ def _text(chunk: bytes, at: int, end: int) -> bytes:
 
 
 _QUERY = ord("Q")
+_EXECUTE_AND_SYNC = 15
+"""Bytes of an Execute without its portal's name, and of the Sync behind it."""
 _Reader = Callable[[ClientEnd, bytes, int, int], bytes | None]
 _READERS: dict[int, _Reader] = {
     ord("Q"): ClientEnd._query,

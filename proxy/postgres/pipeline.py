@@ -197,13 +197,15 @@ PORTAL = ord("P")
 
 class Turn:
     """A whole ordinary request under way, see turns.py: a Query, or a batch, whose answer begins with the
-    messages of the kinds `ahead`. `steps` are what it is message by message. Its outcome is what a recording
-    holds of it; `text` and `verdict` of a batch are known by then.
+    messages of the kinds `ahead`. `described` is false where the gate put a Describe of its own into it.
+    `steps` are what it is message by message. Its outcome is what a recording holds of it; `text` and `verdict`
+    of a batch are known by then.
     """
 
     __slots__ = (
         "ahead",
         "bound",
+        "described",
         "origin",
         "parse",
         "portal",
@@ -223,6 +225,7 @@ class Turn:
         self.origin = origin
         self.ahead = self.bound = self.portal = self.statement = b""
         self.parse: ParseStep | None = None
+        self.described = True
         self.took = 0.0
         self.tag = b""
         self.rows = 0
@@ -232,7 +235,7 @@ class Turn:
             return [QueryStep(self.text, self.verdict, self.started, self.origin)]
         steps: list[Step] = [] if self.parse is None else [self.parse]
         run = ExecuteStep(self.portal, self.started, self.origin)
-        return [*steps, self.bind(), DescribeStep(PORTAL, self.portal), run, SYNC]
+        return [*steps, self.bind(), DescribeStep(PORTAL, self.portal, own=not self.described), run, SYNC]
 
     def bind(self) -> BindStep:
         return BindStep(self.portal, self.statement, self.bound)

@@ -33,6 +33,8 @@ _LENGTH = struct.Struct("!I").unpack_from
 _WIDTH = struct.Struct("!xH").unpack_from
 _DATA_ROW = ord("D")
 _COPY_DATA = ord("d")
+_EMPTY = 5
+"""Bytes of a message with nothing in it."""
 _TRAILER = b"d\0\0\0\6\xff\xff"
 """The last message of a COPY in binary, which is no row. (The header comes with the first.)"""
 _IDLE = ord("I")
@@ -70,30 +72,36 @@ class Replies:
         self.copying: CopyOut | None = None
         """The COPY to the client whose rows change or are counted."""
 
-    def answered(self, turn: Turn, chunk: bytes) -> bool:
-        """Take the chunk as the whole answer to the turn, where it is ordinary and goes on as it is."""
+    def answered(self, turn: Turn, chunk: bytes) -> bytes | None:
+        """Take the chunk as the whole answer to the turn, where it is ordinary and no row of it changes.
+
+        Returns what the client gets; None where it has to be read message by message.
+        """
         found = turns.read_answer(chunk, turn.ahead)
         pipeline, reading = self._pipeline, self._reading
         if found is None or found[3] != pipeline.status:
-            return False
+            return None
         description, turn.tag, turn.rows, status = found
         prepared = turn.parse
         if turn.ahead:
             prepared = prepared or pipeline.statements.get(turn.statement)
             if prepared is None or not prepared.plain:
-                return False
+                return None
             turn.text, turn.verdict = prepared.text, prepared.verdict
         if reading is not None:
             if reading.changed or (prepared is not None and prepared.stamp != reading.stamp):
-                return False
+                return None
             if description is not None and reading.plan(description, turn.verdict.statements[0]) is not None:
-                return False  # its rows change
+                return None  # its rows change
         pipeline.turn = None
         turn.took = self._now() - turn.started
         self._leave_behind(turn, prepared, status)
         self._session.record_turn(turn)
         self._session.idle()
-        return True
+        if turn.described:
+            return chunk
+        at = _EMPTY * len(turn.ahead)
+        return chunk[:at] + chunk[at + _EMPTY + len(description or b"") :]
 
     def _leave_behind(self, turn: Turn, prepared: ParseStep | None, status: int) -> None:
         """The names that stand after a turn: of the unnamed statement, and of the portal in a transaction."""

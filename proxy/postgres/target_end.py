@@ -69,10 +69,11 @@ class TargetEnd:
         session.bytes_out += len(chunk)
         turn = session.pipeline.turn
         try:
-            if turn is None or self._parts or self._skip or not self._replies.answered(turn, chunk):
+            whole = None if turn is None or self._parts or self._skip else self._replies.answered(turn, chunk)
+            if whole is None:
                 self._receive(chunk)
             else:
-                self._write(chunk)
+                self._write(whole)
         except BROKEN as error:
             session.breach(str(error))
         if session.approvals.resting and session.pipeline.rested:

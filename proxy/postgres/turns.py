@@ -1,8 +1,9 @@
 """Reading a whole request and its whole answer at once, where they are the ordinary ones.
 
-A turn is what most clients send most of the time: a Query, or Bind, Describe, Execute and Sync of one portal,
-with an unnamed Parse ahead or not, in one piece and with nothing else under way; and its answer in one piece,
-of one result without an error. Anything else is None here, and its messages are read one by one.
+A turn is what most clients send most of the time: a Query, or Bind, Execute and Sync of one portal, with an
+unnamed Parse ahead or not, and a Describe amid it or not, in one piece and with nothing else under way; and
+its answer in one piece, of one result without an error. Anything else is None here, and its messages are read
+one by one.
 
 The functions are compiled (_turns.c); those here run where there was no compiler, and are what the compiled
 ones are tested against. Format: PostgreSQL documentation, "Message Formats".
@@ -21,7 +22,7 @@ _NAME = 63
 _BYTES = 64 << 10
 _VALUE = 4096
 
-Batch = tuple[bytes, bytes, bytes, bytes | None, bytes | None]
+Batch = tuple[bytes, bytes, bytes, bytes | None, bytes | None, bool]
 Answer = tuple[bytes | None, bytes, int, int]
 
 
@@ -34,7 +35,9 @@ def read_query_in_python(chunk: bytes) -> bytes | None:
 
 
 def read_batch_in_python(chunk: bytes) -> Batch | None:
-    """Portal, statement and body of the Bind; text and parameter types of the Parse, if there is one."""
+    """Portal, statement and body of the Bind; text and parameter types of the Parse, if there is one; and
+    whether the portal is described.
+    """
     messages = _messages(chunk)
     text = types = None
     if messages and messages[0][0] == ord("P"):
@@ -42,16 +45,17 @@ def read_batch_in_python(chunk: bytes) -> Batch | None:
         if name or len(rest) != 2 or len(rest[1]) < 2:
             return None
         text, types = rest
-    if [kind for kind, _ in messages] != [*b"BDES"]:
+    kinds = bytes(kind for kind, _ in messages)
+    if kinds not in (b"BDES", b"BES"):
         return None
-    (_, bind), (_, describe), (_, execute), (_, sync) = messages
+    (_, bind), *describes, (_, execute), (_, sync) = messages
     portal, *names = bind.split(b"\0", 2)
-    if len(names) != 2 or sync or describe != b"P" + portal + b"\0":
+    if len(names) != 2 or sync or describes not in ([], [(ord("D"), b"P" + portal + b"\0")]):
         return None
     statement = names[0]
     if execute[:-4] != portal + b"\0" or max(len(portal), len(statement)) > _NAME or (types and statement):
         return None
-    return portal, statement, bind, text, types
+    return portal, statement, bind, text, types, bool(describes)
 
 
 def read_answer_in_python(chunk: bytes, ahead: bytes) -> Answer | None:

@@ -41,16 +41,20 @@ def execute(portal: bytes) -> bytes:
 
 
 def batch(
-    portal: bytes, statement: bytes, values: Sequence[bytes | None], text: bytes | None = None
+    portal: bytes,
+    statement: bytes,
+    values: Sequence[bytes | None],
+    text: bytes | None = None,
+    describe: bool = True,
 ) -> bytes:
     ahead = b"" if text is None else codec.parse(statement, text)
     ahead += bind(portal, statement, values)
-    return ahead + codec.describe_portal(portal) + execute(portal) + SYNC
+    return ahead + (codec.describe_portal(portal) if describe else b"") + execute(portal) + SYNC
 
 
 names = st.sampled_from([b"", b"", b"p", b"x" * 63, b"x" * 64])
 values = st.lists(st.none() | st.binary(max_size=6) | st.just(b"y" * 4097), max_size=3)
-sent = st.builds(batch, names, names, values, st.none() | st.binary(max_size=9)) | st.builds(
+sent = st.builds(batch, names, names, values, st.none() | st.binary(max_size=9), st.booleans()) | st.builds(
     codec.query, st.binary(max_size=9)
 )
 rows = st.lists(values.map(codec.data_row), max_size=3).map(b"".join)
@@ -173,7 +177,9 @@ TEXTS = [
 ]
 ops = st.lists(
     st.tuples(
-        st.sampled_from(["query", "query", "bound", "bound", "parsed", "portal", "again"]),
+        st.sampled_from(
+            ["query", "query", "bound", "bound", "parsed", "portal", "again", "terse", "terse parsed"]
+        ),
         st.sampled_from(TEXTS),
         st.booleans(),
     ),
@@ -326,6 +332,10 @@ def request(how: str, text: bytes) -> bytes:
             return batch(b"", b"", [b"5"])
         case "parsed":
             return batch(b"", b"", [b"5"], text)
+        case "terse":
+            return batch(b"", b"", [b"5"], describe=False)
+        case "terse parsed":
+            return batch(b"p", b"", [b"5"], text, describe=False)
         case "portal":
             return batch(b"p", b"", [b"5"], text)
     return execute(b"p") + SYNC
@@ -353,7 +363,7 @@ def test_a_session_that_takes_turns_does_what_one_does_that_reads_message_by_mes
     assert slow.turns == 0
 
 
-@pytest.mark.parametrize("how", ["query", "bound", "parsed"])
+@pytest.mark.parametrize("how", ["query", "bound", "parsed", "terse", "terse parsed"])
 def test_an_ordinary_request_is_one_turn_from_the_second_time_on(how: str) -> None:
     world = World(Pipeline)
     world.ask("parsed", TEXTS[0])
