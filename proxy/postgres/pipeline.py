@@ -198,8 +198,8 @@ PORTAL = ord("P")
 class Turn:
     """A whole ordinary request under way, see turns.py: a Query, or a batch, whose answer begins with the
     messages of the kinds `ahead`. `described` is false where the gate put a Describe of its own into it.
-    `steps` are what it is message by message. Its outcome is what a recording holds of it; `text` and `verdict`
-    of a batch are known by then.
+    `steps` are what it is message by message. Its outcome is what a recording holds of it; `text` and
+    `verdict` of a batch are known by then.
     """
 
     __slots__ = (
