@@ -10,7 +10,7 @@ from slack_bolt.context.ack.async_ack import AsyncAck
 from bot import forms
 from bot.commands import NOT_LINKED, context_of, person_meant, submit
 from bot.desk import Body, Desk, Moment, log, team_of, user_of
-from bot.markup import about, plain
+from bot.markup import MAX_REASON, about, plain
 from bot.slack import TROUBLE, error_of
 from broker.service import Service
 from broker.statistics import usual_wait
@@ -18,6 +18,7 @@ from workflows import access
 from workflows.grammar import Context, Mistake, Request, Target, TargetKind, parse
 from workflows.model import Principal, Refusal
 from workflows.policy import Route, for_others, route_for, spell
+from workflows.words import TICKET
 
 _RECENT = 20
 """So many of one's last requests decide what is offered first."""
@@ -158,6 +159,10 @@ async def _checked(
     if not draft.resource:
         return draft, {filled.block("resource"): "Choose one."}
     span, starts_at = draft.duration, None
+    if (ticket := filled["ticket"].strip()) and not TICKET.fullmatch(ticket):
+        return draft, {filled.block("ticket"): "A ticket is written INC-142 or #142; the rest goes below."}
+    if len(" ".join(draft.reason.split())) > MAX_REASON:
+        return draft, {filled.block("reason"): f"With the ticket it is over {MAX_REASON} characters."}
     if typed := filled["typed"].strip():
         context = context_of(Moment(desk, body, person, ""))
         answer = parse(f"request {draft.resource} {typed} because x", context)

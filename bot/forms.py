@@ -14,11 +14,14 @@ from typing import Any
 from bot.markup import MAX_REASON, Block, Blocks, context, section, words
 from workflows.lines import Offer, Request, RoleOffer, Target, TargetKind
 from workflows.policy import spell
+from workflows.words import TICKET
 
 ASK, DENY, REVOKE, NOTICE = "ask", "deny", "revoke", "notice"
 DENY_STATEMENT, DENY_EXTENSION = "deny_statement", "deny_extension"
 _MOST_OPTIONS = 100
 _SPANS = [timedelta(minutes=m) for m in (15, 30, 60, 120, 240, 480, 1440, 4320, 10080)]
+
+_MOST_SPANS = 5
 
 _EXAMPLE = "INC-142 checkout is slow"
 
@@ -55,7 +58,8 @@ def ask_form(
         blocks += [_role_input(offer, role), *_span_inputs(offer, role, draft.duration)]
     if for_others:
         blocks.append(_whom_input(draft.beneficiary))
-    blocks.append(reason_input(draft.reason, required))
+    ticket, why = apart_from_ticket(draft.reason)
+    blocks += [_ticket_input(ticket), reason_input(why, required, hint="checkout is slow")]
     if preview:
         blocks.append(context(preview))
     return modal(ASK, "Request access", blocks, submit="Ask")
@@ -115,6 +119,12 @@ def read(view: Mapping[str, Any]) -> Filled:
     return Filled(values, blocks)
 
 
+def apart_from_ticket(reason: str) -> tuple[str, str]:
+    """The ticket at the beginning of a reason, and the rest; without a rest all of it is the reason."""
+    head, _, tail = reason.strip().partition(" ")
+    return (head, tail.strip()) if tail.strip() and TICKET.fullmatch(head) else ("", reason)
+
+
 def draft_of(filled: Filled) -> Request:
     """What a form that is still being filled in asks for so far."""
     span = filled["span"]
@@ -122,7 +132,7 @@ def draft_of(filled: Filled) -> Request:
         filled["resource"],
         filled["role"],
         timedelta(seconds=int(span)) if span.isdigit() else None,
-        filled["reason"],
+        f"{filled['ticket'].strip()} {filled['reason']}".strip(),
         beneficiary=Target(TargetKind.SLACK_USER, filled["whom"]) if filled["whom"] else None,
     )
 
@@ -161,6 +171,18 @@ def _role_input(offer: Offer, role: RoleOffer) -> Block:
     return field_block(f"role:{offer.name}"[:255], "As", element, dispatch=True)
 
 
+def _ticket_input(ticket: str) -> Block:
+    element: Block = {
+        "type": "plain_text_input",
+        "action_id": "ticket",
+        "max_length": 20,
+        "placeholder": words("INC-142"),
+    }
+    if ticket:
+        element["initial_value"] = ticket
+    return field_block("ticket", "Ticket", element, optional=True)
+
+
 def _whom_input(chosen: Target | None) -> Block:
     element: Block = {
         "type": "users_select",
@@ -173,13 +195,14 @@ def _whom_input(chosen: Target | None) -> Block:
 
 
 def _span_inputs(offer: Offer, role: RoleOffer, wanted: timedelta | None) -> Blocks:
-    """Usual spans to choose from, and a line to type any other into."""
-    spans = {span for span in _SPANS if span <= role.longest} | {role.usual, role.longest}
+    """Usual spans, each at one press, and a line to type any other into."""
     listed = wanted if wanted is not None and timedelta(minutes=1) <= wanted <= role.longest else role.usual
+    spans = list(dict.fromkeys([listed, role.usual, role.longest]))
+    spans += [span for span in _SPANS if span <= role.longest and span not in spans]
     element = {
-        "type": "static_select",
+        "type": "radio_buttons",
         "action_id": "span",
-        "options": [span_option(span) for span in sorted(spans | {listed})],
+        "options": [span_option(span) for span in sorted(spans[:_MOST_SPANS])],
         "initial_option": span_option(listed),
     }
     typed = {

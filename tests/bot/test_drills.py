@@ -60,3 +60,15 @@ async def test_where_there_is_nothing_to_rehearse_nothing_hidden_is_named(worlds
         await world.ada.commands("/access drill vxxxt-db")
         other = await world.ada.sees("There is no resource “vxxxt-db”", ephemeral=True)
         assert text_of(told).replace("vault-db", "…") == text_of(other).replace("vxxxt-db", "…")
+
+
+async def test_the_home_tab_says_when_it_is_time_for_another(worlds) -> None:
+    async with worlds(config=urgent_config(), rate_limits=False) as world:
+        await world.ada.commands("/access drill prod-db")
+        await world.grace.sees("DRILL", channel="#dba")
+        await world.gate_holds()
+        await world.passes(minutes=2)
+        await world.passes(days=89)
+        assert "long ago" not in text_of(await world.ada.opens_home())
+        await world.passes(days=2)
+        assert "long ago" in text_of(await world.ada.opens_home())

@@ -221,3 +221,32 @@ async def test_a_message_too_long_for_a_form_is_not_cut(http_world) -> None:
     posted = await http_world.grace.types("#general", "select 1" + " -- x" * 700)
     await http_world.ada.shortcut("run_as_request", message=posted)
     await http_world.ada.sees_modal("longer than the 3000 characters")
+
+
+async def test_the_ticket_has_a_field_of_its_own_and_stands_before_the_reason(world) -> None:
+    await world.ada.commands("/access request prod-db because INC-142 checkout is slow")
+    await world.ada.sees("asked Database", ephemeral=True)
+    world.clock.advance(minutes=1)
+    await world.ada.commands("/access")
+    modal = await world.ada.sees_modal("must say yes")
+    await world.ada.submits({"ticket": "it is urgent", "reason": "checkout is slow"}, view=modal)
+    assert "A ticket is written INC-142" in str(world.ada.modal.errors)
+    await world.ada.submits({"ticket": "INC-7", "reason": "x" * 499})
+    assert "over 500 characters" in str(world.ada.modal.errors)
+    await world.ada.submits({"ticket": "INC-7", "reason": "checkout is slow"})
+    await world.grace.sees("INC-7 checkout is slow", channel="#dba")
+    assert (await world.stories())[0].request.reason == "INC-7 checkout is slow"
+
+
+async def test_how_long_is_one_press_among_five_at_most(world) -> None:
+    await world.ada.commands("/access")
+    modal = await world.ada.sees_modal("must say yes")
+    (field,) = [
+        b["element"] for b in modal.payload["blocks"] if b.get("element", {}).get("action_id") == "span"
+    ]
+    assert field["type"] == "radio_buttons"
+    assert [one["text"]["text"] for one in field["options"]] == ["15m", "30m", "1h", "2h", "4h"]
+    assert field["initial_option"]["text"]["text"] == "1h"
+    await world.ada.selects(modal, "span", "900")
+    await world.ada.submits({"reason": "INC-142 looking"})
+    await world.grace.sees("15m, from the approval on", channel="#dba")

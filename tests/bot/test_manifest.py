@@ -159,7 +159,7 @@ def test_every_action_and_view_that_is_shown_is_handled_and_every_handler_is_sho
     text = "\n".join(path.read_text() for path in SOURCES if path.name != "wiring.py")
     shown = set(re.findall(r'button\(\s*"(\w+)"', text)) | set(re.findall(r'"action_id": "(\w+)"', text))
     inputs_read_at_submission = {"typed", "reason", "glass_span", "incident", "name", "verdict"}
-    inputs_read_at_submission |= {"run_where", "run_text", "budget"}
+    inputs_read_at_submission |= {"run_where", "run_text", "budget", "ticket"}
     assert shown - inputs_read_at_submission == set(wiring.ACTIONS)
 
 

@@ -135,7 +135,8 @@ function external(context) {
   let timer = 0;
   const soon = () => { clearTimeout(timer); timer = setTimeout(search, 150); };
   node.addEventListener("input", () => { chosen = ""; soon(); });
-  node.addEventListener("focus", () => { node.select(); soon(); });
+  node.addEventListener("focus", () => node.select());
+  node.addEventListener("click", soon); // not on focus: a form that opens with it would hide its next field
   node.addEventListener("blur", () => { menu.hidden = true; });
   field(context, () => chosen);
   return el("div", { class: "external" }, node, menu);
