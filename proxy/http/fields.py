@@ -117,8 +117,10 @@ _IDENTITY_PREFIXES = (
 OUR_COOKIES = (b"__Host-portcullis-gate", b"__Host-portcullis-way")
 """The session of a browser at one service, and the one of a login on its way."""
 
-_ANSWER_DROPS = HOP | {b"alt-svc", b"content-length"}
-"""`alt-svc` would show a browser a way round."""
+_ANSWER_DROPS = HOP | {b"alt-svc", b"content-length", b"portcullis"}
+"""`alt-svc` would show a browser a way round; by `portcullis` the gate marks its own answers."""
+_OUR_NAME = re.compile(rb"__host-portcullis-", re.I)
+_DOMAIN = re.compile(rb"[ \t]*;[ \t]*domain[ \t]*(?:=[^;]*)?(?=;|$)", re.I)
 _NO_TRAILER = frozenset(
     {b"host", b"authorization", b"cookie", b"set-cookie", b"location", b"cache-control", b"expect", b"age"}
 )
@@ -193,15 +195,21 @@ def our_cookie(head: RequestHead, name: bytes) -> bytes | None:
 
 
 def for_client(head: ResponseHead) -> list[Header]:
-    """The fields of an answer that go on, without its framing. Cookies by the gate's names are the gate's."""
+    """The fields of an answer that go on, without its framing. A service sets cookies for its own host alone,
+    and none by the gate's names.
+    """
     named = [name for name in head.tokens(b"connection") if name not in (b"content-type", b"set-cookie")]
-    return [
-        (name, value)
-        for name, value in head.headers
-        if name not in _ANSWER_DROPS
-        and name not in named
-        and not (name == b"set-cookie" and value.partition(b"=")[0].strip() in OUR_COOKIES)
-    ]
+    passed = []
+    for name, value in head.headers:
+        if name in _ANSWER_DROPS or name in named:
+            continue
+        if name == b"set-cookie":
+            # The value, too: of a cookie without a name browsers send the value alone.
+            if _OUR_NAME.search(value.partition(b";")[0]):
+                continue
+            value = _DOMAIN.sub(b"", value)
+        passed.append((name, value))
+    return passed
 
 
 def trailers(found: Sequence[Header], removed: Collection[bytes] = ()) -> list[Header]:

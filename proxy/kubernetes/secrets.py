@@ -125,16 +125,17 @@ def _written(body: bytes) -> Any:
         raise Unmaskable("what is written cannot be read") from error
 
 
-def _parts(it: Any, seen: set[int] | None = None) -> Iterator[Any]:
+def _parts(it: Any) -> Iterator[Any]:
     """Everything inside, names too; what stands in several places of a YAML document once."""
-    seen = set() if seen is None else seen
-    if not isinstance(it, (dict, list)):
-        yield it
-    elif id(it) not in seen:
-        seen.add(id(it))
-        yield from it if isinstance(it, dict) else ()
-        for inner in it.values() if isinstance(it, dict) else it:
-            yield from _parts(inner, seen)
+    left, seen = [it], set[int]()
+    while left:
+        one = left.pop()
+        if not isinstance(one, (dict, list)):
+            yield one
+        elif id(one) not in seen:
+            seen.add(id(one))
+            left += one
+            left += one.values() if isinstance(one, dict) else ()
 
 
 # ------------------------------------------------------------------ streams

@@ -276,3 +276,37 @@ async def test_a_refusal_shows_what_it_was_sent_as_text_alone(open_http: Open, s
     assert (await house.raw(request(line))).startswith(b"HTTP/1.1 400")
     told = await house.raw(request("GET /%22%0b HTTP/1.1"))
     assert json.loads(told.partition(b"\r\n\r\n")[2])
+
+
+# ------------------------------------------------------------------- cookies
+
+
+@pytest.mark.parametrize(
+    ("cookie", "passed"),
+    [
+        ("sid=1; Domain=gate.test; Path=/; Secure", b"sid=1; Path=/; Secure"),
+        ("sid=1; path=/;DOMAIN = .gate.test", b"sid=1; path=/"),
+        ("sid=1; domain=gate.test; domain=x", b"sid=1"),
+        ("sid=domain=x; HttpOnly", b"sid=domain=x; HttpOnly"),
+        ("sid=1; Domain", b"sid=1"),
+        ("__Host-portcullis-gate=evil; Path=/; Secure", b""),
+        ("=__Host-portcullis-gate=evil; Path=/; Secure", b""),
+        ("  __host-Portcullis-way=evil", b""),
+        ("__Host-portcullis-gate", b""),
+    ],
+)
+async def test_a_service_sets_cookies_for_its_own_host_and_none_of_the_gates(
+    behind: Behind, cookie: str, passed: bytes
+) -> None:
+    """Else one service could toss its cookies to another behind the same gate, or a login to a browser."""
+    house, _ = await behind(f"HTTP/1.1 200 OK\r\nSet-Cookie: {cookie}\r\nContent-Length: 0\r\n\r\n".encode())
+    got = await house.raw(request())
+    set_ = [it.partition(b": ")[2] for it in got.split(b"\r\n") if it.startswith(b"set-cookie")]
+    assert set_ == ([passed] if passed else [])
+
+
+async def test_a_service_cannot_pass_its_answer_for_the_gates(behind: Behind) -> None:
+    house, _ = await behind(
+        b"HTTP/1.1 403 Forbidden\r\nPortcullis: answered-by-gate\r\nContent-Length: 0\r\n\r\n"
+    )
+    assert b"answered-by-gate" not in await house.raw(request())

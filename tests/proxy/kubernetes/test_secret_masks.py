@@ -299,6 +299,16 @@ def test_a_secret_that_is_or_becomes_a_token_for_the_cluster_is_found(body: byte
     assert secrets.makes_token(body)
 
 
+def test_neither_depth_nor_aliases_cost_more_than_they_are() -> None:
+    deep = b"[" * 900 + b'"kubernetes.io\\/service-account-token"' + b"]" * 900
+    assert secrets.makes_token(deep)
+    bomb = "a0: &a0 [x, x]\n" + "".join(
+        f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 60)
+    )
+    assert not secrets.makes_token(bomb.encode())
+    secrets.check_changed(bomb.encode(), understand("PATCH", f"{SECRET}?force=true", APPLY))
+
+
 def test_another_secret_is_none() -> None:
     assert not secrets.makes_token(b'{"type":"Opaque","data":{"a":"eA=="}}')
     assert not secrets.makes_token(b"type: Opaque")
