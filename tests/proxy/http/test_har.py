@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,9 @@ import pytest
 from jsonschema import Draft7Validator
 
 from proxy.http.har import har
+from proxy.recording import Statement, read
 from tests.proxy.http.conftest import HOST, SECRET, TOKEN, HttpHouse, request
+from tests.recordings_kit import recorded
 
 SCHEMA = json.loads(Path(__file__).with_name("har-1.2.schema.json").read_text())
 
@@ -65,3 +68,14 @@ async def test_a_refused_request_is_in_it_with_the_reason(open_http: Any, servic
     (entry,) = valid(har(await house.recording()))["entries"]
     assert entry["response"]["status"] == 403
     assert "guardrail rule" in entry["comment"]
+
+
+def test_a_request_to_a_cluster_is_one_too(tmp_path: Path) -> None:
+    said = "list pods in shop — GET /api/v1/namespaces/shop/pods?limit=5"
+    listed = Statement(0, 1.5, said, "ok", 0.25, "200 OK", verdict="read", what="http", channel=1, received=7)
+    written = recorded(tmp_path, "S-1", [listed], started=datetime(2026, 11, 24, 10, tzinfo=UTC))
+    (entry,) = valid(har(read(written.path)))["entries"]
+    assert entry["request"]["url"] == "https://prod-db/api/v1/namespaces/shop/pods?limit=5"
+    assert entry["startedDateTime"] == "2026-11-24T10:00:01.500+00:00"
+    assert entry["time"] == 250
+    assert entry["comment"] == "read · ok"
