@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import http_ways, report
-from bench.http_ways import HOST, LARGE, LARGE_BYTES, SMALL, Way
+from bench.http_ways import HOST, LARGE, SMALL, Way
 from bench.measure import calibrate, cpu_seconds, found, resident
 
 PAGE = Path(__file__).parents[1] / "docs" / "explanation" / "performance.md"
@@ -76,7 +76,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # nginx takes it over
     chance = random.Random(options.seed)
     with tempfile.TemporaryDirectory(prefix="portcullis-bench-") as folder, contextlib.ExitStack() as stack:
-        files = stack.enter_context(http_ways.service(Path(folder) / "bench"))
+        files = stack.enter_context(http_ways.service(Path(folder) / "bench", options.large << 20))
         ways = [_way(name, files, stack) for name in options.ways]
         loads = [
             _load(way, count, number, options.seconds)
@@ -85,14 +85,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
             for way in chance.sample(ways, len(ways))
         ]
         hauls = [
-            _haul(way, number) for number in range(options.hauls) for way in chance.sample(ways, len(ways))
+            _haul(way, number, files.large)
+            for number in range(options.hauls)
+            for way in chance.sample(ways, len(ways))
         ]
         crowds = [
             asyncio.run(_crowd(way, options.idle, options.seconds))
             for way in ways
             if way.pids() and options.idle
         ]
-    text = _text(loads, hauls, crowds, [way.name for way in ways])
+    text = _text(loads, hauls, crowds, [way.name for way in ways], options.large)
     print(text)
     if options.write:
         report.write(PAGE, "http", text)
@@ -105,7 +107,8 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--seconds", type=int, default=3, help="length of one run")
     parser.add_argument("--connections", type=lambda t: [int(n) for n in t.split(",")], default=[1, 8, 32])
     parser.add_argument("--ways", type=lambda t: t.split(","), default=list(WAYS), help=",".join(WAYS))
-    parser.add_argument("--hauls", type=int, default=5, help="rounds of a 100 MB body")
+    parser.add_argument("--hauls", type=int, default=5, help="rounds of a large body")
+    parser.add_argument("--large", type=int, default=100, help="MB of that body")
     parser.add_argument("--idle", type=int, default=5000, help="idle keep-alive connections; 0: none")
     parser.add_argument("--write", action="store_true", help=f"put the tables into {PAGE.name}")
     parser.add_argument("--seed", type=int, default=1)
@@ -183,7 +186,7 @@ def _latency(said: str, percent: int) -> float:
     return float(found_[1]) * _UNITS[found_[2]]
 
 
-def _haul(way: Way, number: int) -> Haul:
+def _haul(way: Way, number: int, large: int) -> Haul:
     before = cpu_seconds(way.pids())
     headers = [part for line in way.headers for part in ("-H", line)]
     form = "%{size_download} %{speed_download}"
@@ -191,7 +194,7 @@ def _haul(way: Way, number: int) -> Haul:
     done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     size, rate = done.stdout.split()
-    assert int(size) == LARGE_BYTES, f"{way.name} gave {size} bytes"
+    assert int(size) == large, f"{way.name} gave {size} bytes"
     return Haul(way.name, number, float(rate) / 1e6, cpu_seconds(way.pids()) - before)
 
 
@@ -226,10 +229,10 @@ async def _crowd(way: Way, count: int, seconds: int) -> Crowd:
 # ------------------------------------------------------------------ telling
 
 
-def _text(loads: list[Load], hauls: list[Haul], crowds: list[Crowd], names: list[str]) -> str:
+def _text(loads: list[Load], hauls: list[Haul], crowds: list[Crowd], names: list[str], large: int) -> str:
     paces = [load.speed for load in loads]
     text = (
-        f"Measured {report.moment()}: `wrk` on {len(_small())} bytes over HTTPS, `curl` on 100 MB. "
+        f"Measured {report.moment()}: `wrk` on {len(_small())} bytes over HTTPS, `curl` on {large} MB. "
         f"The calibration loop took {min(paces):.0f} to {max(paces):.0f} ms.\n\n"
         "| way | connections | requests/s | to nginx | p50 ms | p99 ms | CPU µs/request | memory MB |\n"
         "|---|---:|---:|---|---:|---:|---:|---:|\n"
@@ -249,7 +252,7 @@ def _text(loads: list[Load], hauls: list[Haul], crowds: list[Crowd], names: list
             ]
             text += f"| {' | '.join(cells)} |\n"
     if hauls:
-        text += "\n| way | MB/s of 100 MB | to nginx | CPU s |\n|---|---:|---|---:|\n"
+        text += f"\n| way | MB/s of {large} MB | to nginx | CPU s |\n|---|---:|---|---:|\n"
         nginx = [(it.round, it.rate) for it in hauls if it.way == "nginx"]
         for name in names:
             mine_ = [it for it in hauls if it.way == name]

@@ -23,7 +23,6 @@ from cli.embedded_postgres import free_port
 from proxy.tls import Identity, self_made
 
 SMALL, LARGE = "small.json", "large.bin"
-LARGE_BYTES = 100 << 20
 HOST = "bench.gate.localhost"
 _NGINX = """
 daemon off; master_process off; worker_processes 1; error_log %(home)s/error.log; pid %(home)s/pid;
@@ -86,27 +85,30 @@ class Way:
 
 @dataclass
 class Files:
-    """The service's port, the files that it serves, and the proxies' certificate."""
+    """The service's port, the files that it serves (the large one is of so many bytes), and the proxies'
+    certificate.
+    """
 
     port: int
+    large: int
     identity: Identity
     home: Path
     extra: dict[str, str] = field(default_factory=dict)
 
 
 @contextlib.contextmanager
-def service(home: Path) -> Iterator[Files]:
+def service(home: Path, large: int) -> Iterator[Files]:
     """nginx with a small file and a large one, without TLS."""
     root = home / "files"
     root.mkdir(parents=True)
     (root / SMALL).write_text('{"dashboards": [' + ", ".join(f'{{"id": {n}}}' for n in range(80)) + "]}")
     with (root / LARGE).open("wb") as file:
-        file.truncate(LARGE_BYTES)
+        file.truncate(large)
     home.chmod(0o755)
     port = free_port()
     identity = self_made(home / "tls", ["127.0.0.1", "*.gate.localhost"], datetime.now(UTC))
     with _nginx(home / "service", port, _FILES % {"port": port, "root": root}):
-        yield Files(port, identity, home)
+        yield Files(port, large, identity, home)
 
 
 def direct(files: Files) -> Way:

@@ -13,7 +13,6 @@ import asyncio
 import itertools
 import json
 import random
-import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -23,13 +22,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 import yaml
 from sqlalchemy import func, select
 
 from bot.app import EVENTS_PATH, Bot, create_bot
 from bot.sandbox import App, Message, Person, Room, Sandbox, Workspace, create_sandbox
 from bot.sandbox.limits import CHANNEL_BURST, CHANNEL_PER_SECOND, TIER_PER_MINUTE, WORKSPACE_POSTS_PER_MINUTE
+from bot.sandbox.serving import serving
 from bot.slack import Pace
 from broker.bus.in_process import InProcessBus
 from broker.clock import SystemChance, SystemClock
@@ -158,18 +157,8 @@ async def _house(shape: Shape, folder: Path, database: str) -> AsyncIterator[Hou
 
 @asynccontextmanager
 async def _serving(bot: Bot) -> AsyncIterator[str]:
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    config = uvicorn.Config(bot.asgi, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
-    server = uvicorn.Server(config)
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started:  # noqa: ASYNC110
-        await asyncio.sleep(0.005)
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}{EVENTS_PATH}"
-    finally:
-        server.should_exit = True
-        await task
+    async with serving(bot.asgi) as url:
+        yield f"{url}{EVENTS_PATH}"
 
 
 def _names(shape: Shape) -> tuple[list[str], list[str]]:

@@ -61,7 +61,7 @@ def _crowds(home: Path, options: argparse.Namespace) -> list[Many]:
     """Many sessions at once, in processes that carried nothing before: they would keep the memory."""
     home.mkdir()
     with contextlib.ExitStack() as stack:
-        return [many(way, options.sessions) for way in _ways(home, stack, options, None)]
+        return [many(way, options.sessions, options.idle) for way in _ways(home, stack, options, None)]
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
@@ -70,6 +70,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--size", type=float, default=1000, help="megabytes of a transfer")
     parser.add_argument("--commands", type=int, default=15, help="of each way in a round, for one median")
     parser.add_argument("--sessions", type=int, default=200, help="at once; 0 leaves them out")
+    parser.add_argument("--idle", type=float, default=3, help="seconds of watching the sessions be idle")
     parser.add_argument(
         "--paths", type=lambda text: text.split(","), default=["direct", "jump", "gate1"], help="or gate2"
     )

@@ -143,7 +143,8 @@ _BASE = 5
 """Sessions that are open before counting begins: the first ones also load code."""
 
 
-def many(way: SshWay, sessions: int) -> Many:
+def many(way: SshWay, sessions: int, seconds: float) -> Many:
+    """`seconds` is how long they are watched being idle."""
     held: list[subprocess.Popen[bytes]] = []
     try:
         _fill(way, held, _BASE)
@@ -153,8 +154,8 @@ def many(way: SshWay, sessions: int) -> Many:
         entered = time.perf_counter() - began
         each = (_memory(way) - before) / (sessions - _BASE)
         cpu = cpu_seconds(way.pids())
-        time.sleep(3)
-        idle = (cpu_seconds(way.pids()) - cpu) / 3
+        time.sleep(seconds)
+        idle = (cpu_seconds(way.pids()) - cpu) / seconds
         cut = _cut(way, held) if way.release else None
     finally:
         for it in held:

@@ -8,8 +8,9 @@ Fixtures
 `shop`                 a fresh database in it with the sample shop (users, products, orders, views, the roles
                        app_readonly and app_readwrite): `shop.name`, `shop.psql(...)`, `shop.query(...)`,
                        `shop.url(...)`, and `shop.server`.
-`empty_database`       the same without tables: for our own store. `.url("postgresql+asyncpg")` fits it.
-`redis_url`            a real Redis of this worker, emptied before the test.
+`empty_database`       the same with nothing in it, for a store that makes its own tables.
+`our_database`         the same with our own tables, empty. `.url("postgresql")` is for a Store.
+`redis_url`            a real Redis of this worker, emptied before the test; `new_redis()` empties it.
 `chromium`             the path of a Chromium.
 `demo` (module)        a whole `./run` in a folder of its own: `demo.types(...)`, `demo.presses(...)`,
                        `demo.sees(...)` on its Slack page, `demo.shell("./access whoami")`.
@@ -32,7 +33,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -41,10 +42,12 @@ import httpx2
 import psycopg
 import pytest
 from hypothesis import HealthCheck, settings
+from sqlalchemy import create_engine
 
 from cli.embedded_postgres import EmbeddedPostgres, Server, find_client, free_port
 from cli.sample.shop import ADMIN, create_shop
 from cli.unprivileged import die_with_parent
+from tests import tables
 
 _ROOT = Path(__file__).parents[1]
 _numbers = itertools.count(1)
@@ -132,24 +135,38 @@ class Postgres:
     server: Server
     admin_password: str
     run_psql: Callable[..., subprocess.CompletedProcess[str]]
+    templates: set[str] = field(default_factory=set)
 
     def log(self) -> str:
         return self.server.log.read_text(errors="replace")
 
     def new_database(self, template: str = "template1") -> Database:
         name = f"test_{next(_numbers)}"
-        database = Database(self.server, name, self.admin_password, self.run_psql)
-        master = Database(self.server, "postgres", self.admin_password, self.run_psql)
-        master.psql(f'CREATE DATABASE "{name}" TEMPLATE "{template}"')
+        made = [f'CREATE DATABASE "{name}" TEMPLATE "{template}"']
         if template == "shop":
             # Privileges on a database do not come with its template.
-            master.psql(f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC')
-            master.psql(f'GRANT CONNECT ON DATABASE "{name}" TO app_readonly, app_readwrite, {ADMIN}')
-        return database
+            made.append(f'REVOKE ALL ON DATABASE "{name}" FROM PUBLIC')
+            made.append(f'GRANT CONNECT ON DATABASE "{name}" TO app_readonly, app_readwrite, {ADMIN}')
+        self._execute(*made)
+        return Database(self.server, name, self.admin_password, self.run_psql)
+
+    def with_our_tables(self) -> Database:
+        """A new database with our own tables, which are made once and copied."""
+        if "ours" not in self.templates:
+            self._execute("CREATE DATABASE ours")
+            ours = Database(self.server, "ours", self.admin_password, self.run_psql)
+            tables.make(create_engine(ours.url("postgresql+psycopg")))
+            self.templates.add("ours")
+        return self.new_database(template="ours")
 
     def drop(self, database: Database) -> None:
+        self._execute(f'DROP DATABASE IF EXISTS "{database.name}" WITH (FORCE)')
+
+    def _execute(self, *commands: str) -> None:
         master = Database(self.server, "postgres", self.admin_password, self.run_psql)
-        master.psql(f'DROP DATABASE IF EXISTS "{database.name}" WITH (FORCE)')
+        with master.connect(autocommit=True) as connection:
+            for command in commands:
+                connection.execute(command)  # type: ignore[call-overload]
 
 
 @pytest.fixture(scope="session")
@@ -183,6 +200,13 @@ def shop(postgres: Postgres) -> Iterator[Database]:
 @pytest.fixture
 def empty_database(postgres: Postgres) -> Iterator[Database]:
     database = postgres.new_database()
+    yield database
+    postgres.drop(database)
+
+
+@pytest.fixture
+def our_database(postgres: Postgres) -> Iterator[Database]:
+    database = postgres.with_our_tables()
     yield database
     postgres.drop(database)
 
@@ -225,12 +249,20 @@ def _wait_for_redis(port: int, process: subprocess.Popen[bytes], log: Path) -> N
     pytest.fail(f"redis-server did not come up:\n{log.read_text(errors='replace')}")
 
 
-@pytest.fixture
-def redis_url(_redis_server: str) -> str:
-    import redis
+@pytest.fixture(scope="session")
+def new_redis(_redis_server: str) -> Callable[[], str]:
+    def emptied() -> str:
+        import redis
 
-    redis.Redis.from_url(_redis_server).flushall()
-    return _redis_server
+        redis.Redis.from_url(_redis_server).flushall()
+        return _redis_server
+
+    return emptied
+
+
+@pytest.fixture
+def redis_url(new_redis: Callable[[], str]) -> str:
+    return new_redis()
 
 
 @pytest.fixture(scope="session")

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import copy
 import socket
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
-import uvicorn
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response
@@ -29,19 +27,12 @@ from .limits import Limits
 from .methods_files import receive_upload
 from .page import page_routes
 from .seed import seed
+from .serving import Server
 from .socket_mode import Sockets
 from .state import Clock, Json, State
 from .web_api import WebApi
 
 SAVE_AFTER_SECONDS = 0.2
-
-
-class _Server(uvicorn.Server):
-    """Leaves SIGINT and SIGTERM to whoever runs the process."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def _listen(host: str, port: int) -> socket.socket:
@@ -87,8 +78,7 @@ class Sandbox:
         self.web_api = WebApi(self.core, self.sockets)
         self.asgi = Starlette(routes=self._routes())
         self.faults.on_away = self._went_away
-        self._server: uvicorn.Server | None = None
-        self._serving: asyncio.Task[None] | None = None
+        self._server: Server | None = None
         self._saving: asyncio.TimerHandle | None = None
         self._background: set[asyncio.Task[None]] = set()
         seed(self.state, workspace)
@@ -101,26 +91,17 @@ class Sandbox:
         listener = _listen(host, port)
         shown = f"[{host}]" if ":" in host else host
         self.core.base_url = f"http://{shown}:{listener.getsockname()[1]}"
-        config = uvicorn.Config(
-            self.asgi, log_level="error", lifespan="off", ws="wsproto", timeout_graceful_shutdown=1
-        )
-        self._server = _Server(config)
-        self._serving = asyncio.create_task(self._server.serve(sockets=[listener]))
-        while not self._server.started:
-            if self._serving.done():
-                await self._serving
-                raise OSError(f"the sandbox could not be served on {host}:{port}")
-            await asyncio.sleep(0.005)
+        self._server = Server(self.asgi, ws="wsproto")
+        await self._server.begin(listener)
         return self.core.base_url
 
     async def stop(self) -> None:
         """Stop serving and write the state file. `start` may be called again."""
         await self.deliverer.close()
         await self.sockets.drop()
-        if self._server is not None and self._serving is not None:
-            self._server.should_exit = True
-            await self._serving
-            self._server = self._serving = None
+        if self._server is not None:
+            await self._server.end()
+            self._server = None
         if self._saving is not None:
             self._saving.cancel()
             self._saving = None

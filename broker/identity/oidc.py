@@ -24,6 +24,7 @@ from joserfc.jwk import KeySet
 
 from broker.clock import Chance, Clock
 from broker.identity.answer import LoginError, LoginOver
+from broker.trust import system_trust
 
 ALGORITHMS = ("RS256", "ES256", "PS256", "EdDSA", "RS512", "ES384")
 """Signature algorithms an ID token may use: asymmetric ones only, so that a client secret is never a key."""
@@ -104,7 +105,7 @@ class OidcProvider:
         self._clock = clock
         self._chance = chance
         self._transport = transport
-        self._tls: ssl.SSLContext | bool = verify or True
+        self._tls = verify or system_trust()
         self._http = httpx2.AsyncClient(timeout=10, transport=transport, verify=self._tls)
         self._lock = asyncio.Lock()
         self._metadata: tuple[float, Metadata] | None = None

@@ -20,6 +20,7 @@ from broker.identity.groups_entra import EntraGroups, overage
 from broker.identity.groups_google import GoogleGroups
 from broker.identity.kept import Keep
 from broker.identity.oidc import Begun, OidcProvider, Told
+from broker.trust import system_trust
 
 MOST_GROUPS = 5000
 
@@ -52,7 +53,7 @@ class OidcLogin:
             transport=transport,
             verify=verify,
         )
-        self._http = httpx2.AsyncClient(timeout=10, transport=transport, verify=verify or True)
+        self._http = httpx2.AsyncClient(timeout=10, transport=transport, verify=verify or system_trust())
         self._entra = EntraGroups(settings, secret, self._http)
         self._google = GoogleGroups(settings, self._http, clock)
 

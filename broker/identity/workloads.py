@@ -24,6 +24,7 @@ from joserfc.jwk import KeySet
 from broker.clock import Clock
 from broker.config import AgentRule
 from broker.identity.oidc import ALGORITHMS, LEEWAY
+from broker.trust import system_trust
 
 LONGEST_TOKEN = 16 * 1024
 _KEEP = 3600.0
@@ -52,7 +53,7 @@ class Workloads:
 
     def __init__(self, clock: Clock, transport: httpx2.AsyncBaseTransport | None = None) -> None:
         self._clock = clock
-        self._http = httpx2.AsyncClient(timeout=10, transport=transport, trust_env=True)
+        self._http = httpx2.AsyncClient(timeout=10, transport=transport, verify=system_trust())
         self._keys: dict[str, tuple[float, KeySet]] = {}
         self._lock = asyncio.Lock()
 

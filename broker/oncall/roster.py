@@ -14,6 +14,7 @@ from broker.config import Config, ScheduleSource
 from broker.identity.directory import Directory
 from broker.oncall import Answer, OnCall, OnCallUnavailable, Source, incidents
 from broker.oncall.sources import SOURCES
+from broker.trust import system_trust
 from workflows.break_glass import Duty, IncidentState, OnDuty
 from workflows.model import Principal
 
@@ -37,7 +38,9 @@ class Roster:
         timeout: float = TIMEOUT,
     ) -> None:
         self._clock = clock
-        self._http = http or httpx2.AsyncClient(timeout=timeout, follow_redirects=False)
+        self._http = http or httpx2.AsyncClient(
+            timeout=timeout, follow_redirects=False, verify=system_trust()
+        )
         self._sources = SOURCES if sources is None else sources
         self._timeout = timeout
         self._memory: dict[ScheduleSource, Answer] = {}

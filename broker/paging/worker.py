@@ -23,6 +23,7 @@ from broker.paging.pagers import PAGERS
 from broker.paging.rows import is_wanted, page_key, settle_all
 from broker.service import Service
 from broker.store import pages, stories
+from broker.trust import system_trust
 from workflows.model import Story
 
 MOST_ATTEMPTS = 8
@@ -48,7 +49,9 @@ class PagingWorker:
         self._service = service
         self._box = box
         self._public_url = public_url
-        self._http = http or httpx2.AsyncClient(timeout=TIMEOUT, follow_redirects=False)
+        self._http = http or httpx2.AsyncClient(
+            timeout=TIMEOUT, follow_redirects=False, verify=system_trust()
+        )
         self._pagers = pagers
 
     async def close(self) -> None:

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 def test_it_measures_every_way_and_prints_its_tables() -> None:
     options = ["--rounds", "1", "--seconds", "1", "--connections", "2", "--hauls", "1", "--idle", "20"]
+    options += ["--large", "4"]
     ways = ["--ways", "direct,nginx,gate1,aiohttp"]
     done = subprocess.run(
         [ROOT / "bench" / "http", *options, *ways], capture_output=True, text=True, timeout=150

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 
 def test_it_measures_every_path_and_prints_the_tables() -> None:
-    options = ["--rounds", "1", "--size", "2", "--commands", "1", "--sessions", "6"]
+    options = ["--rounds", "1", "--size", "2", "--commands", "1", "--sessions", "6", "--idle", "0.2"]
     done = subprocess.run([ROOT / "bench" / "ssh", *options], capture_output=True, text=True, timeout=200)
     assert done.returncode == 0, done.stderr
     for path in ("direct", "ProxyJump", "gate, 1 worker"):

@@ -383,7 +383,7 @@ def without_ids(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 @pytest.mark.parametrize("seed", range(4))
 async def test_whatever_two_replicas_go_through_all_is_true_at_rest(
-    tmp_path: Path, empty_database: Any, redis_url: str, seed: int
+    tmp_path: Path, our_database: Any, redis_url: str, seed: int
 ) -> None:
     extra = (Quorum("security", 1),)
     config = urgent_config(extra=extra) if seed % 2 else sample_config(extra=extra)
@@ -391,7 +391,7 @@ async def test_whatever_two_replicas_go_through_all_is_true_at_rest(
     await bus.start()
     async with AsyncExitStack() as stack:
         stack.push_async_callback(bus.close)
-        url = empty_database.url()
+        url = our_database.url()
         world = await stack.enter_async_context(
             make_world(tmp_path, config=config, database=url, bus=bus, rate_limits=False)
         )

@@ -7,7 +7,8 @@ which stands still until a test moves it. Cards are delivered by the courier in 
 from __future__ import annotations
 
 import asyncio
-import socket
+import copy
+import functools
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
@@ -15,12 +16,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import uvicorn
 import yaml
 from sqlalchemy import select
 
 from bot.app import EVENTS_PATH, Bot, create_bot
 from bot.sandbox import App, Driver, Group, Message, Person, Room, Sandbox, Workspace, create_sandbox
+from bot.sandbox.serving import serving as served
 from bot.slack import Pace
 from broker.audit import Entry, newest
 from broker.bus import OUTBOX, Bus
@@ -37,6 +38,7 @@ from broker.store.engine import Store
 from broker.store.sessions import SessionRecord
 from broker.store.tables import outbox
 from cli.recordings import Shelf
+from tests import tables
 from workflows.gate import Closing
 from workflows.model import Group as ModelGroup
 from workflows.model import Principal, Quorum, Resource, Role, Story
@@ -355,6 +357,12 @@ class World:
         await self.until(idle, 60)
 
 
+@functools.cache
+def _manifest() -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(MANIFEST.read_text())
+    return found
+
+
 @asynccontextmanager
 async def make_world(
     tmp_path: Path,
@@ -366,17 +374,16 @@ async def make_world(
     bus: Bus | None = None,
     **sandbox_options: Any,
 ) -> AsyncIterator[World]:
-    """`database` is a URL in place of a new SQLite file."""
+    """`database` is the URL of one with our tables in place of a new SQLite file."""
     chosen = config or sample_config()
-    manifest = yaml.safe_load(MANIFEST.read_text())
+    manifest = copy.deepcopy(_manifest())
     if change_manifest:
         change_manifest(manifest)
     sandbox = create_sandbox(workspace(manifest), retry_delays=(0.0, 0.2, 0.5), **sandbox_options)
     async with AsyncExitStack() as stack:
         await stack.enter_async_context(sandbox)
-        store = Store(database or f"sqlite:///{tmp_path / 'portcullis.db'}")
+        store = Store(database or tables.sqlite(tmp_path / "portcullis.db"))
         stack.push_async_callback(store.close)
-        await store.migrate()
         clock = FakeClock()
         current = [chosen]
         roster = Roster(clock)
@@ -411,14 +418,5 @@ def settings_for(sandbox: Sandbox, mode: str) -> Settings:
 @asynccontextmanager
 async def serving(bot: Bot) -> AsyncIterator[str]:
     """Serve the bot's HTTP endpoint on a free port; its URL."""
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(uvicorn.Config(bot.asgi, log_level="error", lifespan="off"))
-    task = asyncio.create_task(server.serve(sockets=[listener]))
-    while not server.started:  # noqa: ASYNC110
-        await asyncio.sleep(0.005)
-    try:
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}{EVENTS_PATH}"
-    finally:
-        server.should_exit = True
-        await task
+    async with served(bot.asgi) as url:
+        yield f"{url}{EVENTS_PATH}"

@@ -14,6 +14,7 @@ from broker.config import Config
 from broker.identity.directory import Person, StaticDirectory
 from broker.service import Service
 from broker.store.engine import Store
+from tests import tables
 from workflows.model import Group, Mask, Principal, Quorum, Resource, Role, Terms
 from workflows.policy import Policy, Rule
 
@@ -103,17 +104,16 @@ def chance() -> CountingChance:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """Each test that takes it runs on both databases."""
+    """Each test that takes it runs on both databases, with the tables in place."""
     if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'portcullis.db'}"
-    url: str = request.getfixturevalue("empty_database").url("postgresql")
+        return tables.sqlite(tmp_path / "portcullis.db")
+    url: str = request.getfixturevalue("our_database").url("postgresql")
     return url
 
 
 @pytest.fixture
 async def store(store_url: str) -> AsyncIterator[Store]:
     opened = Store(store_url)
-    await opened.migrate()
     yield opened
     await opened.close()
 

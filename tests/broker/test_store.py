@@ -25,16 +25,30 @@ from workflows.access import Wish
 from workflows.model import Story
 
 
-async def test_the_migrations_build_exactly_the_tables(store: Store) -> None:
-    async with store.read() as tx:
-        differences = await tx.run_sync(
-            lambda connection: compare_metadata(MigrationContext.configure(connection), metadata)
-        )
+@pytest.fixture(params=["sqlite", "postgresql"])
+def new_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """A database with nothing in it."""
+    if request.param == "sqlite":
+        return f"sqlite:///{tmp_path / 'new.db'}"
+    url: str = request.getfixturevalue("empty_database").url("postgresql")
+    return url
+
+
+async def test_the_migrations_build_exactly_the_tables(new_url: str) -> None:
+    store = Store(new_url)
+    try:
+        await store.migrate()
+        async with store.read() as tx:
+            differences = await tx.run_sync(
+                lambda connection: compare_metadata(MigrationContext.configure(connection), metadata)
+            )
+    finally:
+        await store.close()
     assert differences == []
 
 
-async def test_many_brokers_that_start_at_once_migrate_once(store_url: str) -> None:
-    started = [Store(store_url) for _ in range(4)]
+async def test_many_brokers_that_start_at_once_migrate_once(new_url: str) -> None:
+    started = [Store(new_url) for _ in range(4)]
     try:
         await asyncio.gather(*(store.migrate() for store in started))
         await started[0].migrate()

@@ -353,22 +353,22 @@ def test_waiting_for_a_request_that_is_denied_fails(served: Served) -> None:
 
 def test_the_password_is_in_no_argument_list(served: Served) -> None:
     served.open()
-    env = {**os.environ, **served.env("ada")}
     process = subprocess.Popen(
-        [*ACCESS, "psql", "prod-db", "--", "-c", "select pg_sleep(3)"],
-        env=env,
+        [*ACCESS, "psql", "prod-db", "--", "-At"],
+        env={**os.environ, **served.env("ada")},
         cwd=ROOT,
+        stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
     )
-    argv, deadline = b"", time.monotonic() + 60
-    while b"psql" not in argv.split(b"\0")[0] and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.05)
-        argv = Path(f"/proc/{process.pid}/cmdline").read_bytes()
-    process.communicate(timeout=60)
-    assert b"psql" in argv.split(b"\0")[0]
+    until = time.monotonic() + 60
+    while b"psql" not in (argv := Path(f"/proc/{process.pid}/cmdline").read_bytes()).split(b"\0")[0]:
+        assert process.poll() is None, "it ended before it was psql"
+        assert time.monotonic() < until
+        time.sleep(0.02)
+    out, _ = process.communicate("select 'in'", timeout=60)  # psql waits for its input, so that it was there
     assert b"pce_" not in argv
-    assert process.returncode == 0
+    assert (process.returncode, out) == (0, "in\n")
 
 
 # ------------------------------------------------------------- the trail

@@ -6,7 +6,6 @@ Time is real but can be moved forward, so that an hour's grant can be near its e
 from __future__ import annotations
 
 import asyncio
-import ssl
 import subprocess
 import time
 from collections.abc import AsyncIterator, Callable
@@ -18,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import uvicorn
 import yaml
 from joserfc import jwt
 from joserfc.jwk import RSAKey
@@ -29,6 +27,7 @@ from starlette.routing import Route
 
 from bot.app import create_bot
 from bot.sandbox import App, Driver, Message, Sandbox, create_sandbox
+from bot.sandbox.serving import serving
 from broker.api.app import create_api
 from broker.api.parts import GateAddress, Parts
 from broker.identity.kept import Keep
@@ -190,23 +189,6 @@ async def open_house(
         yield House(sandbox, broker, gate, identity.ca, clock, shop, run_psql, others=made_logins(shop))
 
 
-@asynccontextmanager
-async def serving(asgi: Any, tls: ssl.SSLContext | None = None) -> AsyncIterator[str]:
-    """Serve an ASGI application on a free port of loopback; its address."""
-    server = uvicorn.Server(uvicorn.Config(asgi, port=0, log_level="error", lifespan="off"))
-    server.install_signal_handlers = lambda: None  # type: ignore[attr-defined]
-    task = asyncio.create_task(server.serve())
-    while not server.started:
-        assert not task.done(), task
-        await asyncio.sleep(0.01)
-    port = server.servers[0].sockets[0].getsockname()[1]
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        await task
-
-
 @pytest.fixture(params=["http", "sockets"])
 async def house(
     request: pytest.FixtureRequest,
@@ -252,7 +234,7 @@ async def urgent_house(
     drop_logins(opened)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def write_sample_policy() -> Callable[[Path, Any], None]:
     return write_policy
 

@@ -40,6 +40,7 @@ class Part:
     process: subprocess.Popen[bytes] = field(init=False)
 
     def start(self) -> None:
+        self.log.unlink(missing_ok=True)
         clean = {k: v for k, v in os.environ.items() if not k.startswith(("PORTCULLIS_", "SLACK_"))}
         with self.log.open("ab") as output:
             self.process = subprocess.Popen(
@@ -108,21 +109,26 @@ class Many:
         }
 
 
-@pytest.fixture
-def many(
-    tmp_path: Path,
-    shop: Any,
-    empty_database: Any,
-    redis_url: str,
+@pytest.fixture(scope="module")
+def street(
+    tmp_path_factory: pytest.TempPathFactory,
+    postgres: Any,
+    new_redis: Callable[[], str],
     run_psql: Callable[..., subprocess.CompletedProcess[str]],
     write_sample_policy: Callable[[Path, Any], None],
 ) -> Iterator[Many]:
-    policy = tmp_path / "access.yaml"
+    """All four, for the tests of this module: they take long to start."""
+    folder, shop, store = (
+        tmp_path_factory.mktemp("many"),
+        postgres.new_database(template="shop"),
+        postgres.new_database(),
+    )
+    policy = folder / "access.yaml"
     write_sample_policy(policy, shop)
     shared = {
         "PORTCULLIS_POLICY": str(policy),
-        "PORTCULLIS_DATABASE_URL": empty_database.url(),
-        "PORTCULLIS_REDIS_URL": redis_url,
+        "PORTCULLIS_DATABASE_URL": store.url(),
+        "PORTCULLIS_REDIS_URL": new_redis(),
         "PORTCULLIS_SEAL_KEY": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
         "PORTCULLIS_GATE_TOKEN": "a token that only brokers and gates of this test know",
     }
@@ -130,19 +136,19 @@ def many(
     for number in range(2):
         port = str(free_port())
         url = f"http://127.0.0.1:{port}"
-        mine = {"PORTCULLIS_DATA_DIR": str(tmp_path / f"broker-{number}"), "PORTCULLIS_HTTP_PORT": port}
-        log = tmp_path / f"broker-{number}.log"
+        mine = {"PORTCULLIS_DATA_DIR": str(folder / f"broker-{number}"), "PORTCULLIS_HTTP_PORT": port}
+        log = folder / f"broker-{number}.log"
         brokers.append(
             Part(f"broker-{number}", {**shared, **mine, "PORTCULLIS_PUBLIC_URL": url}, "broker", log)
         )
         gate = {
-            "PORTCULLIS_DATA_DIR": str(tmp_path / f"gate-{number}"),
+            "PORTCULLIS_DATA_DIR": str(folder / f"gate-{number}"),
             "PORTCULLIS_GATE_PORT": str(free_port()),
             "PORTCULLIS_GATE_NAME": f"gate-{number}",
             "PORTCULLIS_BROKER_URL": url,
             "PORTCULLIS_GATE_TOKEN": shared["PORTCULLIS_GATE_TOKEN"],
         }
-        gates.append(Part(f"gate-{number}", gate, "proxy", tmp_path / f"gate-{number}.log"))
+        gates.append(Part(f"gate-{number}", gate, "proxy", folder / f"gate-{number}.log"))
     with ExitStack() as stack:
         for parts in (brokers[:1], brokers[1:], gates):  # the first broker makes the tables
             for part in parts:
@@ -150,8 +156,25 @@ def many(
                 stack.callback(part.stop)
             for part in parts:
                 part.ready()
-        tokens = asyncio.run(_logins(empty_database.url(), "ada", "grace", "linus", "sam"))
-        yield Many(brokers, gates, tmp_path, tokens, run_psql, shop)
+        tokens = asyncio.run(_logins(store.url(), "ada", "grace", "linus", "sam"))
+        yield Many(brokers, gates, folder, tokens, run_psql, shop)
+    for database in (shop, store):
+        postgres.drop(database)
+
+
+@pytest.fixture
+def many(street: Many) -> Iterator[Many]:
+    """The four, all up; afterwards Ada holds nothing and runs nothing."""
+    dead = [part for part in (*street.brokers, *street.gates) if part.process.poll() is not None]
+    for part in dead:
+        part.start()
+    for part in dead:
+        part.ready()
+    yield street
+    for story in street.call(0, "ada", "GET", "/api/v1/me")["requests"]:
+        if story["grant"] and story["grant"]["state"] != "ended":
+            street.call(0, "ada", "POST", f"/api/v1/requests/{story['id']}/release", {})
+    _until("nothing to run", lambda: _running(street) == 0)
 
 
 async def _logins(url: str, *people: str) -> dict[str, str]:

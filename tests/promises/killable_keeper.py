@@ -19,11 +19,17 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+# A life imports these as it needs them, which would be a third of it; so they are here before it begins.
+import aiosqlite  # noqa: F401
+import anyio._backends._asyncio  # noqa: F401
 import asyncpg
+import httpcore2  # noqa: F401
+import truststore  # noqa: F401
 from sqlalchemy import select
 
 import broker.credentials.worker
 import broker.door
+import broker.store.migrate
 from broker import logs, outbox
 from broker.identity.tokens import TokenKind
 from broker.keeper import Broker, create_broker

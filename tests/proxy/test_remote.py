@@ -34,6 +34,7 @@ from broker.store.engine import Store
 from proxy.authority import Admission, Closing, GrantEnded, GrantMinted, Knock, Progress, SessionKilled
 from proxy.remote import RemoteAuthority
 from proxy.shipping import NotOurs
+from tests import tables
 from tests.broker.proving import answer_to, proof_of
 from workflows.access import Wish
 from workflows.model import EndReason, Refusal, Story
@@ -102,8 +103,7 @@ class House:
 @pytest.fixture
 async def house(tmp_path: Path) -> AsyncIterator[House]:
     (tmp_path / "access.yaml").write_text(POLICY)
-    store = Store(f"sqlite:///{tmp_path / 'portcullis.db'}")
-    await store.migrate()
+    store = Store(tables.sqlite(tmp_path / "portcullis.db"))
     clock, chance = SystemClock(), SystemChance()
     service = Service(store, ConfigHolder(tmp_path / "access.yaml"), clock, chance, InProcessBus())
     made = House(tmp_path, service, Tokens(store, clock, chance), os.urandom(32), [])

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -11,7 +10,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-import uvicorn
 from slack_bolt.adapter.socket_mode.aiohttp import AsyncSocketModeHandler
 from slack_bolt.adapter.starlette.async_handler import AsyncSlackRequestHandler
 from slack_bolt.async_app import AsyncApp
@@ -20,6 +18,7 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from bot.sandbox import App, Group, Person, Room, Sandbox, Workspace, create_sandbox
+from bot.sandbox.serving import serving
 
 
 class FakeClock:
@@ -67,16 +66,8 @@ class Bolt:
 async def serve(app: AsyncApp) -> AsyncIterator[str]:
     handler = AsyncSlackRequestHandler(app)
     asgi = Starlette(routes=[Route("/slack/events", handler.handle, methods=["POST"])])
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(
-        uvicorn.Config(asgi, log_level="error", lifespan="off", timeout_graceful_shutdown=1)
-    )
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    await until(lambda: server.started)
-    yield f"http://127.0.0.1:{listener.getsockname()[1]}/slack/events"
-    server.should_exit = True
-    await serving
+    async with serving(asgi) as url:
+        yield f"{url}/slack/events"
 
 
 def bolt_app(sandbox: Sandbox) -> AsyncApp:

@@ -23,6 +23,7 @@ from broker.identity.workloads import Workloads
 from broker.recordings import RecordedStatement, RecordingView
 from broker.service import Service
 from broker.store.engine import Store
+from tests import tables
 from workflows.gate import (
     Admission,
     Closing,
@@ -43,7 +44,7 @@ Caller = Callable[[str], Awaitable[httpx2.AsyncClient]]
 
 @pytest.fixture
 def store_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'portcullis.db'}"
+    return tables.sqlite(tmp_path / "portcullis.db")
 
 
 class Shelf(cli.recordings.Shelf):

@@ -32,6 +32,7 @@ from broker.identity.web import WebSessions
 from broker.identity.workloads import Workloads
 from broker.service import Service
 from broker.store.engine import Store
+from tests import tables
 from workflows.access import Wish
 from workflows.model import Story
 
@@ -59,8 +60,7 @@ class Empty:
 
 
 async def _parts(directory: Path, config: Any) -> Parts:
-    store, clock, chance = Store(f"sqlite:///{directory / 'portcullis.db'}"), SystemClock(), SystemChance()
-    await store.migrate()
+    store, clock, chance = Store(tables.sqlite(directory / "portcullis.db")), SystemClock(), SystemChance()
     service = Service(store, lambda: config, clock, chance, InProcessBus())
     keep = Keep(store, clock, chance)
     return Parts(

@@ -31,6 +31,7 @@ from broker.identity.people import People, outdated
 from broker.identity.providers import Providers
 from broker.policy_file.holder import load
 from broker.store.engine import Store
+from tests import tables
 
 ROOT = Path(__file__).parents[3]
 PEOPLE = "\npeople:\n  ada: {name: Ada Lovelace, email: ada@example.com}\n"
@@ -40,7 +41,7 @@ ACCOUNT = RSAKey.generate_key(2048, {"kid": "account"})
 
 @pytest.fixture
 def store_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'portcullis.db'}"
+    return tables.sqlite(tmp_path / "portcullis.db")
 
 
 def answers(name: str) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from broker.identity.tokens import TokenKind, Tokens
 from broker.service import Service
 from broker.store.engine import Store
 from broker.store.tables import identities
+from tests import tables
 from tests.broker.identity.real_time import Movable
 from tests.liar_idp import ISSUER, Liar
 
@@ -67,7 +68,7 @@ class House:
 
 @pytest.fixture
 def store_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'portcullis.db'}"
+    return tables.sqlite(tmp_path / "portcullis.db")
 
 
 @pytest.fixture

@@ -29,13 +29,14 @@ from broker.identity.people import People
 from broker.identity.providers import Providers
 from broker.identity.tokens import Tokens
 from broker.store.engine import Store
+from tests import tables
 from tests.broker.identity.real_time import Movable
 from tests.liar_idp import CALLBACK, ISSUER, Liar, finish_with
 
 
 @pytest.fixture
 def store_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'portcullis.db'}"
+    return tables.sqlite(tmp_path / "portcullis.db")
 
 
 @pytest.fixture

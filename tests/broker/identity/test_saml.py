@@ -19,6 +19,7 @@ from broker.config import GroupSource, SamlSettings, SecretRef
 from broker.identity.answer import Identity, LoginError
 from broker.identity.kept import Keep
 from broker.identity.saml import SamlLogin
+from tests import tables
 from tests.saml_idp import EMAIL, ENTITY, GROUPS, NS, SamlIdp, Saying, asked, posted
 
 BROKER = "https://access.example.com"
@@ -29,7 +30,7 @@ Log_in = Callable[[str], Awaitable[Identity]]
 
 @pytest.fixture
 def store_url(tmp_path: Path) -> str:
-    return f"sqlite:///{tmp_path / 'portcullis.db'}"
+    return tables.sqlite(tmp_path / "portcullis.db")
 
 
 @pytest.fixture(scope="module")
