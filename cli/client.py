@@ -73,6 +73,15 @@ class Api:
             raise _problem(answer)
         return answer.json() if answer.content else None
 
+    def reach(self, path: str, query: dict[str, Any]) -> None:
+        """Look whether a browser would be answered there. Raises Trouble with what it would be told."""
+        try:
+            answer = self._http.get(path, params=query)
+        except httpx2.HTTPError as error:
+            raise self.unreachable(error) from None
+        if answer.status_code >= 400:
+            raise _problem(answer)
+
     def unreachable(self, error: Exception) -> Trouble:
         """That the broker does not answer, as a Trouble."""
         return Trouble(

@@ -137,6 +137,7 @@ def _way_in(taken: Any) -> tuple[str, str]:
     if taken["kind"] == "ssh" and (ssh := taken["ssh"]):
         known = saved.write_file("ssh_known_hosts", ssh["known_hosts"] + "\n")
         options = f"-o UserKnownHostsFile={shlex.quote(str(known))} -o StrictHostKeyChecking=yes"
+        options += " -o PreferredAuthentications=password"  # not the page to log in at, which may be away
         return f"ssh -p {ssh['port']} {options} {user}+{resource}+{role}@{ssh['host']}", token
     if taken["kind"] == "http":
         return f"curl --cacert {ca} -u {shlex.quote(f'{user}/{role}')} {taken['address']}/", token

@@ -115,6 +115,9 @@ def _with_browser(api: Api) -> Any:
     verifier, state = secrets.token_urlsafe(48), secrets.token_urlsafe(24)
     with _Listener(state) as listener:
         query = {"port": listener.port, "challenge": challenge_of(verifier), "state": state}
+        # What the page would say is not heard here: nobody should wait for a browser that was turned away.
+        nobodys = {"challenge": challenge_of(secrets.token_urlsafe(48)), "state": secrets.token_urlsafe(24)}
+        api.reach("/auth/cli/start", query | nobodys)
         address = f"{api.broker}/auth/cli/start?{urlencode(query)}"
         say("Log in in the browser. If it does not open, go to:", safe(f"  {address}"))
         webbrowser.open(address)

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cli.client import Api
-from cli.say import say_plain, warn
+from cli.say import counted, say_plain, warn
 from cli.trouble import Exit, Trouble
 
 
@@ -28,7 +28,8 @@ def check(
             warn(str(problem))
         raise typer.Exit(Exit.REFUSED) from None
     people, policy = config.directory.everyone(), config.policy
-    counts = f"{len(people)} people, {len(policy.resources)} resources, {len(policy.rules)} rules"
+    persons = f"{len(people)} people" if len(people) != 1 else "1 person"
+    counts = f"{persons}, {counted(len(policy.resources), 'resource')}, {counted(len(policy.rules), 'rule')}"
     say_plain(f"{file}: good ({counts}).")
 
 

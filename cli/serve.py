@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import gc
 import resource
 import signal
@@ -28,6 +29,7 @@ def serve(
 ) -> None:
     """Serve broker, bot and gate. Settings come from the environment: docs/reference/settings.md."""
     import uvloop
+    from alembic.util import CommandError
     from pydantic import ValidationError
     from sqlalchemy.exc import SQLAlchemyError
 
@@ -55,8 +57,23 @@ def serve(
             "Check PORTCULLIS_DATABASE_URL.",
             Exit.UNREACHABLE,
         ) from None
+    except CommandError:
+        raise Trouble(
+            "The database is of a newer version than this, which cannot read it.",
+            "Install that version again, or put the backup from before in place: docs/how-to/operate.md",
+        ) from None
     except (OSError, ValueError, TimeoutError) as error:
-        raise Trouble(f"It cannot start: {error}") from None
+        raise Trouble(f"It cannot start: {error}", _way_out(error)) from None
+
+
+def _way_out(error: Exception) -> str:
+    if isinstance(error, OSError) and error.errno == errno.EADDRINUSE:
+        return "Something else listens there. Stop it, or set PORTCULLIS_HTTP_PORT or PORTCULLIS_GATE_…PORT."
+    if isinstance(error, PermissionError):
+        return "Give this user the right to it, or set PORTCULLIS_DATA_DIR."
+    if isinstance(error, ConnectionError):
+        return "Check PORTCULLIS_REDIS_URL; of a gate alone PORTCULLIS_BROKER_URL."
+    return ""
 
 
 def _settle() -> None:

@@ -6,10 +6,11 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from broker.console.pages import render
 from workflows.model import Refusal
 
 MEDIA_TYPE = "application/problem+json"
@@ -128,7 +129,13 @@ def install(app: FastAPI) -> None:
         return problem_response(422, Refusal("invalid", said[:1000], "See /api/v1/openapi.json."))
 
     @app.exception_handler(HTTPException)
-    async def on_http(_request: Request, error: HTTPException) -> JSONResponse:
+    async def on_http(request: Request, error: HTTPException) -> Response:
+        if error.status_code == 404 and "text/html" in request.headers.get("accept", ""):
+            why, way_out = (
+                "There is nothing at this address.",
+                "Look again at what led you here, or begin anew.",
+            )
+            return render("message.html", 404, title="Not found", why=why, way_out=way_out)
         code = {400: "invalid", 404: "no-such-page", 405: "no-such-method"}.get(error.status_code, "refused")
         headers = dict(error.headers) if error.headers else None
         return problem_response(error.status_code, Refusal(code, str(error.detail)), headers)

@@ -371,6 +371,25 @@ def test_the_password_is_in_no_argument_list(served: Served) -> None:
     assert (process.returncode, out) == (0, "in\n")
 
 
+def test_a_database_of_a_newer_version_is_told(tmp_path: Path) -> None:
+    (tmp_path / "access.yaml").write_text("people: {}\ngroups: {}\nresources: {}\nrules: []\n")
+    (tmp_path / "data").mkdir(mode=0o700)
+    with sqlite3.connect(tmp_path / "data" / "portcullis.db") as database:
+        database.execute("create table alembic_version (version_num varchar(32) primary key)")
+        database.execute("insert into alembic_version values ('9999')")
+    done = run(
+        "serve", "--only", "broker",
+        env={
+            "PORTCULLIS_POLICY": str(tmp_path / "access.yaml"),
+            "PORTCULLIS_DATA_DIR": str(tmp_path / "data"),
+            "PORTCULLIS_HTTP_PORT": "0",
+        },
+    )  # fmt: skip
+    assert done.returncode == 1
+    assert "newer version" in done.stderr
+    assert "backup" in done.stderr
+
+
 # ------------------------------------------------------------- the trail
 
 

@@ -14,7 +14,7 @@ from keyring.errors import KeyringLocked
 
 from cli import saved
 from cli.client import Api
-from cli.login import _Listener
+from cli.login import _Listener, _with_browser
 from cli.trouble import Exit, Trouble
 
 
@@ -153,3 +153,10 @@ def test_a_home_that_cannot_be_written_is_told_before_anybody_logs_in(
     assert "PORTCULLIS_HOME" in raised.value.way_out
     with pytest.raises(Trouble, match="cannot be read"):
         saved.read()
+
+
+def test_a_broker_that_is_away_is_told_before_a_browser_opens(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("webbrowser.open", lambda _: pytest.fail("it opened"))
+    with pytest.raises(Trouble, match="does not answer") as raised:
+        _with_browser(Api("http://127.0.0.1:9"))
+    assert raised.value.exit_code is Exit.UNREACHABLE

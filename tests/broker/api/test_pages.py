@@ -156,3 +156,15 @@ async def test_a_sessions_name_is_no_path(call: Any, name: str) -> None:
         answer = await sam.get(address)
         assert answer.status_code in (404, 422)
         assert "root:" not in answer.text
+
+
+async def test_an_address_with_nothing_at_it_is_a_page_for_browsers_and_a_problem_for_programs(
+    anyone: httpx2.AsyncClient,
+) -> None:
+    page = await anyone.get("/nothing/<b>", headers={"Accept": "text/html,*/*"})
+    assert page.status_code == 404
+    assert page.headers["content-type"].startswith("text/html")
+    assert "<b>" not in page.text
+    assert "default-src" in page.headers["content-security-policy"]
+    problem = await anyone.get("/nothing")
+    assert problem.json()["code"] == "no-such-page"
