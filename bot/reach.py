@@ -16,6 +16,7 @@ from broker.service import Service
 
 log = structlog.get_logger(__name__)
 
+_CLOSED_SECONDS = 60.0
 _SHARED_SECONDS = 60.0
 
 
@@ -26,6 +27,8 @@ class Reach:
         self._places = places
         self._dms: dict[str, str] = {}
         self._shared: dict[str, tuple[bool, float]] = {}
+        self._closed: dict[str, float] = {}
+        """Until when somebody is not tried again who could not be written to."""
 
     async def dm(
         self,
@@ -40,6 +43,9 @@ class Reach:
         """Show a card in a person's direct messages; None where the person cannot be written to. `known` as
         in Places.show.
         """
+        now = self._service.clock.monotonic()
+        if now < self._closed.get(user, 0.0):
+            return None
         try:
             if user not in self._dms:
                 opened = await self._client.conversations_open(users=user)
@@ -50,6 +56,7 @@ class Reach:
             if error_of(error) not in NO_DM:
                 raise
             self._dms.pop(user, None)
+            self._closed[user] = now + _CLOSED_SECONDS
             log.warning("person_unreachable", request=key, problem=error_of(error))
             return None
 

@@ -258,3 +258,16 @@ async def test_whom_a_request_is_for_turns_it_into_an_emergency_which_who_asked_
         await world.grace.sees_modal("Ada Example: `prod-db`")
         await world.grace.submits({"verdict": "justified", "reason": "the replica was gone"})
         await world.grace.sees_change(card, "Found *justified* by <@U0GRACE>")
+
+
+async def test_who_cannot_be_written_to_is_not_tried_again_at_every_look(worlds) -> None:
+    """An emergency is looked at every few seconds; Slack allows fifty openings a minute."""
+    async with worlds(config=urgent_config(), rate_limits=False) as world:
+        await world.breaks()
+        await world.gate_holds()
+        for _ in range(6):
+            await world.passes(seconds=6)
+            await world.at_rest_but_for_watching()
+        opened = [call["users"] for call in world.sandbox.calls("conversations.open")]
+        assert opened.count("U0GONE") <= 2
+        assert opened.count("U0GRACE") == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -47,6 +48,22 @@ async def test_a_certificate_is_for_my_grant_and_my_key(
     clock.advance(minutes=5)
     over = await (await call("ada")).post("/api/v1/certificates", json={"grant": grant, "public_key": PUBLIC})
     assert over.status_code == 404
+
+
+async def test_of_a_grant_that_was_asked_for_somebody_else_it_is_theirs(
+    call: Any, parts: Parts, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = parts.service.config
+    everyday, *others = config.policy.rules
+    rules = (replace(everyday, for_others=frozenset({"dba"})), *others)
+    changed = replace(config, policy=replace(config.policy, rules=rules))
+    monkeypatch.setattr(parts.service, "_config", lambda: changed)
+    wish = {"resource": "prod-db", "seconds": 3600, "reason": "INC-142", "beneficiary": "ada"}
+    asked = (await (await call("grace")).post("/api/v1/requests", json=wish)).json()
+    story = (await (await call("linus")).post(f"/api/v1/requests/{asked['id']}/approve", json={})).json()
+    body = {"grant": story["grant"]["id"], "public_key": PUBLIC}
+    assert (await (await call("ada")).post("/api/v1/certificates", json=body)).status_code == 201
+    assert (await (await call("grace")).post("/api/v1/certificates", json=body)).status_code == 404
 
 
 @pytest.mark.parametrize(
