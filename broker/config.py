@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field, fields
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -294,3 +294,10 @@ class Config:
     provider_groups: Mapping[str, str] = field(default_factory=dict)
     pagers: Mapping[str, PagerTarget] = field(default_factory=dict)
     providers: Mapping[str, OidcSettings | SamlSettings] = field(default_factory=dict)
+
+    def secrets(self) -> Iterator[tuple[str, SecretRef]]:
+        """Every secret that the file names, with what it is for."""
+        for named in (self.targets, self.schedules, self.pagers, self.providers):
+            for name, it in named.items():
+                values = (getattr(it, part.name) for part in fields(it))
+                yield from ((name, value) for value in values if isinstance(value, SecretRef))

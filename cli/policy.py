@@ -31,6 +31,11 @@ def check(
     persons = f"{len(people)} people" if len(people) != 1 else "1 person"
     counts = f"{persons}, {counted(len(policy.resources), 'resource')}, {counted(len(policy.rules), 'rule')}"
     say_plain(f"{file}: good ({counts}).")
+    for name, secret in config.secrets():
+        try:
+            secret.read()
+        except LookupError as error:
+            warn(f"{name}: {error}.", "The broker needs it where it runs.")
 
 
 def explain(

@@ -471,7 +471,13 @@ def test_a_trail_that_is_not_there_is_told(tmp_path: Path) -> None:
 
 def test_a_bad_policy_is_told_with_line_and_column(shop: Any, tmp_path: Path) -> None:
     path = write_policy(tmp_path, shop)
-    assert "good (4 people, 1 resources, 1 rules)" in run("check", str(path), env={}).stdout
+    good = run("check", str(path), env={})
+    assert "good (4 people, 1 resource, 1 rule)" in good.stdout
+    assert not good.stderr
+    (tmp_path / "admin.secret").rename(tmp_path / "elsewhere")
+    away = run("check", str(path), env={})
+    assert away.returncode == 0, "the secret need not be where the policy is checked"
+    assert "prod-db: the file admin.secret cannot be read" in away.stderr
     path.write_text(path.read_text().replace("who: [engineers]", "who: [enginers]"))
     done = run("check", str(path), env={})
     assert done.returncode == 1
