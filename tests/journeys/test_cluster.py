@@ -93,6 +93,7 @@ async def house(cluster: Replay, certificates: Certificates, tmp_path: Path) -> 
     said: dict[str, Any] = yaml.safe_load((files("cli.sample") / "access.yaml").read_text(encoding="utf-8"))
     said["resources"] = yaml.safe_load(RESOURCES.format(port=cluster.port, ca=certificates.cluster.ca))
     said["rules"] = yaml.safe_load(RULES)
+    said.pop("break_glass", None)  # of resources that are not here
     policy.write_text(yaml.safe_dump(said))
     (tmp_path / "cluster-token").write_text(TOKEN)
     async with AsyncExitStack() as stack:

@@ -109,6 +109,7 @@ def write_policy(path: Path, sshd: EmbeddedSshd) -> None:
     )
     policy["resources"] = yaml.safe_load(host)
     policy["rules"] = yaml.safe_load(rules)
+    policy.pop("break_glass", None)  # of resources that are not here
     path.write_text(yaml.safe_dump(policy))
 
 
