@@ -265,3 +265,12 @@ async def test_a_session_that_cannot_be_recorded_ends_and_none_begins(open_kube:
     assert answer.startswith(b"HTTP/1.1 503 ")
     assert b"recorded" in answer
     assert len(kube.cluster.seen) == reached
+
+
+async def test_5_no_head_tells_how_long_a_secret_is(open_kube: OpenKube) -> None:
+    kube = await open_kube()
+    kube.cluster.answers_anything = True
+    for target, told in (("secrets/db", False), ("configmaps/kube-root-ca.crt", True)):
+        answer = await send(kube, f"HEAD /api/v1/namespaces/shop/{target}", "")
+        assert answer.startswith(b"HTTP/1.1 200 "), answer
+        assert (b"content-length" in answer.lower()) is told, target
