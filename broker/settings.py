@@ -26,8 +26,6 @@ class Settings(BaseSettings):
     """Empty: the bus stays inside this process. Else `redis://…` for several brokers and gates."""
     seal_key: SecretStr = SecretStr("")
     """32 bytes in base 64 that seal stored credentials. Empty: a key file in the data directory."""
-    gate_token: SecretStr = SecretStr("")
-    """What a gate in another process shows the broker. Empty: no such gate is let in."""
 
     http_host: str = "127.0.0.1"
     """Where pages and API listen, in plain HTTP: a reverse proxy with TLS stands in front."""

@@ -25,6 +25,7 @@ from broker import logs
 from cli.gates import WorkerOrder
 from proxy import tls
 from proxy.gate import Gate, GateSettings
+from proxy.identity import GateIdentity
 from proxy.remote import RemoteAuthority
 
 _CANCEL = struct.Struct("!I")
@@ -43,9 +44,7 @@ def main() -> None:
 async def work(order: WorkerOrder) -> None:
     """Serve until standard input ends or SIGTERM comes."""
     hub = Hub(Path(order.hub), order.worker)
-    broker = Path(order.broker_socket) if order.broker_socket else None
-    address = order.broker_url or "http://broker"
-    async with RemoteAuthority(address, order.token, socket=broker) as authority:
+    async with _broker(order) as authority:
         settings = GateSettings(
             name=f"{order.name}/{order.worker}",
             recordings=Path(order.recordings),
@@ -62,7 +61,7 @@ async def work(order: WorkerOrder) -> None:
             http=order.http,
         )
         # A broker behind a Unix socket reads the recordings from the same disk.
-        ship = None if broker else partial(authority.ship, settings.name)
+        ship = None if order.broker_socket else partial(authority.ship, settings.name)
         gate = Gate(authority, settings, ship=ship)
         await gate.start()
         hub.listen(gate)
@@ -74,6 +73,12 @@ async def work(order: WorkerOrder) -> None:
         finally:
             await gate.stop()
             hub.close()
+
+
+def _broker(order: WorkerOrder) -> RemoteAuthority:
+    if order.identity:
+        return RemoteAuthority(identity=GateIdentity(Path(order.identity)))
+    return RemoteAuthority("http://broker", order.token, socket=Path(order.broker_socket))
 
 
 async def _end() -> None:

@@ -1,8 +1,9 @@
 """The gates that a process keeps: one inside it, or several worker processes behind one port.
 
 Workers share the port by SO_REUSEPORT: the kernel spreads connections over them. Each reaches the broker
-through a Unix socket (or the broker's URL), and is started again when it dies. A cancel request can arrive at
-another worker than its session's; it is handed over through a Unix datagram socket of that worker's.
+through a Unix socket (or, elsewhere, as the gate that it is), and is started again when it dies. A cancel
+request can arrive at another worker than its session's; it is handed over through a Unix datagram socket of
+that worker's.
 """
 
 from __future__ import annotations
@@ -106,8 +107,9 @@ def ssh_files(settings: ServeSettings, now: datetime) -> HostIdentity:
 class WorkerOrder:
     """What a worker process is told on its standard input, in one line of JSON. No secret is in argv or env.
 
-    `broker_socket` (a Unix socket) or `broker_url` is the broker; `hub` is the directory of the workers'
-    datagram sockets for cancel requests. Without an `ssh_key` it does not listen for SSH, without an
+    The broker is behind `broker_socket` (a Unix socket, with `token`), or is elsewhere and knows the gate by
+    the identity in the folder `identity`; `hub` is the directory of the workers' datagram sockets for cancel
+    requests. Without an `ssh_key` it does not listen for SSH, without an
     `http_domain` not for HTTP.
     """
 
@@ -120,7 +122,7 @@ class WorkerOrder:
     recordings: str
     token: str
     broker_socket: str
-    broker_url: str
+    identity: str
     hub: str
     log_level: str
     login: Literal["scram", "password"]

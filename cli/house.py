@@ -7,22 +7,20 @@ import secrets
 import shutil
 import socket
 import tempfile
-from collections.abc import Iterator
-from contextlib import AsyncExitStack, contextmanager
+from contextlib import AsyncExitStack
 from functools import partial
 from pathlib import Path
 
 import structlog
-import uvicorn
 from prometheus_client import REGISTRY
-from pydantic import SecretStr
 from sqlalchemy import text
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from bot.app import EVENTS_PATH, Bot, NotConfigured, create_bot
-from broker.api.app import create_api
+from broker.api.app import create_api, create_gates_door
 from broker.api.parts import GateAddress, Parts
 from broker.clock import SystemClock
+from broker.gates.gates import Gates
 from broker.identity.web import WebSessions
 from broker.identity.workloads import Workloads
 from broker.keeper import Broker, create_broker
@@ -41,9 +39,11 @@ from cli.gates import (
 )
 from cli.recordings import Shelf
 from cli.runs import GateClient, GateReader
+from cli.servers import GatesDoor, Server
 from cli.settings import ALL_PARTS, ServeSettings
 from proxy.authority import Authority
 from proxy.gate import Gate, GateSettings
+from proxy.identity import GateIdentity, NotJoined
 from proxy.remote import RemoteAuthority
 from proxy.ssh.door import SshSettings
 from proxy.ssh.identity import HostIdentity, known_hosts
@@ -78,6 +78,8 @@ class House:
         self.workers: Workers | None = None
         self._count = workers
         self._ssh: HostIdentity | None = None
+        self._identity: GateIdentity | None = None
+        self._token = secrets.token_urlsafe(32)  # between this broker and its own gate processes
         self._stack = AsyncExitStack()
 
     async def __aenter__(self) -> House:
@@ -129,6 +131,9 @@ class House:
         if self.only & {"broker", "bot"}:
             await self._start_broker(run / "broker.sock")
         if files is not None:
+            if self.broker is None:
+                self._identity = await self._join()
+                self.settings = it.model_copy(update={"gate_name": self._identity.kept.gate})
             await self._start_gates(files, held, run)
         if self.broker is not None:
             await self._start_runs(self.broker, self.gate)
@@ -147,23 +152,31 @@ class House:
         listener = _listen(self.settings.http_host, self.settings.http_port)
         self._stack.callback(listener.close)
         self.public_url = self.settings.public_url.rstrip("/") or _address(listener)
-        token = self.settings.gate_token.get_secret_value() or secrets.token_urlsafe(32)
-        self.settings = self.settings.model_copy(
-            update={"public_url": self.public_url, "gate_token": SecretStr(token)}
-        )
+        self.settings = self.settings.model_copy(update={"public_url": self.public_url})
         self.broker = await create_broker(self.settings)
         self.broker.runs.reader = GateReader()
         self._stack.push_async_callback(self.broker.stop)
         await self._start_bot()
-        app: ASGIApp = create_api(await self._parts(self.broker))
+        parts = await self._parts(self.broker)
+        app: ASGIApp = create_api(parts)
         listeners = [listener]
         if self._count > 1:
             inside = socket.socket(socket.AF_UNIX)
             inside.bind(str(door))
             listeners.append(inside)
-        server = _Server(_front(app, self.bot), listeners)
+        server = Server(_front(app, self.bot), listeners)
         await server.start()
         self._stack.push_async_callback(server.stop)
+        await self._start_gates_door(parts)
+
+    async def _start_gates_door(self, parts: Parts) -> None:
+        if self.settings.gates_port is None:
+            return
+        listener = _listen(self.settings.gates_host, self.settings.gates_port)
+        self._stack.callback(listener.close)
+        door = GatesDoor(create_gates_door(parts), listener, parts.gates, parts.clock)
+        await door.start()
+        self._stack.push_async_callback(door.stop)
 
     async def _start_runs(self, broker: Broker, gate: GateAddress) -> None:
         """Submitted statements go through the gate as everybody's do."""
@@ -215,11 +228,13 @@ class House:
             certificates=broker.authority.certificates,
             recordings=Shelf(self.settings.recordings),
             workloads=self._workloads(broker),
+            gates=Gates(broker.service, broker.seal),
             runs=broker.runs,
             ssh=SshEntries(broker.service, broker.authority.ssh),
             identity_keys=broker.authority.identities.key_set,
             logins=broker.logins,
-            gate_token=self.settings.gate_token.get_secret_value(),
+            gates_door=self.settings.gates_reached_at,
+            gate_token=self._token,
             ready={"database": self._database, "chat": self._chat, "gate": self._gates},
         )
 
@@ -282,17 +297,26 @@ class House:
     async def _authority(self) -> Authority:
         if self.broker is not None:
             return self.broker.authority
-        token = self.settings.gate_token.get_secret_value()
-        if not self.settings.broker_url or not token:
-            raise ValueError("Gates alone need PORTCULLIS_BROKER_URL and PORTCULLIS_GATE_TOKEN.")
-        return await self._stack.enter_async_context(RemoteAuthority(self.settings.broker_url, token))
+        assert self._identity is not None
+        return await self._stack.enter_async_context(RemoteAuthority(identity=self._identity))
+
+    async def _join(self) -> GateIdentity:
+        """Who this gate is to a broker elsewhere: as it was, renewed, or newly joined. Raises ValueError."""
+        it = self.settings
+        identity = GateIdentity(it.data_dir / "gate")
+        try:
+            trouble = await identity.begin(it.broker_url, it.gate_join.get_secret_value())
+        except NotJoined as error:
+            raise ValueError(str(error)) from None
+        if trouble:
+            log.warning("the gate's certificate was not renewed", why=trouble)
+        keeping = asyncio.create_task(identity.keep(log.error), name="gate identity")
+        self._stack.callback(keeping.cancel)
+        return identity
 
     def _order(self, files: GateFiles, worker: int, run: Path) -> WorkerOrder:
         assert self.gate is not None
         it = self.settings
-        here = self.broker is not None
-        if not here and not (it.broker_url and it.gate_token.get_secret_value()):
-            raise ValueError("Gates alone need PORTCULLIS_BROKER_URL and PORTCULLIS_GATE_TOKEN.")
         return WorkerOrder(
             name=it.gate_name,
             worker=worker,
@@ -301,9 +325,9 @@ class House:
             certificate=str(files.certificate),
             key=str(files.key),
             recordings=str(it.recordings),
-            token=it.gate_token.get_secret_value(),
-            broker_socket=str(run / "broker.sock") if here else "",
-            broker_url="" if here else it.broker_url,
+            token=self._token if self._identity is None else "",
+            broker_socket=str(run / "broker.sock") if self._identity is None else "",
+            identity=str(self._identity.folder) if self._identity is not None else "",
             hub=str(run),
             log_level=it.log_level,
             login=it.gate_login,
@@ -316,43 +340,6 @@ class House:
             http_names=it.gate_names,
             http_login=self.public_url or it.public_url.rstrip("/"),
         )
-
-
-class _Server:
-    """uvicorn over sockets that are bound already, without its own handling of signals."""
-
-    def __init__(self, app: ASGIApp, listeners: list[socket.socket]) -> None:
-        config = uvicorn.Config(
-            app,
-            log_config=None,
-            access_log=False,
-            lifespan="off",
-            server_header=False,
-            proxy_headers=False,
-            timeout_graceful_shutdown=2,
-        )
-        self._server = _Quiet(config)
-        self._listeners = listeners
-        self._task: asyncio.Task[None] | None = None
-
-    async def start(self) -> None:
-        self._task = asyncio.create_task(self._server.serve(self._listeners), name="http")
-        while not self._server.started:
-            if self._task.done():
-                self._task.result()
-                raise OSError("The HTTP server ended as it began.")
-            await asyncio.sleep(0.01)
-
-    async def stop(self) -> None:
-        self._server.should_exit = True
-        if self._task is not None:
-            await self._task
-
-
-class _Quiet(uvicorn.Server):
-    @contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
 
 
 def _front(api: ASGIApp, bot: Bot | None) -> ASGIApp:

@@ -14,6 +14,7 @@ from cli import (
     devices,
     emergency,
     entering,
+    gate_identities,
     http,
     login,
     mcp_server,
@@ -89,6 +90,7 @@ typer_app.command()(run.run)
 typer_app.command()(entering.token)
 typer_app.command("mcp")(mcp_server.mcp)
 typer_app.add_typer(devices.app, name="devices")
+typer_app.add_typer(gate_identities.app, name="gates")
 typer_app.add_typer(provisioning.app, name="provisioning")
 typer_app.add_typer(sessions.app, name="sessions")
 typer_app.add_typer(statements.app, name="statements")

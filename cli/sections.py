@@ -16,7 +16,7 @@ SECTIONS = {
     "In an emergency": ("break-glass", "drill", "reviews", "review", "lock", "unlock", "codes"),
     "See what was done": ("sessions", "statements", "audit"),
     "Be somebody": ("login", "logout", "whoami", "devices", "link", "unlink"),
-    "Keep it running": ("check", "explain", "serve", "provisioning", "unbind", "demo"),
+    "Keep it running": ("check", "explain", "serve", "provisioning", "gates", "unbind", "demo"),
     "Words": ("help",),
 }
 

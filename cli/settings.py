@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 from pathlib import Path
 from typing import Literal
+from urllib.parse import urlsplit
 
-from pydantic import Field
+from pydantic import Field, SecretStr
 
 from broker.settings import Settings
 
@@ -50,10 +51,27 @@ class ServeSettings(Settings):
     gate_ssh_ca: Path | None = None
     """Public key of the authority that clients verify the gate's SSH host key by. A broker without a gate of
     its own needs this alone."""
+    gates_host: str = "127.0.0.1"
+    """Where the broker listens for gates on other machines."""
+    gates_port: int | None = Field(default=None, ge=0, le=65535)
+    """The port for gates on other machines (mutual TLS), such as 8443. Nothing: none is let in."""
+    gates_url: str = ""
+    """The address by which those gates reach it. Empty: the host of `public_url`, and `gates_port`."""
     broker_url: str = ""
-    """Where a gate that is served alone (`--only proxy`) finds its broker: https, or loopback."""
+    """Where a gate that is served alone (`--only proxy`) joins: its broker's public address."""
+    gate_join: SecretStr = SecretStr("")
+    """The join token that such a gate is given once, by `access gates add`."""
     recordings_dir: Path | None = None
     """Where sessions are recorded. Empty: `recordings` in the data directory."""
+
+    @property
+    def gates_reached_at(self) -> str:
+        """Where gates on other machines are sent to; empty where none may come."""
+        if self.gates_port is None:
+            return ""
+        host = urlsplit(self.public_url).hostname or self.gates_host
+        here = f"[{host}]" if ":" in host else host
+        return self.gates_url.rstrip("/") or f"https://{here}:{self.gates_port}"
 
     @property
     def recordings(self) -> Path:

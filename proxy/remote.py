@@ -1,4 +1,4 @@
-"""The broker behind HTTP, for a gate in another process (Unix socket) or on another machine (TCP, TLS).
+"""The broker behind HTTP, for a gate in another process (Unix socket) or on another machine (mutual TLS).
 
 Implements proxy.authority.Authority. Anything but a whole, well-formed answer in time is a ConnectionError:
 the gate then fails closed.
@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TypeVar
@@ -16,6 +17,7 @@ from urllib.parse import urlsplit
 import httpx2
 import msgspec
 
+from proxy.identity import GateIdentity
 from proxy.shipping import NotOurs
 from workflows import gate_wire as wire
 from workflows.gate import (
@@ -38,34 +40,51 @@ _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _LONGEST_LINE = 64 * 1024
 
 
-class RemoteAuthority:
-    """The broker at `address`, or behind the Unix socket `socket`.
+class _Line:
+    """A client that lives while it is in use or the one of now."""
 
-    `token` is the gate token that the broker knows. `timeout` is the seconds one answer may take, `silence`
-    the seconds without a word on the stream of notices after which the broker counts as lost. Raises
-    ValueError for an address that would carry credentials in the clear over a network.
+    def __init__(self, http: httpx2.AsyncClient, stamp: int = 0) -> None:
+        self.http = http
+        self.stamp = stamp
+        self.users = 0
+
+
+class RemoteAuthority:
+    """The broker behind the Unix socket `socket` or at `address` on this machine, to which `token` is shown;
+    or wherever `identity` says, over mutual TLS.
+
+    A renewed identity is used from the next question on. `timeout` is the seconds one answer may take,
+    `silence` the seconds without a word on the stream of notices after which the broker counts as lost.
+
+    Raises ValueError for an address that would carry the token over a network.
     """
 
     def __init__(
         self,
-        address: str,
-        token: str,
+        address: str = "",
+        token: str = "",
         *,
         socket: Path | None = None,
+        identity: GateIdentity | None = None,
         timeout: float = 5.0,
         silence: float = 4.0,
     ) -> None:
-        parts = urlsplit(address)
-        if socket is None and parts.scheme != "https" and parts.hostname not in _LOOPBACK:
-            raise ValueError(f"A gate reaches its broker by https, not by {address}")
+        if identity is None and socket is None and urlsplit(address).hostname not in _LOOPBACK:
+            raise ValueError(f"A gate elsewhere reaches its broker as who it is, not by a token: {address}")
         self._silence = silence
-        self._http = httpx2.AsyncClient(
+        self._timeout = timeout
+        self._identity = identity
+        if identity is not None:
+            self._line = _Line(identity.client(timeout), identity.stamp)
+            return
+        http = httpx2.AsyncClient(
             base_url=address,
             headers={"Authorization": f"Bearer {token}", "Content-Type": "application/json"},
             timeout=timeout,
             transport=httpx2.AsyncHTTPTransport(uds=str(socket)) if socket else None,
             trust_env=False,
         )
+        self._line = _Line(http)
 
     async def __aenter__(self) -> RemoteAuthority:
         return self
@@ -76,7 +95,24 @@ class RemoteAuthority:
         await self.aclose()
 
     async def aclose(self) -> None:
-        await self._http.aclose()
+        await self._line.http.aclose()
+
+    @asynccontextmanager
+    async def _client(self) -> AsyncIterator[httpx2.AsyncClient]:
+        """The client of now. One that was replaced is closed when nobody uses it any more."""
+        if self._identity is not None and self._identity.stamp != self._line.stamp:
+            former = self._line
+            self._line = _Line(self._identity.client(self._timeout), self._identity.stamp)
+            if not former.users:
+                await former.http.aclose()
+        line = self._line
+        line.users += 1
+        try:
+            yield line.http
+        finally:
+            line.users -= 1
+            if line is not self._line and not line.users:
+                await line.http.aclose()
 
     async def client_ca(self) -> str:
         return (await self._ask("/gate/client-ca", None, wire.decode_client_ca_answer)).ca
@@ -134,8 +170,8 @@ class RemoteAuthority:
         """Bring a piece of a recording; how many bytes of it the broker holds. See proxy.shipping.Send."""
         where = {"gate": gate, "session": session, "offset": str(offset)}
         try:
-            async with asyncio.timeout(self._http.timeout.read):
-                answer = await self._http.post(
+            async with self._client() as http, asyncio.timeout(self._timeout):
+                answer = await http.post(
                     "/gate/recording",
                     params=where,
                     content=piece,
@@ -151,9 +187,10 @@ class RemoteAuthority:
     async def notices(self, gate: str) -> AsyncIterator[Notice]:
         timeout = httpx2.Timeout(self._silence)
         try:
-            async with self._http.stream(
-                "GET", "/gate/notices", params={"gate": gate}, timeout=timeout
-            ) as answer:
+            async with (
+                self._client() as http,
+                http.stream("GET", "/gate/notices", params={"gate": gate}, timeout=timeout) as answer,
+            ):
                 _expect_yes(answer)
                 async for line in _lines(answer.aiter_raw()):
                     notice = wire.decode_notice_line(line).notice
@@ -167,11 +204,11 @@ class RemoteAuthority:
     async def _ask(self, path: str, question: object | None, decode: Callable[[bytes], T]) -> T:
         try:
             # httpx counts its time-out per read; a broker that dribbles must not hold the gate for longer.
-            async with asyncio.timeout(self._http.timeout.read):
+            async with self._client() as http, asyncio.timeout(self._timeout):
                 if question is None:
-                    answer = await self._http.get(path)
+                    answer = await http.get(path)
                 else:
-                    answer = await self._http.post(path, content=wire.encode(question))
+                    answer = await http.post(path, content=wire.encode(question))
             _expect_yes(answer)
             return decode(answer.content)
         except ConnectionError:
@@ -183,7 +220,7 @@ class RemoteAuthority:
 
 def _expect_yes(answer: httpx2.Response) -> None:
     if answer.status_code == 401:
-        raise ConnectionError("The broker does not accept this gate's token.")
+        raise ConnectionError("The broker does not know this gate.")
     if answer.status_code not in (200, 204):
         raise ConnectionError(f"The broker answered {answer.status_code}.")
 

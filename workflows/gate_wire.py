@@ -32,6 +32,35 @@ HEARTBEAT = 1.0
 """Seconds after which a silent stream of notices says that it is still there."""
 
 
+DOOR_NAME = "broker.portcullis.internal"
+"""The name in the certificate of the broker's door for gates, wherever that door is."""
+
+
+class JoinQuestion(msgspec.Struct, frozen=True):
+    """`token` is a join token; `request` a certification request (PEM)."""
+
+    token: str
+    request: str
+
+
+class RenewalQuestion(msgspec.Struct, frozen=True):
+    """For the next certificate: a certification request (PEM)."""
+
+    request: str
+
+
+class IdentityAnswer(msgspec.Struct, frozen=True):
+    """Who a gate is from now on: its certificate (PEM), good for so many `seconds`, the authorities (PEM)
+    that it knows the broker by, and the address of the broker's door for gates.
+    """
+
+    gate: str
+    certificate: str
+    trusted: str
+    seconds: float
+    door: str
+
+
 class ClientCaAnswer(msgspec.Struct, frozen=True):
     ca: str
 
@@ -175,6 +204,9 @@ def renew_answer(renewal: Renewal) -> RenewAnswer:
     return RenewAnswer(dict(renewal.remaining), ended, killed)
 
 
+decode_join_question = msgspec.json.Decoder(JoinQuestion).decode
+decode_renewal_question = msgspec.json.Decoder(RenewalQuestion).decode
+decode_identity_answer = msgspec.json.Decoder(IdentityAnswer).decode
 decode_client_ca_answer = msgspec.json.Decoder(ClientCaAnswer).decode
 decode_knock = msgspec.json.Decoder(Knock).decode
 decode_admit_answer = msgspec.json.Decoder(AdmitAnswer).decode

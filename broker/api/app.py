@@ -12,6 +12,7 @@ from broker.api import (
     certificates,
     devices,
     gate,
+    gates,
     health,
     http,
     identities,
@@ -56,6 +57,16 @@ def create_api(parts: Parts) -> FastAPI:
     return app
 
 
+def create_gates_door(parts: Parts) -> FastAPI:
+    """What gates on other machines may ask, and nothing else; to be served by mutual TLS alone."""
+    app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
+    app.state.parts = parts
+    app.include_router(gate.router)
+    problems.install(app)
+    app.add_middleware(BodyLimit)
+    return app
+
+
 def openapi() -> dict[str, Any]:
     """The description of the API, which depends on no parts."""
     return _bare().openapi()
@@ -72,11 +83,13 @@ def _bare() -> FastAPI:
         generate_unique_id_function=_name,
     )
     asking = (lines, urgent, allowances, requests, searching, statements, runs, locks, provisioning)
-    for module in (*asking, sessions, reading, tokens, certificates, ssh, http, devices, identities):
+    own = (sessions, reading, tokens, certificates, ssh, http, devices, identities, gates)
+    for module in (*asking, *own):
         app.include_router(module.router, dependencies=[Depends(only_known_query)])
     pages = (session_pages, statement_pages, account, linking, deciding, entering)
     for module in (login, workloads, saml, logout, health, gate, scim, console, *pages):
         app.include_router(module.router)
+    app.include_router(gate.joining)
     problems.install(app)
     app.add_exception_handler(console.LoginFirst, console.login_first)
     app.add_exception_handler(scim.ScimRefused, scim.refused)

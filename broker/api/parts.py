@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
 from broker.clock import Chance, Clock
+from broker.gates.gates import Gates
 from broker.identity.certificates import ClientCertificates
 from broker.identity.kept import Keep
 from broker.identity.logins import Logins
@@ -84,6 +85,8 @@ class GateAddress:
 class Parts:
     """`public_url` is the address that browsers use, without a slash at its end. `ready` holds named checks
     for /readyz: each raises where that part cannot do its work. No `logins` means that nobody can log in.
+    `gates_door` is where gates on other machines come to, empty where none may; `gate_token` is for this
+    house's own gate processes.
     """
 
     service: Service
@@ -98,10 +101,12 @@ class Parts:
     certificates: ClientCertificates
     recordings: Recordings
     workloads: Workloads
+    gates: Gates
     runs: Runs | None = None
     ssh: SshEntries | None = None
     logins: Logins | None = None
     identity_keys: Mapping[str, Any] = field(default_factory=lambda: {"keys": []})
+    gates_door: str = ""
     gate_token: str = field(default="", repr=False)
     ready: Mapping[str, Callable[[], Awaitable[object]]] = field(default_factory=dict)
 

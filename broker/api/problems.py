@@ -68,6 +68,7 @@ _STATUS = {
     "not-a-keeper": 403,
     "locked": 403,
     "no-such-lock": 404,
+    "no-such-gate": 404,
 }
 """Refusals that are not a conflict with what is (409)."""
 

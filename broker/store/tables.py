@@ -437,3 +437,32 @@ identities = Table(
 provider told last, in its own words, at `groups_at`; NULL where it tells none. `confirmed_at` is when the
 provider said last that the login stands, `renewal` the sealed refresh token by which it is asked again.
 """
+
+gates = Table(
+    "gates",
+    metadata,
+    Column("name", String(64), primary_key=True),
+    Column("token_hash", String(64), nullable=False, unique=True),
+    Column("token_until", Instant, nullable=False),
+    Column("joined_key", String(64), nullable=False),
+    Column("serial", String(40), nullable=False),
+    Column("former", String(40), nullable=False),
+    Column("until", Instant),
+    Column("made_by", String(200), nullable=False),
+    Column("made_at", Instant, nullable=False),
+    Column("joined_at", Instant),
+    Column("ended_at", Instant),
+)
+"""Gates on other machines. Of each one certificate is good, `serial`, and the one before it until that one is
+used first, so that an answer that was lost locks nobody out.
+"""
+
+gate_authorities = Table(
+    "gate_authorities",
+    metadata,
+    Column("id", String(32), primary_key=True),
+    Column("certificate", Text, nullable=False),
+    Column("sealed", Text, nullable=False),
+    Column("made_at", Instant, nullable=False),
+)
+"""Who signs the certificates between gates and brokers: the newest, and the one before as it settles in."""

@@ -15,7 +15,9 @@ import httpx2
 import psycopg
 import pytest
 
+from broker.identity.tokens import TokenKind
 from cli.dev_idp import DevIdp, start_dev_idp
+from cli.embedded_postgres import free_port
 from cli.house import House
 from workflows.model import Principal
 
@@ -285,11 +287,14 @@ async def test_a_cancel_finds_its_session_at_whichever_worker(shop: Any, tmp_pat
 
 
 async def test_a_gate_alone_serves_under_a_broker_elsewhere(shop: Any, tmp_path: Path, idp: DevIdp) -> None:
-    token = "the token of both"
-    broker = settings_for(tmp_path, shop, gate_token=token, **oidc(idp))
+    broker = settings_for(tmp_path, shop, gates_port=free_port(), **oidc(idp))
     async with House(broker, only=frozenset({"broker"})) as keeper:
-        gate = settings_for(tmp_path, shop, gate_token=token, broker_url=keeper.public_url)
-        async with House(gate, only=frozenset({"proxy"})) as far:
+        login = await keeper.broker.tokens.issue(TokenKind.LOGIN, "sam", via="cli")  # type: ignore[union-attr]
+        async with httpx2.AsyncClient(headers={"Authorization": f"Bearer {login.token}"}) as sam:
+            added = await sam.post(f"{keeper.public_url}/api/v1/gates/add", json={"name": "far"})
+        token = added.json()["token"]
+        gate = settings_for(tmp_path, shop, gate_join=token, broker_url=keeper.public_url)
+        async with House(gate, only=frozenset({"proxy"}), workers=2) as far:
             await granted(keeper)
             password = await entry_token(keeper, "ada")
             connection = await asyncio.to_thread(connect, far, password)

@@ -20,7 +20,7 @@ def test_the_reference_is_up_to_date(name: str) -> None:
 
 def test_every_setting_that_is_not_plain_is_explained() -> None:
     page = reference.pages()["settings.md"]
-    for variable in ("PORTCULLIS_SEAL_KEY", "PORTCULLIS_GATE_TOKEN", "PORTCULLIS_OIDC_CLAIM"):
+    for variable in ("PORTCULLIS_SEAL_KEY", "PORTCULLIS_GATE_JOIN", "PORTCULLIS_OIDC_CLAIM"):
         row = next(line for line in page.splitlines() if f"`{variable}`" in line)
         assert row.count("|") == 4
         assert len(row) > 60

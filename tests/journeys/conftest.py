@@ -30,6 +30,7 @@ from bot.sandbox import App, Driver, Message, Sandbox, create_sandbox
 from bot.sandbox.serving import serving
 from broker.api.app import create_api
 from broker.api.parts import GateAddress, Parts
+from broker.gates.gates import Gates
 from broker.identity.kept import Keep
 from broker.identity.tokens import TokenKind
 from broker.identity.web import WebSessions
@@ -317,5 +318,6 @@ def _parts(house: House, folder: Path) -> Parts:
         certificates=broker.authority.certificates,
         recordings=Shelf(folder / "recordings"),
         workloads=Workloads(broker.clock),
+        gates=Gates(broker.service, broker.seal),
         runs=broker.runs,
     )

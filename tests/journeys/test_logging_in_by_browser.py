@@ -30,6 +30,7 @@ from broker.bus.in_process import InProcessBus
 from broker.clock import SystemChance, SystemClock
 from broker.config import Config, GroupSource, OidcSettings, SamlSettings, SecretGiven
 from broker.credentials.seal import Seal
+from broker.gates.gates import Gates
 from broker.identity.bindings import Bindings
 from broker.identity.certificates import ClientCertificates
 from broker.identity.directory import Person, StaticDirectory
@@ -169,6 +170,7 @@ async def parts_of(stack: AsyncExitStack, folder: Path, config: Config, url: str
         recordings=Shelf(folder),
         logins=Logins(providers, Bindings(store, people, clock), keep, tokens, chance),
         workloads=Workloads(clock),
+        gates=Gates(service, Seal([b"k" * 32])),
     )
 
 

@@ -130,13 +130,16 @@ def street(
         "PORTCULLIS_DATABASE_URL": store.url(),
         "PORTCULLIS_REDIS_URL": new_redis(),
         "PORTCULLIS_SEAL_KEY": "MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
-        "PORTCULLIS_GATE_TOKEN": "a token that only brokers and gates of this test know",
     }
     brokers, gates = [], []
     for number in range(2):
         port = str(free_port())
         url = f"http://127.0.0.1:{port}"
-        mine = {"PORTCULLIS_DATA_DIR": str(folder / f"broker-{number}"), "PORTCULLIS_HTTP_PORT": port}
+        mine = {
+            "PORTCULLIS_DATA_DIR": str(folder / f"broker-{number}"),
+            "PORTCULLIS_HTTP_PORT": port,
+            "PORTCULLIS_GATES_PORT": str(free_port()),
+        }
         log = folder / f"broker-{number}.log"
         brokers.append(
             Part(f"broker-{number}", {**shared, **mine, "PORTCULLIS_PUBLIC_URL": url}, "broker", log)
@@ -144,20 +147,27 @@ def street(
         gate = {
             "PORTCULLIS_DATA_DIR": str(folder / f"gate-{number}"),
             "PORTCULLIS_GATE_PORT": str(free_port()),
-            "PORTCULLIS_GATE_NAME": f"gate-{number}",
             "PORTCULLIS_BROKER_URL": url,
-            "PORTCULLIS_GATE_TOKEN": shared["PORTCULLIS_GATE_TOKEN"],
         }
         gates.append(Part(f"gate-{number}", gate, "proxy", folder / f"gate-{number}.log"))
     with ExitStack() as stack:
-        for parts in (brokers[:1], brokers[1:], gates):  # the first broker makes the tables
+
+        def start(parts: list[Part]) -> None:
             for part in parts:
                 part.start()
                 stack.callback(part.stop)
             for part in parts:
                 part.ready()
+
+        start(brokers[:1])  # it makes the tables
+        start(brokers[1:])
         tokens = asyncio.run(_logins(store.url(), "ada", "grace", "linus", "sam"))
-        yield Many(brokers, gates, folder, tokens, run_psql, shop)
+        made = Many(brokers, gates, folder, tokens, run_psql, shop)
+        for number, gate_part in enumerate(gates):  # invited at one broker, joining at the other
+            added = made.call(1 - number, "sam", "POST", "/api/v1/gates/add", {"name": f"gate-{number}"})
+            gate_part.env["PORTCULLIS_GATE_JOIN"] = added["token"]
+        start(gates)
+        yield made
     for database in (shop, store):
         postgres.drop(database)
 
@@ -234,6 +244,18 @@ def test_one_session_killed_at_the_broker_that_is_not_its_gates(many: Many) -> N
     found = many.call(1, "linus", "GET", "/api/v1/statements/search?by=ada&like=pg_sleep")
     assert doomed["id"] in [it["session_id"] for it in found["statements"]]
     sleeping[0].kill()
+    # A gate that is removed, at the broker that it does not ask, lets nobody in any more until it joins anew.
+    many.call(0, "sam", "POST", "/api/v1/gates/gate-1/remove", {})
+    assert not _enters(many, 1)
+    assert _enters(many, 0)
+    added = many.call(0, "sam", "POST", "/api/v1/gates/add", {"name": "gate-1"})
+    gate = many.gates[1]
+    gate.stop()
+    gate.env["PORTCULLIS_GATE_JOIN"] = added["token"]
+    gate.log.write_text("")
+    gate.start()
+    gate.ready()
+    assert _enters(many, 1)
 
 
 def test_a_gate_whose_broker_is_killed_cuts_within_its_lease(many: Many) -> None:

@@ -19,6 +19,7 @@ from broker.authority import LocalAuthority
 from broker.bus.in_process import InProcessBus
 from broker.clock import SystemChance, SystemClock
 from broker.credentials.seal import Seal
+from broker.gates.gates import Gates
 from broker.identity.kept import Keep
 from broker.identity.tokens import Tokens
 from broker.identity.web import WebSessions
@@ -49,6 +50,7 @@ async def main(database: str, policy: str, seal_key: str, where: str) -> None:
         certificates=authority.certificates,
         recordings=Shelf(Path(policy).parent / "kept"),
         workloads=Workloads(clock),
+        gates=Gates(service, Seal([base64.b64decode(seal_key)])),
         gate_token=GATE_TOKEN,
     )
     server = uvicorn.Server(uvicorn.Config(create_api(parts), log_config=None, lifespan="off"))

@@ -265,7 +265,7 @@ async def test_without_the_gates_token_nothing_is_answered(house: House, far: Fa
                 stranger.hold("g1", "G-1"),
                 anext(stranger.notices("g1")),
             ):
-                with pytest.raises(ConnectionError, match="does not accept this gate's token"):
+                with pytest.raises(ConnectionError, match="does not know this gate"):
                     await question
 
 
@@ -273,7 +273,7 @@ async def test_the_tokens_of_people_do_not_open_the_gates_door(house: House, far
     for kind in (TokenKind.LOGIN, TokenKind.ENTRY):
         issued = await house.tokens.issue(kind, "ada", via="api")
         async with far.reach(issued.token) as person:
-            with pytest.raises(ConnectionError, match="token"):
+            with pytest.raises(ConnectionError, match="does not know"):
                 await person.renew("g1", [])
 
 
@@ -336,9 +336,9 @@ async def test_a_broker_that_comes_back_is_followed_anew(house: House) -> None:
         assert notice.grant == story.grant.id
 
 
-def test_a_gate_does_not_send_its_token_over_a_network_in_the_clear() -> None:
-    for address in ("http://broker.example.com", "http://10.0.0.1:80", "ftp://127.0.0.2"):
-        with pytest.raises(ValueError, match="https"):
+def test_a_token_is_for_this_machine_alone() -> None:
+    for address in ("http://broker.example.com", "http://10.0.0.1:80", "https://broker.example.com"):
+        with pytest.raises(ValueError, match="not by a token"):
             RemoteAuthority(address, "t")
 
 

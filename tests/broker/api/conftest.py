@@ -15,6 +15,7 @@ import cli.recordings
 from broker.api.app import create_api
 from broker.api.parts import GateAddress, Parts
 from broker.credentials.seal import Seal
+from broker.gates.gates import Gates
 from broker.identity.certificates import ClientCertificates
 from broker.identity.kept import Keep
 from broker.identity.tokens import TokenKind, Tokens
@@ -164,6 +165,7 @@ def parts(service: Service, store: Store, clock: Any, chance: Any, door: Door, s
         gate=GateAddress("gate.test", 6543, "-----BEGIN CERTIFICATE-----\n"),
         certificates=ClientCertificates(Seal([b"k" * 32])),
         workloads=Workloads(clock),
+        gates=Gates(service, Seal([b"k" * 32])),
         recordings=shelf,
         gate_token="the gate's token",
         ready={"store": reach},

@@ -30,7 +30,7 @@ HELD = HeldStatement(
 @pytest.fixture
 async def authority(app: FastAPI) -> Any:
     it = RemoteAuthority("http://localhost", "the gate's token")
-    it._http._transport = httpx2.ASGITransport(app=app)
+    it._line.http._transport = httpx2.ASGITransport(app=app)
     async with it:
         yield it
 
@@ -57,7 +57,7 @@ async def test_outcomes_and_withdrawals_are_heard(authority: RemoteAuthority, do
 
 async def test_without_the_gates_token_nothing_about_statements_is_answered(app: FastAPI, door: Any) -> None:
     it = RemoteAuthority("http://localhost", "a guess")
-    it._http._transport = httpx2.ASGITransport(app=app)
+    it._line.http._transport = httpx2.ASGITransport(app=app)
     async with it:
         for call in (
             it.ask_review("g1", HELD),
@@ -65,7 +65,7 @@ async def test_without_the_gates_token_nothing_about_statements_is_answered(app:
             it.finish_run("g1", "V-1", ""),
             it.withdraw_review("g1", "V-1", ""),
         ):
-            with pytest.raises(ConnectionError, match="token"):
+            with pytest.raises(ConnectionError, match="does not know"):
                 await call
     assert door.heard == []
 

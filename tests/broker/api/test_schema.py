@@ -21,6 +21,7 @@ from broker.bus.in_process import InProcessBus
 from broker.clock import SystemChance, SystemClock
 from broker.config import OidcSettings
 from broker.credentials.seal import Seal
+from broker.gates.gates import Gates
 from broker.identity.bindings import Bindings
 from broker.identity.certificates import ClientCertificates
 from broker.identity.kept import Keep
@@ -76,6 +77,7 @@ async def _parts(directory: Path, config: Any) -> Parts:
         certificates=ClientCertificates(Seal([b"k" * 32])),
         recordings=Empty(),
         workloads=Workloads(clock),
+        gates=Gates(service, Seal([b"k" * 32])),
         # Never asked here: only the browser's part of a login goes to the provider.
         logins=_logins(store, config, keep, clock, chance),
     )
