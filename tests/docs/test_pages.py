@@ -73,3 +73,13 @@ def test_every_setting_in_a_page_is_there(page: Path) -> None:
     known = {f"PORTCULLIS_{name.upper()}" for name in ServeSettings.model_fields} | set(VARIABLES)
     for name in _SETTING.findall(page.read_text(encoding="utf-8")):
         assert name in known, f"{page.name}: {name}"
+
+
+def test_every_setting_of_the_units_environment_is_there() -> None:
+    said = (ROOT / "deploy" / "systemd" / "environment").read_text(encoding="utf-8")
+    choices = (getattr(it.validation_alias, "choices", ()) for it in ServeSettings.model_fields.values())
+    known = {f"PORTCULLIS_{name.upper()}" for name in ServeSettings.model_fields}
+    known |= {name for names in choices for name in names} | {"PORTCULLIS_PROD_DB_PASSWORD"}
+    named = set(re.findall(r"^#?([A-Z_]+)=", said, re.M))
+    assert "PORTCULLIS_DATA_DIR" in named
+    assert named <= known, named - known
