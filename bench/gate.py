@@ -120,7 +120,7 @@ async def _granted(home: Path, api: httpx2.Client) -> tuple[str, str]:
 
 
 def _wait_for_entry(way: dict[str, str]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     command = [str(find_client("psql")), "-XAtqc", "select 1"]
     while True:
         tried = subprocess.run(command, env={**os.environ, **way}, capture_output=True, text=True)

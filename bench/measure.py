@@ -108,7 +108,7 @@ def run(
 def _all_recorded(path: Way, before: int, count: int) -> None:
     """The recording must hold as many executions as pgbench ran; its last lines may be on their way."""
     assert path.recorded is not None
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while (written := path.recorded() - before) < count and time.monotonic() < deadline:
         time.sleep(0.05)
     assert written == count, f"{path.name} recorded {written} executions of {count}"

@@ -113,7 +113,7 @@ def process(command: list[str], log: Path, port: int, env: dict[str, str] | None
             preexec_fn=die_with_parent,  # noqa: PLW1509
         )
     try:
-        deadline = time.monotonic() + 30
+        deadline = time.monotonic() + 60
         while not _answers(port):
             if child.poll() is not None or time.monotonic() > deadline:
                 raise RuntimeError(f"{command[0]} did not come up:\n{log.read_text(errors='replace')}")
