@@ -88,10 +88,9 @@ def django(library: Library, house: House, way: Way, folder: Path) -> Outcomes:
     pins = (f"django=={DJANGO}", "psycopg[binary]", "unittest-xml-reporting", "jinja2", "pillow", "tblib")
     python = library.environment("django", *pins)
     house.direct.fresh("django", "django_other")
-    settings = folder / "settings"
+    settings, report = folder / "settings", folder / "report.xml"
     settings.mkdir(exist_ok=True)
-    (settings / "proof_settings.py").write_text(_django_settings(way))
-    report = folder / "report.xml"
+    (settings / "proof_settings.py").write_text(_django_settings(way, report))
     env = way.environment(PYTHONPATH=os.fspath(settings))
     env.pop("PGDATABASE")
     command = [python, "runtests.py", "--settings=proof_settings", "--parallel=1", "--noinput", "-v0"]
@@ -100,7 +99,7 @@ def django(library: Library, house: House, way: Way, folder: Path) -> Outcomes:
     return from_junit(report)
 
 
-def _django_settings(way: Way) -> str:
+def _django_settings(way: Way, report: Path) -> str:
     return f"""
 import xmlrunner.extra.djangotestrunner
 ENGINE = dict(ENGINE="django.db.backends.postgresql", HOST="127.0.0.1", PORT={way.port}, USER="postgres")
@@ -110,5 +109,5 @@ USE_TZ = False
 DEFAULT_AUTO_FIELD = "django.db.models.AutoField"
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 TEST_RUNNER = "xmlrunner.extra.djangotestrunner.XMLTestRunner"
-TEST_OUTPUT_DIR = "."
+TEST_OUTPUT_DIR, TEST_OUTPUT_FILE_NAME = {os.fspath(report.parent)!r}, {report.name!r}
 """
