@@ -83,7 +83,7 @@ async def test_ssh_by_the_command_line(running: Running) -> None:
     assert code == 0, err
     access = f"{sys.executable} -m cli.main"
     place = running.folder / "ssh_config"
-    place.write_text(re.sub(r'exec "\S+ ssh-certificate', f'exec "{access} ssh-certificate', config))
+    place.write_text(re.sub(r'(exec ".*?)\S+ ssh-certificate', rf"\1{access} ssh-certificate", config))
     (running.folder / "ada" / "ssh_web-1+deploy-cert.pub").unlink()
     assert (await running.run("ssh", "-F", str(place), "web-1", "echo plain"))[:2] == (0, "plain\n")
     (running.folder / "sent").write_text("content")
