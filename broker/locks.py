@@ -16,6 +16,9 @@ from workflows.lock import NO_LOCK, Lock, LockKind, against_ending, against_maki
 from workflows.model import Refusal
 
 NO_DEVICE = Refusal("no-such-device", "There is no such login.", "See yours: access devices list.")
+SEVERAL = Refusal(
+    "several-devices", "Several logins begin like that.", "Give the whole id: access devices list."
+)
 _SEEN = Refusal("not-a-keeper", "Only those who keep the locks see them.", "The policy names them.")
 
 
@@ -85,7 +88,10 @@ class Locks:
         wanted = Lock("", kind, target, " ".join(reason.split())[:500], actor, now)
         refusal: Refusal | None = UNKNOWN
         if person is not None:
-            wanted = await self._named(tx, wanted)
+            named = await self._named(tx, wanted)
+            if isinstance(named, Refusal):
+                return await self._refuse(tx, "lock", str(wanted), actor, via, named)
+            wanted = named
             everyone = self.service.config.directory.everyone()
             refusal = against_making(self.service.policy, person, everyone, wanted) or self._unknown(wanted)
         if refusal:
@@ -105,10 +111,15 @@ class Locks:
         await standing.changed(tx, self.service.chance)
         return Locked(lock, cut, ended)
 
-    async def _named(self, tx: AsyncConnection, lock: Lock) -> Lock:
-        """The lock with what it is on by its own name."""
+    async def _named(self, tx: AsyncConnection, lock: Lock) -> Lock | Refusal:
+        """The lock with what it is on by its own name. The beginning of a device's id will do, where it is
+        that of one device alone.
+        """
         if lock.kind is LockKind.DEVICE:
-            return replace(lock, principal=await table.owner_of(tx, lock.target))
+            found = await table.devices(tx, lock.target) if lock.target else []
+            if len(found) > 1:
+                return SEVERAL
+            return replace(lock, target=found[0][0], principal=found[0][1]) if found else lock
         resource = self.service.policy.find(lock.target) if lock.kind is LockKind.RESOURCE else None
         return replace(lock, target=resource.name) if resource else lock
 

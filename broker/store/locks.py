@@ -11,6 +11,9 @@ from broker.store.tables import locks as t
 from broker.store.tables import sessions, tokens
 from workflows.lock import Lock, LockKind
 
+DEVICE = 16
+"""How many letters of its hash name a login."""
+
 _columns = tuple(t.c[name] for name in Lock.__slots__)
 
 
@@ -38,12 +41,13 @@ async def end(tx: AsyncConnection, lock_id: str, by: str, now: datetime) -> None
     await tx.execute(update(t).where(row).values(ended_at=now, ended_by=by))
 
 
-async def owner_of(tx: AsyncConnection, device: str) -> str:
-    """Whose login this device is, also one that is over; "" for none."""
-    query = select(tokens.c.principal).where(
-        tokens.c.hash.startswith(device, autoescape=True), tokens.c.kind.in_(["login", "web"])
+async def devices(tx: AsyncConnection, named: str) -> list[tuple[str, str]]:
+    """The logins whose id begins so, also those that are over, and whose they are; two at most."""
+    of_a_login = tokens.c.kind.in_(["login", "web"])
+    query = select(tokens.c.hash, tokens.c.principal).where(
+        tokens.c.hash.startswith(named, autoescape=True), of_a_login
     )
-    return str((await tx.execute(query)).scalar() or "")
+    return [(row.hash[:DEVICE], row.principal) for row in await tx.execute(query.limit(2))]
 
 
 async def end_tokens(tx: AsyncConnection, now: datetime, *, principal: str, device: str = "") -> int:

@@ -213,6 +213,30 @@ async def test_a_locked_device_ends_with_all_that_came_of_it_and_the_others_stay
     assert isinstance(await authority.admit(knock("", certificate=certificate)), Admission)
 
 
+async def test_a_device_is_locked_by_the_beginning_of_its_id_where_no_other_begins_so(
+    authority: LocalAuthority, locks: Locks, tokens: Tokens
+) -> None:
+    await granted(authority)
+    logins = {}
+    for number in range(40):  # more than there are first letters: two begin alike
+        issued = await tokens.issue(TokenKind.LOGIN, ("ada", "bob")[number % 2], via="cli")
+        logins[device_of(issued.token)] = issued.token
+    firsts = [device[0] for device in logins]
+    shared = next(first for first in firsts if firsts.count(first) > 1)
+    for ambiguous in (shared, ""):
+        refused = await locks.make(LockKind.DEVICE, ambiguous, "sam", via="cli", reason="lost it")
+        assert isinstance(refused, Refusal)
+        assert refused.code == ("several-devices" if ambiguous else "no-such-device")
+    assert all([await tokens.check(TokenKind.LOGIN, token) for token in logins.values()])
+
+    stolen = next(iter(logins))
+    there = await entered(authority, tokens, device=device_of(logins[stolen]))
+    made = await locks.make(LockKind.DEVICE, stolen[:12], "sam", via="cli", reason="lost it")
+    assert isinstance(made, Locked)
+    assert (made.lock.target, made.sessions) == (stolen, 1), there
+    assert [d for d, token in logins.items() if not await tokens.check(TokenKind.LOGIN, token)] == [stolen]
+
+
 async def test_only_those_whom_the_policy_names_lock_and_unlock(locks: Locks, service: Service) -> None:
     for who in ("ada", "grace", "nobody"):
         assert isinstance(await locks.make(LockKind.RESOURCE, "prod-db", who, via="cli", reason="x"), Refusal)
