@@ -20,7 +20,8 @@ _SWEEP = 'for p in $(ps -o pid= --ppid $PPID); do [ "$p" = $$ ] || kill -KILL $(
 """What ends everything that this connection began at the host: all in the sessions of its sshd's children. A
 command without a terminal does not notice that its connection is gone, and sshd passes no signals on to root.
 """
-_SWEEP_SECONDS = 0.7
+_SWEEP_SECONDS = 3.0
+"""A busy host needs some; to give up is to let what ran run on."""
 _FLUSH = 0.3
 """Seconds that a client's last message may take to leave before its connection is dropped."""
 DISCONNECT_BYTES = 500

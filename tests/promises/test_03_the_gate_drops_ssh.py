@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import time
@@ -12,6 +13,7 @@ import time
 import asyncssh
 import pytest
 
+from proxy.ssh.session import Session
 from tests.proxy.conftest import gate_identity
 from tests.proxy.ssh.conftest import OpenSshHouse, SshHouse, open_ssh, ssh_host, web
 from workflows.model import Action, EndReason, Guardrail, Quorum, ReviewState
@@ -20,14 +22,22 @@ WHY = "the grant was revoked"
 
 
 async def dropped(web: SshHouse, process: asyncio.subprocess.Process) -> str:
-    """Revoke, and see the client out within a second: what it said."""
-    began = time.monotonic()
+    """Revoke, and see the gate close the connection within a second, and the client out: what it said.
+
+    The second is the gate's, and longer where more wants to run than there are cores. The client is a process
+    of its own, which gets its turn later still.
+    """
+    second = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+    (session,) = web.gate.registry.all()
+    assert isinstance(session, Session)
     web.authority.end(web.grant, EndReason.REVOKED)
-    async with asyncio.timeout(10):
-        _, err = await process.communicate()
-    assert time.monotonic() - began < 1
-    assert process.returncode != 0
+    leaving = asyncio.create_task(process.communicate())
+    async with asyncio.timeout(second):
+        await session.near.wait_closed()
     assert not web.gate.registry.all()
+    async with asyncio.timeout(30):
+        _, err = await leaving
+    assert process.returncode != 0
     return err.decode()
 
 
@@ -37,7 +47,7 @@ async def moving(web: SshHouse, size: int = 1 << 20) -> None:
     def passed() -> bool:
         return any(it.bytes_in + it.bytes_out > size for it in web.gate.registry.all())
 
-    await web.until(passed, "bytes to pass")
+    await web.until(passed, "bytes to pass", 60)
 
 
 async def test_a_tunnel_does_not_outlive_its_grant(open_ssh: OpenSshHouse) -> None:
@@ -90,13 +100,13 @@ async def test_in_the_middle_of_sftps_get_and_put(web: SshHouse) -> None:
 
 
 async def test_every_channel_of_a_connection_that_several_share(web: SshHouse) -> None:
-    control = web.folder / "control"
+    control, own = web.folder / "control", os.getpid()  # no other run's sleep is taken for one of these
     master = await web.start("-N", options=("-M", "-S", str(control)))
     await web.until(control.exists, "the master to be up")
     pipe = asyncio.subprocess.PIPE
     shared = [
         await asyncio.create_subprocess_exec(
-            "ssh", "-S", str(control), "-F", "none", "127.0.0.1", f"echo in; sleep 63.{n}125",
+            "ssh", "-S", str(control), "-F", "none", "127.0.0.1", f"echo in; sleep 63.{n}{own}",
             stdin=pipe, stdout=pipe, stderr=pipe,
         )
         for n in range(3)
@@ -105,14 +115,14 @@ async def test_every_channel_of_a_connection_that_several_share(web: SshHouse) -
         assert process.stdout is not None
         assert await process.stdout.readline() == b"in\n"
     await dropped(web, master)
-    async with asyncio.timeout(5):
+    async with asyncio.timeout(30):
         for process in shared:
             await process.communicate()
 
     def alive() -> bool:
-        return subprocess.run(["pgrep", "-f", r"sleep 63\.[0-9]125"], capture_output=True).returncode == 0
+        return subprocess.run(["pgrep", "-f", rf"sleep 63\.[0-9]{own}$"], capture_output=True).returncode == 0
 
-    await web.until(lambda: not alive(), "the commands to end at the host", 3)
+    await web.until(lambda: not alive(), "the commands to end at the host", 10)
 
 
 async def test_in_the_middle_of_a_new_key_exchange(web: SshHouse) -> None:
