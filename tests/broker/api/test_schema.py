@@ -59,6 +59,8 @@ class Empty:
     def read(self, session: str, head: str) -> Any:
         raise LookupError(session)
 
+    har = read
+
 
 async def _parts(directory: Path, config: Any) -> Parts:
     store, clock, chance = Store(tables.sqlite(directory / "portcullis.db")), SystemClock(), SystemChance()
