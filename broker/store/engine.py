@@ -12,9 +12,11 @@ import ssl
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import aiosqlite
 from sqlalchemy import URL, Connection, event, make_url
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 
@@ -92,8 +94,30 @@ def _postgres(url: URL, tls: dict[str, Any]) -> AsyncEngine:
     return create_async_engine(url, connect_args=tls, pool_size=10, max_overflow=10, pool_pre_ping=True)
 
 
+class _Connection(aiosqlite.Connection):
+    """A connection that can be stopped twice. SQLAlchemy does so where a task is cancelled again while its
+    connection is being closed, and aiosqlite's second stop waits for a thread that has ended: a broker that
+    stops at that moment would never end.
+    """
+
+    _stopped = False
+
+    def stop(self) -> asyncio.Future[Any] | None:
+        if self._stopped:
+            return None
+        self._stopped = True
+        return super().stop()
+
+
+def _connection(database: str, **options: Any) -> _Connection:
+    connection = _Connection(partial(sqlite3.connect, database, **options), iter_chunk_size=64)
+    connection._thread.daemon = True  # as SQLAlchemy has it, so that a process can end
+    return connection
+
+
 def _sqlite(url: URL) -> AsyncEngine:
-    engine = create_async_engine(url, connect_args={"timeout": BUSY_TIMEOUT, "isolation_level": None})
+    options = {"timeout": BUSY_TIMEOUT, "isolation_level": None, "async_creator_fn": _connection}
+    engine = create_async_engine(url, connect_args=options)
 
     @event.listens_for(engine.sync_engine, "connect")
     def prepare(connection: Any, _record: object) -> None:

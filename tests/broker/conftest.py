@@ -114,8 +114,6 @@ def store_url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 @pytest.fixture
 async def store(store_url: str) -> AsyncIterator[Store]:
     opened = Store(store_url)
-    async with opened.read():
-        pass  # connected, as a broker is that has brought its tables up to date
     yield opened
     await opened.close()
 

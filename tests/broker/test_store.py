@@ -194,3 +194,32 @@ async def test_a_write_that_is_cancelled_keeps_nobody_else_from_writing(store: S
         kept += tasks
         async with asyncio.timeout(5), store.write() as tx:
             await facts.change(tx, "n", "last")
+
+
+@pytest.mark.parametrize("turns", range(1, 4))
+async def test_a_loop_that_ends_amid_a_query_is_not_kept_waiting_for_ever(tmp_path: Path, turns: int) -> None:
+    """A query is cancelled, and while its connection is being closed everything is: asyncio.run ends so."""
+    store = Store(f"sqlite:///{tmp_path / 'one.db'}")
+    slow = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n LIMIT 500000) SELECT max(i) FROM n"
+    started = asyncio.Event()
+
+    async def ask() -> None:
+        async with store.read() as tx:
+            started.set()
+            await tx.exec_driver_sql(slow)
+
+    before = asyncio.all_tasks()
+    asking = asyncio.create_task(ask())
+    await started.wait()
+    await asyncio.sleep(0)
+    asking.cancel()
+    while asyncio.all_tasks() - before == {asking}:  # noqa: ASYNC110 - nobody tells when the closing begins
+        await asyncio.sleep(0)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    left = asyncio.all_tasks() - before
+    for task in (asking, *(left - {asking})):
+        task.cancel()
+    _, left = await asyncio.wait({asking, *left}, timeout=20)
+    assert not left
+    await store.close()
