@@ -107,6 +107,12 @@ class House:
         """The logins at the target that were made for grants of this house; the cluster serves others."""
         return made_logins(self.shop) - self.others
 
+    @asynccontextmanager
+    async def api(self, folder: Path) -> AsyncIterator[str]:
+        """The broker's API, served; its address."""
+        async with serving(create_api(_parts(self, folder))) as url:
+            yield url
+
     async def granted(self, line: str = "/access request prod-db 1h because INC-142") -> Message:
         """Ada asks, Grace approves; the card once it says that Ada has it."""
         ada, grace = self.be("ada"), self.be("grace")
@@ -269,8 +275,7 @@ async def agent_house(
         write_policy(policy, shop)
         _with_agent(policy, issuer)
         house = await stack.enter_async_context(open_house(tmp_path, shop, run_psql, mode="http"))
-        api = create_api(_parts(house, tmp_path))
-        url = await stack.enter_async_context(serving(api))
+        url = await stack.enter_async_context(house.api(tmp_path))
         now = int(time.time())
         claims = {"iss": issuer, "aud": "portcullis", "sub": "job:release", "iat": now, "exp": now + 3600}
         token = tmp_path / "workload.jwt"

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import asyncio
 import time
+from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
-from scim2_models import EnterpriseUser, User
 
 from bot.sandbox import NotPossible, text_of
 from broker.identity.tokens import TokenKind, device_of
 from broker.locks import Locks
-from broker.scim.keeper import Provisioning
 from workflows.lock import LockKind
 from workflows.model import Refusal
 
@@ -98,44 +98,63 @@ async def test_release_cuts_at_once(house: House) -> None:
 
 
 @pytest.mark.parametrize("house", ["http"], indirect=True)
-async def test_locks_and_the_providers_word_cut_a_real_session_within_a_second(house: House) -> None:
+async def test_locks_and_the_providers_word_cut_a_real_session_within_a_second(
+    house: House, tmp_path: Path
+) -> None:
     policy = house.broker.settings.policy
     policy.write_text(f"{policy.read_text()}\nlocks: [security]\nprovisioned: true\n")
     assert await house.broker.reload_policy() == []
     await house.granted()
     service, tokens = house.broker.service, house.broker.tokens
     login = await tokens.issue(TokenKind.LOGIN, "ada", via="cli")
-    provider = Provisioning(service, "okta")
-    ada = User[EnterpriseUser](user_name="ada@example.com", emails=[User.Emails(value="ada@example.com")])
-    user = await provider.create_user(ada)
-
-    async def deactivate() -> None:
-        gone = ada.model_copy(update={"active": False})
-        await provider.change_user(user.id, lambda _row: gone, lambda _row: None)
+    provider = await tokens.issue(TokenKind.SCIM, "scim:okta", via="cli", label="okta")
 
     def lock(kind: LockKind, target: str) -> Any:
         return lambda: Locks(service).make(kind, target, "sam", via="api", reason="a test")
 
-    ways = {
-        "lock device": lock(LockKind.DEVICE, device_of(login.token)),
-        "lock resource": lock(LockKind.RESOURCE, "prod-db"),
-        "lock everything": lock(LockKind.EVERYTHING, ""),
-        "lock person": lock(LockKind.PERSON, "ada"),
-        "deactivate by SCIM": deactivate,
-    }
-    for name, end in ways.items():
-        running = asyncio.create_task(house.psql("select pg_sleep(60)"))
-        await eventually(f"the query to run before: {name}", lambda: _running(house, "pg_sleep"))
-        began = time.monotonic()
-        made = await end()
-        assert not isinstance(made, Refusal), (name, made)
-        assert (await running).returncode != 0
-        took = time.monotonic() - began
-        print(f"{name}: {took * 1000:.0f} ms from the call to the end of psql")
-        assert took < 1.5, (name, took)  # a second, and psql's own end
-        if made is not None:
-            assert await Locks(service).end(made.lock.id, "sam", via="api")
+    async with house.api(tmp_path) as url, _okta(url, provider.token) as okta:
+        ada = await okta.post("/Users", json=_ADA)
+        assert ada.status_code == 201, ada.text
+
+        async def deactivate() -> None:
+            gone = {"op": "replace", "value": {"active": False}}
+            answer = await okta.patch(f"/Users/{ada.json()['id']}", json={**_PATCH, "Operations": [gone]})
+            assert answer.status_code == 200, answer.text
+
+        ways = {
+            "lock device": lock(LockKind.DEVICE, device_of(login.token)),
+            "lock resource": lock(LockKind.RESOURCE, "prod-db"),
+            "lock everything": lock(LockKind.EVERYTHING, ""),
+            "lock person": lock(LockKind.PERSON, "ada"),
+            "deactivate by SCIM": deactivate,
+        }
+        for name, end in ways.items():
+            running = asyncio.create_task(house.psql("select pg_sleep(60)"))
+            await eventually(f"the query to run before: {name}", lambda: _running(house, "pg_sleep"))
+            began = time.monotonic()
+            made = await end()
+            assert not isinstance(made, Refusal), (name, made)
+            assert (await running).returncode != 0
+            took = time.monotonic() - began
+            print(f"{name}: {took * 1000:.0f} ms from the call to the end of psql")
+            assert took < 1.5, (name, took)  # a second, and psql's own end
+            if made is not None:
+                assert await Locks(service).end(made.lock.id, "sam", via="api")
     assert (await house.psql("select 1")).returncode != 0, "who is gone does not come back"
+
+
+_PATCH = {"schemas": ["urn:ietf:params:scim:api:messages:2.0:PatchOp"]}
+_ADA = {
+    "schemas": ["urn:ietf:params:scim:schemas:core:2.0:User"],
+    "userName": "ada@example.com",
+    "emails": [{"value": "ada@example.com", "primary": True}],
+    "active": True,
+}
+
+
+def _okta(url: str, token: str) -> httpx2.AsyncClient:
+    headers = {"Authorization": f"Bearer {token}", "Content-Type": "application/scim+json"}
+    return httpx2.AsyncClient(base_url=f"{url}/scim/v2", headers=headers, timeout=30)
 
 
 async def test_revoke_wants_a_reason_and_cuts_at_once(house: House) -> None:
