@@ -6,10 +6,10 @@ from datetime import datetime, timedelta
 from typing import Annotated
 
 from fastapi import APIRouter, Path
-from pydantic import BaseModel, Field, StringConstraints
+from pydantic import BaseModel, BeforeValidator, Field, StringConstraints
 
 from broker.api.auth import P, Person, Way
-from broker.api.models import EmptyIn, In
+from broker.api.models import EmptyIn, In, whole
 from broker.api.problems import documented, refused
 from broker.identity.provider_tokens import ProviderToken, ProviderTokens
 from broker.identity.tokens import TokenKind
@@ -30,7 +30,7 @@ class ProviderTokenIn(In):
     name: Annotated[str, StringConstraints(pattern=r"^[a-z0-9][a-z0-9-]{0,30}$")] = Field(
         description="The provider's name in the trail, like okta."
     )
-    days: int = Field(365, ge=1, le=730)
+    days: Annotated[int, Field(ge=1, le=730), BeforeValidator(whole)] = 365
 
 
 class ProviderTokenOut(BaseModel):
