@@ -159,7 +159,8 @@ class Courier:
                 busy = False
             if not busy:
                 with suppress(TimeoutError):
-                    await asyncio.wait_for(self._wake.wait(), _IDLE)
+                    async with asyncio.timeout(_IDLE):  # wait_for may swallow the stop (before Python 3.12)
+                        await self._wake.wait()
                 self._wake.clear()
 
     async def _listen(self) -> None:

@@ -329,7 +329,8 @@ class Gate:
             for session in self.registry.all():
                 session.check()
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._ask_now.wait(), self.settings.renew_every)
+                async with asyncio.timeout(self.settings.renew_every):  # wait_for may swallow the stop
+                    await self._ask_now.wait()
             self._ask_now.clear()
 
     async def _renew_once(self, asked: tuple[OpenSession, ...]) -> None:

@@ -25,12 +25,13 @@ from bot.sandbox import Message, NotPossible, View
 from bot.sandbox.values import elements, options_of
 from bot.shown import Card
 from bot.slack import Pace
+from bot.story_courier import AGAIN
 from broker.bus import OUTBOX
 from broker.bus.redis import RedisBus
 from broker.clock import SystemChance
 from broker.codec import fold
 from broker.oncall.roster import Roster
-from broker.outbox import Outbox, Work
+from broker.outbox import CARD, Outbox, Work, put
 from broker.service import Service
 from broker.store import sessions
 from broker.store.engine import Store
@@ -273,9 +274,12 @@ class Storm:
 
     async def sitting_ends(self) -> None:
         """Until then it is counted again and again what is done in it."""
+        stories = await self.stories()
         async with self.world.store.write() as tx:
             closing = Closing("S-1", "client", "", 1, "x", statements=1, rows=3, refused=0)
             await sessions.close(tx, closing, self.world.clock.now())
+            for story in stories:  # a recount that was overtaken meanwhile is not asked for again
+                await put(tx, CARD, story.request.id, self.world.clock.now(), AGAIN)
 
     async def stories(self) -> list[Story]:
         return [*await self.world.stories("ada"), *await self.world.stories("mallory")]
