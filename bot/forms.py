@@ -172,15 +172,7 @@ def _role_input(offer: Offer, role: RoleOffer) -> Block:
 
 
 def _ticket_input(ticket: str) -> Block:
-    element: Block = {
-        "type": "plain_text_input",
-        "action_id": "ticket",
-        "max_length": 20,
-        "placeholder": words("INC-142"),
-    }
-    if ticket:
-        element["initial_value"] = ticket
-    return field_block("ticket", "Ticket", element, optional=True)
+    return field_block("ticket", "Ticket", text_input("ticket", ticket, 20, "INC-142"), optional=True)
 
 
 def _whom_input(chosen: Target | None) -> Block:
@@ -205,12 +197,7 @@ def _span_inputs(offer: Offer, role: RoleOffer, wanted: timedelta | None) -> Blo
         "options": [span_option(span) for span in sorted(spans[:_MOST_SPANS])],
         "initial_option": span_option(listed),
     }
-    typed = {
-        "type": "plain_text_input",
-        "action_id": "typed",
-        "max_length": 40,
-        "placeholder": words("45m, until 18:00, 2h from tomorrow 9:00"),
-    }
+    typed = text_input("typed", "", 40, "45m, until 18:00, 2h from tomorrow 9:00")
     return [
         field_block(f"span:{offer.name}:{role.name}"[:255], "How long", element),
         field_block("typed", "Or type how long, and from when", typed, optional=True),
@@ -219,16 +206,20 @@ def _span_inputs(offer: Offer, role: RoleOffer, wanted: timedelta | None) -> Blo
 
 def reason_input(reason: str, required: bool, *, label: str = "Why", hint: str = _EXAMPLE) -> Block:
     """The field for a reason, a note or a question; its action id is always `reason`."""
-    element: Block = {
-        "type": "plain_text_input",
-        "action_id": "reason",
-        "multiline": True,
-        "max_length": MAX_REASON,
-        "placeholder": words(hint),
-    }
-    if reason:
-        element["initial_value"] = reason[:MAX_REASON]
+    element = text_input("reason", reason, MAX_REASON, hint, lines=True)
     return field_block("reason", label, element, optional=not required)
+
+
+def text_input(action_id: str, value: str, most: int, hint: str = "", *, lines: bool = False) -> Block:
+    """What text is typed into, of at most `most` characters; `lines` where it may have several lines."""
+    element: Block = {"type": "plain_text_input", "action_id": action_id, "max_length": most}
+    if lines:
+        element["multiline"] = True
+    if hint:
+        element["placeholder"] = words(hint)
+    if value:
+        element["initial_value"] = value[:most]
+    return element
 
 
 def span_option(span: timedelta) -> Block:

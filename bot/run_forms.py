@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from bot.forms import Filled, View, field_block, modal, notice, option, reason_input
-from bot.markup import Block, Blocks, context, section, words
+from bot.forms import Filled, View, field_block, modal, notice, option, reason_input, text_input
+from bot.markup import Block, Blocks, context, section
 from workflows.lines import Offer
 from workflows.run_lines import Run
 
@@ -26,15 +26,7 @@ def run_form(offers: Sequence[Offer], draft: Run, channel: str) -> View:
         "options": [_place(*place) for place in places],
         "initial_option": _place(*chosen),
     }
-    text: Block = {
-        "type": "plain_text_input",
-        "action_id": "run_text",
-        "multiline": True,
-        "max_length": MAX_TEXT,
-        "placeholder": words("UPDATE orders SET … WHERE id = 7"),
-    }
-    if draft.text:
-        text["initial_value"] = draft.text[:MAX_TEXT]
+    text = text_input("run_text", draft.text, MAX_TEXT, "UPDATE orders SET … WHERE id = 7", lines=True)
     blocks: Blocks = [
         field_block("run_where", "Where, and as what", where),
         field_block("run_text", "Statement", text),

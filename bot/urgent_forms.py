@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
-from bot.forms import Filled, View, field_block, modal, option, reason_input, span_option
+from bot.forms import Filled, View, field_block, modal, option, reason_input, span_option, text_input
 from bot.markup import Block, Blocks, alert, code, context, plain, section, words
 from bot.shown import pointer
 from workflows.model import Story, Verdict
@@ -103,20 +103,11 @@ def _bounds(name: str, rule: Emergency, wanted: timedelta | None) -> Blocks:
 
 
 def _incident(incident: str) -> Block:
-    element: Block = {
-        "type": "plain_text_input",
-        "action_id": "incident",
-        "max_length": 60,
-        "placeholder": words("INC-142"),
-    }
-    if incident:
-        element["initial_value"] = incident[:60]
-    return field_block("incident", "Incident", element)
+    return field_block("incident", "Incident", text_input("incident", incident, 60, "INC-142"))
 
 
 def _typed_name(name: str) -> Block:
-    element = {"type": "plain_text_input", "action_id": "name", "max_length": 200}
-    return field_block(f"name:{name}"[:255], f"Type {name} to go on"[:2000], element)
+    return field_block(f"name:{name}"[:255], f"Type {name} to go on"[:2000], text_input("name", "", 200))
 
 
 # ------------------------------------------------------------------ the others

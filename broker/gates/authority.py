@@ -17,6 +17,7 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
+from broker.identity.certificates import builder
 from workflows.gate_wire import DOOR_NAME
 
 LIFETIME = dt.timedelta(hours=24)
@@ -96,7 +97,7 @@ class GateCa:
         name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"Portcullis gates {ca_id}")])
         usage = x509.KeyUsage(False, False, False, False, False, True, False, False, False)
         made = (
-            _builder(name, name, key.public_key(), now - _BEHIND, now + CA_LIFETIME)
+            builder(name, name, key.public_key(), now - _BEHIND, now + CA_LIFETIME)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(usage, critical=True)
             .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
@@ -156,7 +157,7 @@ class GateCa:
         from_issuer = x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(issuer)
         signs = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
         return (
-            _builder(x509.Name([]), self._ca.subject, key, now - _BEHIND, until)
+            builder(x509.Name([]), self._ca.subject, key, now - _BEHIND, until)
             .add_extension(x509.SubjectAlternativeName(names), critical=True)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(signs, critical=True)
@@ -216,21 +217,3 @@ def _age(ca: GateCa) -> tuple[dt.datetime, str]:
 
 def _pem(certificate: x509.Certificate) -> str:
     return certificate.public_bytes(serialization.Encoding.PEM).decode()
-
-
-def _builder(
-    subject: x509.Name,
-    issuer: x509.Name,
-    key: ec.EllipticCurvePublicKey,
-    since: dt.datetime,
-    until: dt.datetime,
-) -> x509.CertificateBuilder:
-    return (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(since)
-        .not_valid_after(until)
-    )

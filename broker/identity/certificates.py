@@ -57,7 +57,7 @@ class ClientCertificates:
         name = x509.UniformResourceIdentifier(_URI.format(quote(bearer.principal, safe=""), bearer.grant))
         usage = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH])
         made = (
-            _builder(x509.Name([]), key, now - _BEHIND, until)
+            builder(x509.Name([]), _NAME, key, now - _BEHIND, until)
             .add_extension(x509.SubjectAlternativeName([name]), critical=True)
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(usage, critical=True)
@@ -84,20 +84,25 @@ class ClientCertificates:
     def _sign_ca(self) -> x509.Certificate:
         usage = x509.KeyUsage(False, False, False, False, False, True, False, False, False)
         return (
-            _builder(_NAME, self._key.public_key(), *_EVER)
+            builder(_NAME, _NAME, self._key.public_key(), *_EVER)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .add_extension(usage, critical=True)
             .sign(self._key, hashes.SHA256())
         )
 
 
-def _builder(
-    subject: x509.Name, key: ec.EllipticCurvePublicKey, since: dt.datetime, until: dt.datetime
+def builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePublicKey,
+    since: dt.datetime,
+    until: dt.datetime,
 ) -> x509.CertificateBuilder:
+    """What every certificate of the broker's authorities begins with (RFC 5280, section 4.1)."""
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
-        .issuer_name(_NAME)
+        .issuer_name(issuer)
         .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(since)

@@ -149,7 +149,7 @@ class Storm:
         for step in range(steps):
             name = self.chance.choice(people)
             who = self._at_either(name)
-            cards = [m for m in who.everything() if m.metadata and "request" in m.metadata["event_payload"]]
+            cards = _story_cards(who)
             own = [m for m in cards if name in APPROVERS or m.channel.startswith("D")]
             there = [(card, b) for card in own for _, b in elements(card.blocks) if self._is_pressed(b)]
             if step % 4 == 0 and self.blind and cards:
@@ -163,7 +163,7 @@ class Storm:
         """So that every button was pressed by somebody, whatever they saw."""
         while self.blind:
             who = self._at_either(self.chance.choice(("ada", *APPROVERS)))
-            cards = [m for m in who.everything() if m.metadata and "request" in m.metadata["event_payload"]]
+            cards = _story_cards(who)
             await self._press_blindly(who, self.chance.choice(cards))
 
     def _at_either(self, name: str) -> Any:
@@ -383,6 +383,11 @@ class Storm:
 def without_ids(blocks: list[dict[str, Any]]) -> list[dict[str, Any]]:
     """Slack gives a block an id where the app gave none."""
     return [{key: value for key, value in block.items() if key != "block_id"} for block in blocks]
+
+
+def _story_cards(who: Any) -> list[Message]:
+    """The cards of requests that this person sees."""
+    return [m for m in who.everything() if m.metadata and "request" in m.metadata["event_payload"]]
 
 
 @pytest.mark.parametrize("seed", range(4))
